@@ -1,0 +1,74 @@
+# Every target works on its own from a fresh checkout: it builds what it needs of $(VENV) first.
+PYTHON ?= python3
+VENV ?= .venv
+
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --quiet --disable-pip-version-check
+INSTALL := $(PIP) install --constraint constraints.txt
+PINS := constraints.txt setup.cfg pyproject.toml tools/install_detectron2.py
+CODE := $(wildcard projects tools tests configs train_net.py)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-long lint format clean
+# Two pips must not write to one environment.
+.NOTPARALLEL:
+
+help:
+	@echo "make demo       run the demo            (DEMO_ARGS=... for tools/demo.py)"
+	@echo "make test       run the tests           (PYTEST_ARGS=... for pytest)"
+	@echo "make test-long  run the long tests"
+	@echo "make lint       check formatting and style"
+	@echo "make format     format the code"
+	@echo "make clean      remove the environment, caches and build leftovers"
+	@echo "The first run installs the environment into $(VENV) with $(PYTHON) (3.11 or newer);"
+	@echo "PYTHON=... and VENV=... choose others."
+
+demo: $(VENV)/.demo
+	$(PY) tools/demo.py $(DEMO_ARGS)
+
+test: $(VENV)/.test
+	$(PY) -m pytest -q -m 'not long' $(PYTEST_ARGS)
+
+test-long: $(VENV)/.test
+	$(PY) -m pytest -q -m long $(PYTEST_ARGS)
+
+lint: $(VENV)/.test
+	$(PY) -m black --check $(CODE)
+	$(PY) -m isort --check $(CODE)
+	$(PY) -m flake8 $(CODE)
+
+format: $(VENV)/.test
+	$(PY) -m isort --quiet $(CODE)
+	$(PY) -m black --quiet $(CODE)
+
+clean:
+	rm -rf $(VENV) build dist projects/*.egg-info .pytest_cache .hypothesis
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	@command -v "$(PYTHON)" >/dev/null || \
+		{ echo "Python not found: '$(PYTHON)'; pass PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		"Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0])'
+	@echo "==> creating $(VENV)"
+	@"$(PYTHON)" -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.base: $(VENV)/.created $(PINS)
+	@echo "==> installing PyTorch (a download of some GB the first time)"
+	@$(INSTALL) torch torchvision setuptools wheel
+	@echo "==> installing Detectron2"
+	@$(PY) tools/install_detectron2.py
+	@touch $@
+
+# Source-only requirements build with the pinned setuptools and wheel installed above.
+# OpenCV's own build opens windows and so links libGL, which servers and containers often lack.
+$(VENV)/.demo $(VENV)/.test: $(VENV)/.%: $(VENV)/.base
+	@echo "==> installing soft-teacher[$*] and what it needs"
+	@$(INSTALL) --no-build-isolation --editable '.[$*]'
+	@$(PY) -c 'import cv2' 2>/dev/null || { \
+		echo "==> OpenCV does not load here, taking its build without windows"; \
+		$(PIP) uninstall --yes opencv-python && \
+		$(INSTALL) --no-deps --force-reinstall opencv-python-headless && \
+		$(PY) -c 'import cv2'; }
+	@touch $@

@@ -1,0 +1,8 @@
+"""Soft Teacher: end-to-end semi-supervised object detection on Detectron2."""
+
+from . import modeling  # noqa: F401  registers the meta-architecture, the heads and the backbone
+from .config import add_soft_teacher_config
+from .errors import ConfigError
+
+__version__ = "0.1.0"
+__all__ = ["ConfigError", "add_soft_teacher_config"]

@@ -1,0 +1,108 @@
+"""Every config key that this project adds to Detectron2's."""
+
+from detectron2.config import CfgNode as CN
+
+__all__ = ["add_soft_teacher_config"]
+
+
+def add_soft_teacher_config(cfg) -> None:
+    """Adds the keys of Soft Teacher to a Detectron2 config, with the paper's partial-data defaults.
+
+    Where the paper is silent the default is the released code's value; ``configs/`` holds the
+    variants.
+    """
+    # Registered names of the labeled and of the unlabeled images. DATASETS.TRAIN is not used.
+    cfg.DATASETS.TRAIN_LABELED = ()
+    cfg.DATASETS.TRAIN_UNLABELED = ()
+
+    # "SGD" (the paper) or "AdamW".
+    cfg.SOLVER.OPTIMIZER = "SGD"
+    # Number format of SOLVER.AMP.ENABLED: "fp16" (released code) or "bf16".
+    cfg.SOLVER.AMP.PRECISION = "fp16"
+
+    cfg.SOFT_TEACHER = _C = CN()
+
+    # Weight of the unsupervised loss, alpha of Eq. 1 (released: 4.0 partial, 2.0 full).
+    _C.ALPHA = 4.0
+    # Steps that learn from labeled images alone while the teacher copies the student. The
+    # unlabeled images' places in the batch stay empty.
+    _C.BURN_IN = 0
+
+    # s_r: share of labeled images among SOLVER.IMS_PER_BATCH (0.2 partial, 0.5 full). At 1 there
+    # is no unlabeled stream: the supervised baseline.
+    _C.LABELED_SHARE = 0.2
+    # The share falls linearly to 0 over this many last steps (10000 partial, 20000 full).
+    _C.LABELED_SHARE_DECAY = 10000
+    # "global": one draw per step for all ranks (Eq. 2, 3). "per_rank": a binomial draw on each
+    # rank with at least one image of each stream (released code).
+    _C.LABELED_DRAW = "global"
+
+    # tau_cls: a detection scored above it is a pseudo box for classification (Table 9).
+    _C.SCORE_THRESH = 0.9
+    # Reliability of a background box (Table 8): "bg_teacher", "bg_student", "pred_diff", "iou",
+    # "reverse_iou", or "none" for Detectron2's plain mean.
+    _C.INDICATOR = "bg_teacher"
+    # "paper": foreground mean + backgrounds with weights that sum to 1 (Eq. 4, 5). "reference":
+    # sum(fg + r * bg) / max(N_fg + sum(r), 1).
+    _C.CLS_FORMULA = "paper"
+    # Denominator of the regression loss: "foreground" (Eq. 10) or "samples" (released code).
+    _C.REG_NORMALIZER = "foreground"
+    # "image": normalise per image, average over the global batch (Eq. 2, 3). "gpu": over all
+    # images of a GPU at once, ranks averaged equally (released code).
+    _C.AVERAGE = "image"
+    # Train the RPN on the pseudo boxes for classification (released code; the paper is silent).
+    _C.RPN_ON_UNLABELED = True
+    # RPN proposals of the teacher while it labels: as many as at "test" or as in "train".
+    _C.TEACHER_PROPOSALS = "test"
+
+    # Box jittering (Eq. 7-9). Without it the boxes for classification train regression, too.
+    _C.JITTER = CN()
+    _C.JITTER.ENABLED = True
+    # N_jitter: refined copies per box (Table 11).
+    _C.JITTER.NUM = 10
+    # Offsets relative to the box's side: uniform in +-SCALE (paper) or normal with this sigma.
+    _C.JITTER.SCALE = 0.06
+    _C.JITTER.DISTRIBUTION = "uniform"
+    # Only boxes scored above this are jittered.
+    _C.JITTER.SCORE_THRESH = 0.5
+    # tau_var: boxes with a smaller variance are pseudo boxes for regression (Table 10).
+    _C.JITTER.VARIANCE_THRESH = 0.02
+    # "candidate": 0.5 (h + w) of the jittered box (Eq. 9). "refined": x by w and y by h of the
+    # mean refined box, at least 1 pixel (released code).
+    _C.JITTER.NORMALIZER = "candidate"
+    # Clip refined boxes to the image (released code).
+    _C.JITTER.CLIP_REFINED = False
+
+    # Teacher <- MOMENTUM * teacher + (1 - MOMENTUM) * student after the optimizer's step.
+    # MOMENTUM 0 is "no EMA": the teacher is the student.
+    _C.EMA = CN()
+    _C.EMA.MOMENTUM = 0.999
+    # Rise to MOMENTUM as 1 - 1 / (t + 1), t counted from the end of the burn-in.
+    _C.EMA.RAMP = True
+    # Update every INTERVAL steps.
+    _C.EMA.INTERVAL = 1
+    # Average floating-point buffers (BN statistics), too; False leaves the teacher's alone.
+    _C.EMA.BUFFERS = True
+
+    # Augmentation of the three columns of Table 2: "paper" or "reference".
+    _C.AUGMENTATION = CN()
+    _C.AUGMENTATION.VARIANT = "paper"
+    # Short edge = SHORT_EDGE * U(SCALE_RANGE), long edge at most MAX_SIZE, pixels.
+    _C.AUGMENTATION.SHORT_EDGE = 800
+    _C.AUGMENTATION.SCALE_RANGE = (0.5, 1.5)
+    _C.AUGMENTATION.MAX_SIZE = 1333
+    # Horizontal flip with probability 0.5.
+    _C.AUGMENTATION.FLIP = True
+    # Largest angle of rotation and shear, degrees.
+    _C.AUGMENTATION.MAX_ANGLE = 30.0
+
+    # Networks that are evaluated: "student", "teacher" or both.
+    _C.EVAL_NETWORKS = ("student", "teacher")
+
+    # The small ResNet-FPN "build_small_resnet_fpn_backbone" of the embedded dataset.
+    _C.SMALL_RESNET = CN()
+    # Channels of the stem and of the four stages res2 .. res5.
+    _C.SMALL_RESNET.STEM_CHANNELS = 16
+    _C.SMALL_RESNET.STAGE_CHANNELS = (16, 32, 64, 96)
+    # Basic blocks per stage.
+    _C.SMALL_RESNET.BLOCKS = (1, 1, 1, 1)

@@ -1,0 +1,179 @@
+"""The training loader: a labeled and an unlabeled stream, joined by the labeled share."""
+
+import itertools
+from typing import List, Optional, Sequence
+
+import torch
+
+from detectron2.config import configurable
+from detectron2.data import DatasetMapper
+from detectron2.data import transforms as T
+from detectron2.data.build import trivial_batch_collator
+from detectron2.utils import comm
+
+from .datasets import labeled_dicts, unlabeled_dicts
+from .mapper import TwoViewDatasetMapper
+from .policies import build_policy
+from .sampler import LABELED, UNLABELED, BatchSchedule, StreamBatchSampler
+from .stream import StreamDataset
+
+__all__ = ["TwoStreamLoader", "build_two_stream_train_loader"]
+
+
+class TwoStreamLoader:
+    """Iterates over batches: a list of labeled samples followed by unlabeled ones.
+
+    Set ``start_step`` before iterating to begin in the middle of a training.
+    """
+
+    def __init__(
+        self,
+        schedule: BatchSchedule,
+        labeled: StreamDataset,
+        unlabeled: Optional[StreamDataset],
+        *,
+        rank: int,
+        num_workers: int,
+    ):
+        """
+        Args:
+            schedule: how many images of each stream every rank gets at every step.
+            labeled, unlabeled: the streams; without unlabeled images, None.
+            rank: of this process.
+            num_workers: worker processes of each stream; 0 loads in this process.
+        """
+        self.schedule = schedule
+        self.rank = rank
+        self.start_step = 0
+        self._streams = {LABELED: labeled, UNLABELED: unlabeled}
+        self._num_workers = num_workers
+
+    def __iter__(self):
+        streams = [self._stream(LABELED), self._stream(UNLABELED)]
+        for step, samples in enumerate(zip(*streams), start=self.start_step):
+            for stream, part in enumerate(samples):
+                self._weigh(part, stream, step)
+            yield samples[LABELED] + samples[UNLABELED]
+
+    def _stream(self, stream: int):
+        dataset = self._streams[stream]
+        if dataset is None:
+            return itertools.repeat([])
+        sampler = StreamBatchSampler(self.schedule, stream, self.rank)
+        sampler.start_step = self.start_step
+        return torch.utils.data.DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            num_workers=self._num_workers,
+            collate_fn=trivial_batch_collator,
+            worker_init_fn=_single_thread if self._num_workers else None,
+        )
+
+    def _weigh(self, samples: List[dict], stream: int, step: int) -> None:
+        """Each image's weight in the mean over the global batch, times the number of ranks."""
+        for sample in samples:
+            total = self.schedule.total(stream, step)
+            sample["image_weight"] = self.schedule.world_size / total
+
+
+def _single_thread(worker_id: int) -> None:
+    """OpenCV's own threads would fight over the cores with the other workers."""
+    import cv2
+
+    cv2.setNumThreads(0)
+
+
+def _from_config(cfg):
+    _C = cfg.SOFT_TEACHER
+    policy = {
+        "variant": _C.AUGMENTATION.VARIANT,
+        "short_edge": _C.AUGMENTATION.SHORT_EDGE,
+        "scale_range": tuple(_C.AUGMENTATION.SCALE_RANGE),
+        "max_size": _C.AUGMENTATION.MAX_SIZE,
+        "flip": _C.AUGMENTATION.FLIP,
+        "max_angle": _C.AUGMENTATION.MAX_ANGLE,
+        "image_format": cfg.INPUT.FORMAT,
+    }
+    return {
+        "labeled_names": cfg.DATASETS.TRAIN_LABELED,
+        "unlabeled_names": cfg.DATASETS.TRAIN_UNLABELED,
+        "labeled_augmentations": build_policy("labeled", **policy),
+        "strong_augmentations": build_policy("strong", **policy),
+        "weak_augmentations": build_policy("weak", **policy),
+        "image_format": cfg.INPUT.FORMAT,
+        "batch_size": cfg.SOLVER.IMS_PER_BATCH,
+        "labeled_share": _C.LABELED_SHARE,
+        "decay_steps": _C.LABELED_SHARE_DECAY,
+        "draw": _C.LABELED_DRAW,
+        "burn_in": _C.BURN_IN,
+        "max_iter": cfg.SOLVER.MAX_ITER,
+        "num_workers": cfg.DATALOADER.NUM_WORKERS,
+        "filter_empty": cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        "seed": cfg.SEED,
+    }
+
+
+@configurable(from_config=_from_config)
+def build_two_stream_train_loader(
+    *,
+    labeled_names: Sequence[str],
+    unlabeled_names: Sequence[str],
+    labeled_augmentations: List[T.Augmentation],
+    strong_augmentations: List[T.Augmentation],
+    weak_augmentations: List[T.Augmentation],
+    image_format: str,
+    batch_size: int,
+    labeled_share: float,
+    decay_steps: int,
+    draw: str = "global",
+    burn_in: int = 0,
+    max_iter: int,
+    num_workers: int,
+    filter_empty: bool = True,
+    seed: int,
+) -> TwoStreamLoader:
+    """The loader of semi-supervised training; with ``labeled_share`` 1, of the baseline.
+
+    Args:
+        labeled_names, unlabeled_names: registered datasets.
+        labeled_augmentations, strong_augmentations, weak_augmentations: the three columns of
+            Table 2.
+        image_format: as the model expects it, "BGR" or "RGB".
+        batch_size, labeled_share, decay_steps, draw, burn_in, max_iter: see
+            :class:`~soft_teacher.data.sampler.BatchSchedule`.
+        num_workers: worker processes of each stream.
+        filter_empty: drop labeled images without a box.
+        seed: of the training, the same on all ranks.
+
+    Raises:
+        ConfigError: for impossible settings or data that cannot be used.
+    """
+    schedule = BatchSchedule(
+        batch_size=batch_size,
+        share=labeled_share,
+        decay_steps=decay_steps,
+        max_iter=max_iter,
+        burn_in=burn_in,
+        draw=draw,
+        world_size=comm.get_world_size(),
+        seed=seed,
+    )
+    labeled = StreamDataset(
+        labeled_dicts(labeled_names, filter_empty=filter_empty),
+        DatasetMapper(True, augmentations=labeled_augmentations, image_format=image_format),
+        seed=seed,
+        stream=LABELED,
+    )
+    unlabeled = None
+    if labeled_share < 1:
+        mapper = TwoViewDatasetMapper(
+            weak_augmentations=weak_augmentations,
+            strong_augmentations=strong_augmentations,
+            image_format=image_format,
+        )
+        unlabeled = StreamDataset(
+            unlabeled_dicts(unlabeled_names), mapper, seed=seed, stream=UNLABELED
+        )
+    return TwoStreamLoader(
+        schedule, labeled, unlabeled, rank=comm.get_rank(), num_workers=num_workers
+    )

@@ -1,0 +1,248 @@
+"""An embedded detection dataset with real pixels and no download.
+
+Handwritten digits (scikit-learn) on photographs (scikit-image) as image files and COCO JSON::
+
+    python -m soft_teacher.data.digits datasets/digits
+
+writes ``<root>/{train,unlabeled,val}/*.jpg``, ``<root>/annotations/*.json`` and ``spec.json``,
+which is written last and says that the rest is complete. No digit sample and no region of a
+photograph is shared between ``val`` and the other splits; each image and annotation record says
+where its pixels come from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import fields
+from pathlib import Path
+from typing import Callable
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+from iopath.common.file_io import file_lock
+from PIL import Image
+
+from ..errors import ConfigError
+from .digits_scene import SPLITS, Scene, render_scene
+from .digits_spec import DigitsSpec
+
+__all__ = ["DigitsSpec", "generate", "register_digits"]
+
+# Raise it when the same spec starts to give other bytes.
+FORMAT = 1
+# Ids are unique across splits, so that labeled and unlabeled images may be mixed.
+IDS_PER_SPLIT = 1_000_000
+FOLDERS = (*SPLITS, "annotations")
+DATASETS = ("train", "unlabeled", "unlabeled_gt", "val")
+SPEC_FILE = "spec.json"
+PARTIAL = ".partial"
+JPEG = dict(format="JPEG", quality=95, subsampling=0)
+
+
+def generate(
+    root: Path | str,
+    spec: DigitsSpec = DigitsSpec(),
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Path]:
+    """Write the dataset, or reuse it when the folder already holds this spec unharmed.
+
+    Safe to call from several processes: one generates, the others wait and reuse.
+
+    Args:
+        root: folder of this dataset; made if missing. Another spec in it is replaced.
+        spec: what to generate.
+        progress: called with (images done, images in all) after each image.
+
+    Returns:
+        Dataset ("train", "unlabeled", "unlabeled_gt", "val") to its COCO JSON.
+
+    Raises:
+        ConfigError: the folder holds files of something else.
+    """
+    root = Path(root)
+    root.mkdir(parents=True, exist_ok=True)
+    with file_lock(str(root / SPEC_FILE)):
+        if not _is_intact(root, spec):
+            _check_ownership(root)
+            _replace(root, spec, progress)
+    return _json_files(root)
+
+
+def register_digits(root: Path | str, prefix: str = "digits") -> list[str]:
+    """Register a generated dataset lazily with Detectron2, as often as you like.
+
+    Args:
+        root: what ``generate`` was given.
+        prefix: the names are ``<prefix>_train``, ``_unlabeled``, ``_unlabeled_gt`` and ``_val``.
+
+    Returns:
+        The four names.
+
+    Raises:
+        ConfigError: nothing complete there, or a name is taken by another folder.
+    """
+    root = Path(root)
+    record = _read_record(root)
+    if not record.get("complete") or record.get("format") != FORMAT:
+        raise ConfigError(
+            f"no complete digits dataset in {root}: run python -m soft_teacher.data.digits {root}"
+        )
+    classes = list(DigitsSpec(**record["spec"]).class_names)
+    for dataset, json_file in _json_files(root).items():
+        folder = root / dataset.removesuffix("_gt")
+        _register(f"{prefix}_{dataset}", str(json_file), str(folder), classes)
+    return [f"{prefix}_{dataset}" for dataset in DATASETS]
+
+
+def _register(name: str, json_file: str, image_root: str, classes: list[str]):
+    if name in DatasetCatalog.list():
+        held = MetadataCatalog.get(name).get("json_file")
+        if held is None or os.path.abspath(held) != os.path.abspath(json_file):
+            raise ConfigError(f"dataset '{name}' is registered for {held}: use another prefix")
+        # Register anew: the folder may have been regenerated with other classes.
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    register_coco_instances(name, {"thing_classes": classes}, json_file, image_root)
+
+
+def _json_files(root: Path) -> dict[str, Path]:
+    return {dataset: root / "annotations" / f"{dataset}.json" for dataset in DATASETS}
+
+
+def _replace(root: Path, spec: DigitsSpec, progress):
+    """Generate beside the old files and swap folder by folder, incomplete until the last write."""
+    partial = root / PARTIAL
+    _write_record(root, {"complete": False, "format": FORMAT, "spec": spec.to_dict()})
+    shutil.rmtree(partial, ignore_errors=True)
+    _write_dataset(partial, spec, progress)
+    for folder in FOLDERS:
+        shutil.rmtree(root / folder, ignore_errors=True)
+        os.replace(partial / folder, root / folder)
+    partial.rmdir()
+    record = {"format": FORMAT, "spec": spec.to_dict(), "sha256": _checksum(root)}
+    _write_record(root, {"complete": True, **record})
+
+
+def _check_ownership(root: Path):
+    """Only folders that ``spec.json`` claims as generated may be deleted."""
+    strange = [folder for folder in FOLDERS if (root / folder).exists()]
+    if strange and not _read_record(root):
+        raise ConfigError(f"{root} holds '{strange[0]}' of something else: use an empty folder")
+
+
+def _is_intact(root: Path, spec: DigitsSpec) -> bool:
+    record = _read_record(root)
+    wanted = {"complete": True, "format": FORMAT, "spec": spec.to_dict()}
+    return all(record.get(k) == v for k, v in wanted.items()) and (
+        record.get("sha256") == _checksum(root)
+    )
+
+
+def _read_record(root: Path) -> dict:
+    try:
+        record = json.loads((root / SPEC_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) and "spec" in record else {}
+
+
+def _write_record(root: Path, record: dict):
+    temporary = root / f"{SPEC_FILE}.tmp"
+    temporary.write_text(json.dumps(record, indent=1) + "\n")
+    os.replace(temporary, root / SPEC_FILE)
+
+
+def _checksum(root: Path) -> str:
+    """SHA-256 over the names and the bytes of all generated files."""
+    digest = hashlib.sha256()
+    for folder in FOLDERS:
+        for path in sorted((root / folder).glob("*")):
+            digest.update(f"{folder}/{path.name}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _write_dataset(root: Path, spec: DigitsSpec, progress):
+    counts = dict(zip(SPLITS, (spec.num_train, spec.num_unlabeled, spec.num_val)))
+    total, done = sum(counts.values()), 0
+    (root / "annotations").mkdir(parents=True)
+    for number, (split, count) in enumerate(counts.items()):
+        (root / split).mkdir()
+        images, annotations = [], []
+        for index in range(count):
+            scene = render_scene(spec, split, index)
+            image = _image_record(scene, number * IDS_PER_SPLIT + index + 1, index)
+            Image.fromarray(scene.image).save(root / split / image["file_name"], **JPEG)
+            images.append(image)
+            annotations += _annotation_records(scene, image["id"])
+            done += 1
+            if progress is not None:
+                progress(done, total)
+        _write_coco(root / "annotations", split, spec, images, annotations)
+
+
+def _image_record(scene: Scene, image_id: int, index: int) -> dict:
+    height, width = scene.image.shape[:2]
+    size = {"file_name": f"{index + 1:06d}.jpg", "height": height, "width": width}
+    return {"id": image_id, **size, **scene.photo, "distractors": scene.distractors}
+
+
+def _annotation_records(scene: Scene, image_id: int) -> list[dict]:
+    """COCO annotations with x, y, w, h in absolute pixels; ``digit`` is the sample's id."""
+    return [
+        {
+            "id": image_id * 100 + number,
+            "image_id": image_id,
+            "category_id": digit.label + 1,
+            "bbox": [float(v) for v in digit.box],
+            "area": float(digit.box[2] * digit.box[3]),
+            "iscrowd": 0,
+            "digit": digit.sample,
+        }
+        for number, digit in enumerate(scene.digits, 1)
+    ]
+
+
+def _write_coco(folder: Path, split: str, spec: DigitsSpec, images: list, annotations: list):
+    """One JSON, or two for the pool: its ground truth never stands in the file training reads."""
+    for name in (split, f"{split}_gt") if split == "unlabeled" else (split,):
+        coco = {
+            "info": {"description": f"digits {split}", "spec": spec.to_dict()},
+            "images": images,
+            "annotations": [] if name == "unlabeled" else annotations,
+            "categories": [
+                {"id": i, "name": c, "supercategory": "digit"}
+                for i, c in enumerate(spec.class_names, 1)
+            ],
+        }
+        (folder / f"{name}.json").write_text(json.dumps(coco, separators=(",", ":")))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Generate from the command line; every field of DigitsSpec is an option."""
+    parser = argparse.ArgumentParser(description="Generate the embedded digits dataset.")
+    parser.add_argument("root", type=Path)
+    for field in fields(DigitsSpec):
+        pair = isinstance(field.default, tuple)
+        parser.add_argument(
+            "--" + field.name.replace("_", "-"),
+            type=int if pair else type(field.default),
+            nargs=2 if pair else None,
+            default=field.default,
+        )
+    options = vars(parser.parse_args(argv))
+    root = options.pop("root")
+    try:
+        files = generate(root, DigitsSpec(**options))
+    except ConfigError as error:
+        parser.exit(2, f"{error}\n")
+    for dataset, path in files.items():
+        print(f"{dataset}: {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Which images each rank trains on at each step, as a pure function of the seed."""
+
+from typing import Iterator, List
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from ..checks import check_choice, check_not_negative
+from ..errors import ConfigError
+
+__all__ = ["BatchSchedule", "StreamBatchSampler", "labeled_share", "sample_seed", "shuffled"]
+
+LABELED, UNLABELED = 0, 1
+DRAWS = ("global", "per_rank")
+
+
+def labeled_share(step, *, share: float, decay_steps: int, max_iter: int):
+    """s_r(t): ``share``, falling linearly to 0 over the last ``decay_steps`` (section 4.2).
+
+    Args:
+        step: step or array of steps, 0 .. max_iter - 1.
+    """
+    left = (max_iter - np.asarray(step)) / max(decay_steps, 1)
+    return share * np.minimum(left, 1) if decay_steps else np.full(np.shape(step), share)
+
+
+def sample_seed(*key: int) -> int:
+    """A 32-bit seed that depends on nothing but ``key`` (non-negative integers)."""
+    return int(np.random.SeedSequence(key).generate_state(1)[0])
+
+
+def shuffled(size: int, *key: int) -> np.ndarray:
+    """A permutation of ``range(size)`` that depends on nothing but ``key``."""
+    return np.random.default_rng(key).permutation(size)
+
+
+class BatchSchedule:
+    """Number of labeled and unlabeled images of every rank at every step.
+
+    Images of a stream are numbered through all steps and ranks; a rank's images of a step are a
+    run of these positions, so that the global batch does not depend on the number of ranks.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        share: float,
+        decay_steps: int,
+        max_iter: int,
+        burn_in: int,
+        draw: str,
+        world_size: int,
+        seed: int,
+    ):
+        """
+        Args:
+            batch_size: images per step over all ranks, both streams together.
+            share, decay_steps: see :func:`labeled_share`.
+            max_iter: steps of the whole training.
+            burn_in: first steps without unlabeled images.
+            draw: "global": one stochastic rounding of batch_size * s_r(t) per step, dealt evenly
+                to the ranks; "per_rank": each rank draws from a binomial, at least one image of
+                each stream (released code, which has no decay).
+            world_size: number of ranks.
+            seed: the training's seed, the same on all ranks.
+
+        Raises:
+            ConfigError: for impossible settings, naming the key.
+        """
+        check_choice("SOFT_TEACHER.LABELED_DRAW", draw, DRAWS)
+        check_not_negative("SOFT_TEACHER.LABELED_SHARE_DECAY", decay_steps)
+        check_not_negative("SOFT_TEACHER.BURN_IN", burn_in)
+        if not 0 < share <= 1:
+            raise ConfigError(f"SOFT_TEACHER.LABELED_SHARE must lie in (0, 1], got {share}")
+        if share == 1 and decay_steps:
+            raise ConfigError(
+                "SOFT_TEACHER.LABELED_SHARE_DECAY must be 0 where SOFT_TEACHER.LABELED_SHARE is 1:"
+                " there are no unlabeled images to take over"
+            )
+        if batch_size % world_size or batch_size < world_size:
+            raise ConfigError(
+                f"SOLVER.IMS_PER_BATCH ({batch_size}) must be a multiple of the number of "
+                f"processes ({world_size})"
+            )
+        self.per_rank = batch_size // world_size
+        if draw == "per_rank" and share < 1 and self.per_rank < 2:
+            raise ConfigError(
+                "SOFT_TEACHER.LABELED_DRAW 'per_rank' needs two images per process: raise "
+                "SOLVER.IMS_PER_BATCH or use 'global'"
+            )
+        self.max_iter = max_iter
+        self.world_size = world_size
+        rng = np.random.default_rng((seed, 0))
+        shares = labeled_share(
+            np.arange(max_iter), share=share, decay_steps=decay_steps, max_iter=max_iter
+        )
+        if draw == "per_rank" and share < 1:
+            labeled = rng.binomial(self.per_rank, shares[:, None], (max_iter, world_size))
+            labeled = labeled.clip(1, self.per_rank - 1)
+        else:
+            total = np.floor(batch_size * shares + rng.random(max_iter)).clip(0, batch_size)
+            labeled = _dealt(total.astype(np.int64), world_size)
+        unlabeled = self.per_rank - labeled
+        unlabeled[:burn_in] = 0
+        self._counts = np.stack([labeled, unlabeled]).astype(np.int32)
+        self._totals = self._counts.sum(axis=2)
+        self._first = np.cumsum(self._totals, axis=1) - self._totals
+
+    def count(self, stream: int, step: int, rank: int) -> int:
+        """Images of a stream (LABELED or UNLABELED) on a rank at a step."""
+        return int(self._counts[stream, step, rank])
+
+    def total(self, stream: int, step: int) -> int:
+        """Images of a stream at a step over all ranks: N_l or N_u of Eq. 2, 3."""
+        return int(self._totals[stream, step])
+
+    def positions(self, stream: int, step: int, rank: int) -> List[int]:
+        """The numbers of the images of a stream on a rank at a step."""
+        first = int(self._first[stream, step] + self._counts[stream, step, :rank].sum())
+        return list(range(first, first + self.count(stream, step, rank)))
+
+
+class StreamBatchSampler(Sampler):
+    """The positions of one stream on one rank, a list per step, from ``start_step`` on."""
+
+    def __init__(self, schedule: BatchSchedule, stream: int, rank: int):
+        self.schedule = schedule
+        self.stream = stream
+        self.rank = rank
+        self.start_step = 0
+
+    def __iter__(self) -> Iterator[List[int]]:
+        for step in range(self.start_step, self.schedule.max_iter):
+            yield self.schedule.positions(self.stream, step, self.rank)
+
+    def __len__(self) -> int:
+        return self.schedule.max_iter - self.start_step
+
+
+def _dealt(totals: np.ndarray, world_size: int) -> np.ndarray:
+    """(steps, ranks): each total split evenly, the odd images going to another rank each step."""
+    turn = (np.arange(world_size) + np.arange(len(totals))[:, None]) % world_size
+    return totals[:, None] // world_size + (turn < totals[:, None] % world_size)

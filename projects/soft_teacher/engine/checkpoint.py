@@ -1,0 +1,111 @@
+"""Checkpoints of both networks; weights of a single detector fill both."""
+
+import os
+import pickle
+
+import torch
+
+from detectron2.checkpoint import DetectionCheckpointer
+
+from ..errors import ConfigError
+
+__all__ = ["SoftTeacherCheckpointer", "check_pickle"]
+
+ARRAY_MODULES = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
+SAFE_GLOBALS = {("collections", "OrderedDict"), ("_codecs", "encode")} | {
+    (module, name)
+    for module in ARRAY_MODULES
+    for name in ("dtype", "ndarray", "_reconstruct", "scalar")
+}
+
+
+class SoftTeacherCheckpointer(DetectionCheckpointer):
+    """DetectionCheckpointer of a SoftTeacher.
+
+    Besides its own checkpoints it loads any Detectron2 detector and any ImageNet backbone: weights
+    without the prefix ``student.`` go into the student, and the teacher becomes its copy.
+    """
+
+    def __init__(self, model, save_dir="", *, complete: bool = False, **kwargs):
+        """
+        Args:
+            complete: every tensor of the networks must come from the file, as evaluation wants
+                it. Otherwise a detector's backbone is enough.
+            kwargs: of DetectionCheckpointer.
+        """
+        super().__init__(model, save_dir, **kwargs)
+        self.complete = complete
+
+    def load(self, path, *args, **kwargs):
+        """As the base class.
+
+        Raises:
+            ConfigError: for a file that is missing, is not a checkpoint, holds another model, or
+                would run code.
+        """
+        if path and "://" not in path and not os.path.isfile(path):
+            raise ConfigError(f"MODEL.WEIGHTS '{path}' does not exist")
+        return super().load(path, *args, **kwargs)
+
+    def _load_file(self, filename):
+        try:
+            if filename.endswith(".pkl"):
+                check_pickle(filename)
+            return super()._load_file(filename)
+        except ConfigError:
+            raise
+        except Exception as error:  # readers raise many kinds for a file that is not theirs
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ConfigError(f"MODEL.WEIGHTS '{filename}' cannot be read: {reason}") from error
+
+    def _torch_load(self, f):
+        return torch.load(f, map_location="cpu", weights_only=True)
+
+    def _load_model(self, checkpoint):
+        if any(key.startswith("student.") for key in checkpoint["model"]):
+            incompatible = super()._load_model(checkpoint)
+            _check_filled(self.model, incompatible, every_tensor=True)
+        else:
+            incompatible = DetectionCheckpointer(self.model.student)._load_model(checkpoint)
+            _check_filled(self.model.student, incompatible, every_tensor=self.complete)
+            self.model.copy_student_to_teacher()
+        return incompatible
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """An unpickler that builds containers and NumPy arrays and refuses everything else."""
+
+    def find_class(self, module, name):
+        if (module, name) not in SAFE_GLOBALS:
+            raise ConfigError(f"it would run {module}.{name} when loaded; only arrays are accepted")
+        return super().find_class(module, name)
+
+
+def check_pickle(filename: str) -> None:
+    """Raises ConfigError if unpickling the file would do more than build arrays.
+
+    Detectron2 unpickles .pkl weights without limits, and a pickle can run any code.
+    """
+    with open(filename, "rb") as f:
+        try:
+            _ArraysOnly(f, encoding="latin1").load()
+        except ConfigError as error:
+            raise ConfigError(f"MODEL.WEIGHTS '{filename}': {error}") from None
+
+
+def _check_filled(network, incompatible, *, every_tensor: bool) -> None:
+    """Raises ConfigError if the file was made for another network.
+
+    Some heads may be missing, or differ in the number of classes; the backbone may not.
+    """
+    names = [name for name in network.state_dict() if every_tensor or name.startswith("backbone.")]
+    mismatched = {key for key, *_ in incompatible.incorrect_shapes}
+    missing = set(incompatible.missing_keys) - mismatched
+    bad = [n for n in names if n in mismatched]
+    absent = [n for n in names if n in missing]
+    nothing = len(bad) + len(absent) == len(names)
+    if bad or (absent and every_tensor) or nothing:
+        raise ConfigError(
+            f"MODEL.WEIGHTS holds another model: {len(bad)} tensors differ in shape and "
+            f"{len(absent)} are missing, first '{(bad or absent)[0]}'"
+        )

@@ -1,0 +1,25 @@
+"""Where a training runs."""
+
+import logging
+import os
+
+import torch
+
+__all__ = ["usable_device", "share_cpu"]
+
+
+def usable_device(device: str) -> str:
+    """``device``, or "cpu" where it is a GPU and there is none."""
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        logging.getLogger(__name__).warning(f"No GPU found: running on the CPU, not on '{device}'")
+        return "cpu"
+    return device
+
+
+def share_cpu(processes: int) -> None:
+    """Divides the cores among the processes of this machine, unless OMP_NUM_THREADS says else.
+
+    Processes that each take all cores slow each other down by an order of magnitude.
+    """
+    if not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))

@@ -1,0 +1,158 @@
+"""train_net.py for LazyConfig files (.py)."""
+
+import inspect
+import os
+import weakref
+
+from omegaconf import OmegaConf
+
+from detectron2.config import LazyConfig, instantiate
+from detectron2.engine import default_setup, default_writers, hooks
+from detectron2.utils import comm
+from detectron2.utils.registry import locate
+
+from ..data.datasets import check_datasets
+from ..errors import ConfigError
+from ..evaluation.evaluate import check_networks, evaluate_networks
+from .build import build_hooks, build_train_loop, check_amp, wrap_ddp
+from .checkpoint import SoftTeacherCheckpointer
+from .device import usable_device
+
+__all__ = ["load_config", "main"]
+
+
+def load_config(config_file: str, overrides=()):
+    """The config of a LazyConfig file with ``key=value ...`` overrides.
+
+    Raises:
+        ConfigError: for a missing file, a malformed override or an unknown key.
+    """
+    if not os.path.isfile(config_file):
+        raise ConfigError(f"--config-file '{config_file}' does not exist")
+    cfg = LazyConfig.load(config_file)
+    for override in overrides:
+        key, sep, _ = override.partition("=")
+        if not sep:
+            raise ConfigError(f"override '{override}' is not of the form key=value")
+        if not _is_known(cfg, key):
+            raise ConfigError(f"unknown config key {key}")
+    try:
+        cfg = LazyConfig.apply_overrides(cfg, list(overrides))
+    except Exception as error:  # hydra's parser and omegaconf raise kinds of their own
+        raise ConfigError(" ".join(str(error).split())) from error
+    cfg.train.device = usable_device(cfg.train.device)
+    return cfg
+
+
+def check_config(cfg, *, eval_only: bool) -> None:
+    """Everything that can be known to be wrong before the model is built.
+
+    Raises:
+        ConfigError: naming the key and the fix.
+    """
+    check_networks(cfg.train.eval_networks)
+    training = not eval_only
+    loader = cfg.dataloader.train
+    if training:
+        check_amp(cfg.train.amp.enabled, cfg.train.amp.precision, cfg.train.device)
+    check_datasets(
+        labeled=loader.labeled_names if training else (),
+        unlabeled=loader.unlabeled_names if training and loader.labeled_share < 1 else (),
+        test=_test_names(cfg),
+        num_classes=cfg.model.student.roi_heads.num_classes,
+    )
+
+
+def main(args):
+    """Trains or evaluates on this rank. See :func:`soft_teacher.engine.yaml_entry.main`."""
+    cfg = load_config(args.config_file, args.opts)
+    check_config(cfg, eval_only=args.eval_only)
+    if cfg.train.seed < 0:
+        cfg.train.seed = comm.shared_random_seed() % 2**31
+    default_setup(cfg, args)
+    model = instantiate(cfg.model).to(cfg.train.device)
+    if args.eval_only:
+        checkpointer = SoftTeacherCheckpointer(model, cfg.train.output_dir, complete=True)
+        checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
+        return _evaluate(cfg, model)
+    return _train(cfg, model, resume=args.resume)
+
+
+def _train(cfg, model, *, resume: bool):
+    cfg.optimizer.params.model = model
+    optimizer = instantiate(cfg.optimizer)
+    cfg.ema.student, cfg.ema.teacher = model.student, model.teacher
+    ema = instantiate(cfg.ema)
+    loader = instantiate(cfg.dataloader.train)
+    amp = cfg.train.amp
+    trainer = build_train_loop(
+        wrap_ddp(model), loader, optimizer, amp=amp.enabled, precision=amp.precision
+    )
+    checkpointer = SoftTeacherCheckpointer(
+        model,
+        cfg.train.output_dir,
+        save_to_disk=comm.is_main_process(),
+        trainer=weakref.proxy(trainer),
+    )
+    results = {}
+
+    def evaluate():
+        results.update(_evaluate(cfg, model))
+        return results
+
+    trainer.register_hooks(
+        build_hooks(
+            seed=cfg.train.seed,
+            data_loader=loader,
+            ema=ema,
+            scheduler=hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+            checkpointer=checkpointer,
+            checkpoint_period=cfg.train.checkpointer.period,
+            max_to_keep=cfg.train.checkpointer.max_to_keep,
+            eval_period=cfg.train.eval_period,
+            evaluate=evaluate,
+            build_writers=lambda: default_writers(cfg.train.output_dir, cfg.train.max_iter),
+            log_period=cfg.train.log_period,
+        )
+    )
+    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
+    start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
+    trainer.train(start, cfg.train.max_iter)
+    return results
+
+
+def _evaluate(cfg, model):
+    return evaluate_networks(
+        model,
+        networks=cfg.train.eval_networks,
+        datasets=_test_names(cfg),
+        build_loader=lambda name: instantiate(_for_dataset(cfg.dataloader.test, name)),
+        build_evaluator=lambda name, network: instantiate(
+            OmegaConf.merge(cfg.dataloader.evaluator, {"dataset_name": name})
+        ),
+    )
+
+
+def _for_dataset(test_loader, name: str):
+    loader = test_loader.copy()
+    loader.dataset.names = name
+    return loader
+
+
+def _test_names(cfg):
+    names = cfg.dataloader.test.dataset.names
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _is_known(cfg, key: str) -> bool:
+    """Whether a key is there, or is an argument of the object that its parent describes."""
+    missing = object()
+    if OmegaConf.select(cfg, key, default=missing) is not missing:
+        return True
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(cfg, parent, default=None) if parent else None
+    target = node.get("_target_") if OmegaConf.is_dict(node) else None
+    if target is None:
+        return False
+    target = locate(target) if isinstance(target, str) else target
+    return name in inspect.signature(target).parameters

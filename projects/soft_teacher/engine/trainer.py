@@ -1,0 +1,149 @@
+"""Training from a CfgNode: DefaultTrainer with two streams, a teacher and CPU support."""
+
+import logging
+import os
+import weakref
+
+import torch
+
+from detectron2.data import MetadataCatalog
+from detectron2.engine import DefaultTrainer
+from detectron2.engine.train_loop import TrainerBase
+from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
+from detectron2.solver import build_optimizer, get_default_optimizer_params
+from detectron2.solver.build import maybe_add_gradient_clipping
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from ..checks import check_choice
+from ..data.build import build_two_stream_train_loader
+from ..evaluation.evaluate import evaluate_networks
+from .build import build_hooks, build_train_loop, wrap_ddp
+from .checkpoint import SoftTeacherCheckpointer
+from .ema import EMAHook
+
+__all__ = ["SoftTeacherTrainer"]
+
+OPTIMIZERS = ("SGD", "AdamW")
+
+
+class SoftTeacherTrainer(DefaultTrainer):
+    """DefaultTrainer of a SoftTeacher: build, resume_or_load, train, test as usual."""
+
+    def __init__(self, cfg):
+        """
+        Args:
+            cfg: a config with the keys of :func:`soft_teacher.add_soft_teacher_config` and a
+                non-negative SEED.
+
+        Raises:
+            ConfigError: for settings or data that cannot be used.
+        """
+        TrainerBase.__init__(self)
+        if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
+            setup_logger()
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        self.cfg = cfg
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        loader = self.build_train_loader(cfg)
+        ddp = wrap_ddp(model)
+        self._trainer = build_train_loop(
+            ddp, loader, optimizer, amp=cfg.SOLVER.AMP.ENABLED, precision=cfg.SOLVER.AMP.PRECISION
+        )
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = SoftTeacherCheckpointer(
+            model,
+            cfg.OUTPUT_DIR,
+            save_to_disk=comm.is_main_process(),
+            trainer=weakref.proxy(self),
+        )
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.register_hooks(self.build_hooks())
+
+    @property
+    def soft_teacher(self):
+        """The SoftTeacher under DDP."""
+        return getattr(self.model, "module", self.model)
+
+    def build_hooks(self):
+        cfg, model = self.cfg, self.soft_teacher
+        _C = cfg.SOFT_TEACHER
+        ema = EMAHook(
+            model.student,
+            model.teacher,
+            momentum=_C.EMA.MOMENTUM,
+            ramp=_C.EMA.RAMP,
+            interval=_C.EMA.INTERVAL,
+            burn_in=_C.BURN_IN,
+            buffers=_C.EMA.BUFFERS,
+        )
+        return build_hooks(
+            seed=cfg.SEED,
+            data_loader=self.data_loader,
+            ema=ema,
+            checkpointer=self.checkpointer,
+            checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
+            eval_period=cfg.TEST.EVAL_PERIOD,
+            evaluate=self._evaluate,
+            build_writers=self.build_writers,
+        )
+
+    def _evaluate(self):
+        self._last_eval_results = self.test(self.cfg, self.soft_teacher)
+        return self._last_eval_results
+
+    @classmethod
+    def build_train_loader(cls, cfg):
+        return build_two_stream_train_loader(cfg)
+
+    @classmethod
+    def build_optimizer(cls, cfg, model):
+        check_choice("SOLVER.OPTIMIZER", cfg.SOLVER.OPTIMIZER, OPTIMIZERS)
+        if cfg.SOLVER.OPTIMIZER == "SGD":
+            return build_optimizer(cfg, model)
+        params = get_default_optimizer_params(
+            model,
+            base_lr=cfg.SOLVER.BASE_LR,
+            weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+            bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+            weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+        )
+        adamw = torch.optim.AdamW(
+            params, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY
+        )
+        return maybe_add_gradient_clipping(cfg, adamw)
+
+    @classmethod
+    def build_evaluator(cls, cfg, dataset_name, output_folder=None):
+        """The dataset's own evaluator: Pascal VOC's, else COCO's."""
+        if MetadataCatalog.get(dataset_name).get("evaluator_type") == "pascal_voc":
+            return PascalVOCDetectionEvaluator(dataset_name)
+        folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
+        return COCOEvaluator(dataset_name, tasks=("bbox",), output_dir=folder)
+
+    @classmethod
+    def test(cls, cfg, model, evaluators=None):
+        """Evaluates the networks that SOFT_TEACHER.EVAL_NETWORKS names.
+
+        Args:
+            model: a SoftTeacher.
+            evaluators: not supported, each network needs its own.
+
+        Returns:
+            see :func:`~soft_teacher.evaluation.evaluate.evaluate_networks`.
+        """
+        assert evaluators is None, "evaluators are built per network"
+
+        def evaluator(name, network):
+            folder = os.path.join(cfg.OUTPUT_DIR, "inference", network, name)
+            return cls.build_evaluator(cfg, name, folder)
+
+        return evaluate_networks(
+            model,
+            networks=cfg.SOFT_TEACHER.EVAL_NETWORKS,
+            datasets=cfg.DATASETS.TEST,
+            build_loader=lambda name: cls.build_test_loader(cfg, name),
+            build_evaluator=evaluator,
+        )

@@ -1,0 +1,116 @@
+"""train_net.py for YAML configs (CfgNode)."""
+
+import difflib
+import os
+
+from detectron2.config import get_cfg
+from detectron2.engine import default_setup
+from detectron2.utils import comm
+
+from ..config import add_soft_teacher_config
+from ..data.datasets import check_datasets
+from ..errors import ConfigError
+from ..evaluation.evaluate import check_networks
+from .build import check_amp
+from .checkpoint import SoftTeacherCheckpointer
+from .device import usable_device
+from .trainer import SoftTeacherTrainer
+
+__all__ = ["load_config", "main"]
+
+
+def load_config(config_file: str, opts=()):
+    """The config of a YAML file with ``KEY VALUE ...`` overrides.
+
+    Raises:
+        ConfigError: for a missing file, an unknown key or a value of the wrong type.
+    """
+    cfg = get_cfg()
+    add_soft_teacher_config(cfg)
+    cfg.MODEL.META_ARCHITECTURE = "SoftTeacher"
+    if not os.path.isfile(config_file):
+        raise ConfigError(f"--config-file '{config_file}' does not exist")
+    known = cfg.clone()
+    try:
+        # YAML tags can run code; plain values are all a config needs.
+        cfg.merge_from_file(config_file, allow_unsafe=False)
+        cfg.merge_from_list(list(opts))
+    except (KeyError, AssertionError, ValueError) as error:
+        raise ConfigError(_explain(error, known)) from error
+    cfg.MODEL.DEVICE = usable_device(cfg.MODEL.DEVICE)
+    return cfg
+
+
+def check_config(cfg, *, eval_only: bool) -> None:
+    """Everything that can be known to be wrong before the model is built.
+
+    Raises:
+        ConfigError: naming the key and the fix.
+    """
+    if cfg.MODEL.META_ARCHITECTURE != "SoftTeacher":
+        raise ConfigError(
+            f"MODEL.META_ARCHITECTURE is '{cfg.MODEL.META_ARCHITECTURE}': set it to 'SoftTeacher'"
+        )
+    check_networks(cfg.SOFT_TEACHER.EVAL_NETWORKS)
+    training = not eval_only
+    if training:
+        check_amp(cfg.SOLVER.AMP.ENABLED, cfg.SOLVER.AMP.PRECISION, cfg.MODEL.DEVICE)
+        if not cfg.DATASETS.TRAIN_LABELED:
+            raise ConfigError("DATASETS.TRAIN_LABELED is empty: name a dataset with labels")
+    semi_supervised = training and cfg.SOFT_TEACHER.LABELED_SHARE < 1
+    if semi_supervised and not cfg.DATASETS.TRAIN_UNLABELED:
+        raise ConfigError(
+            "DATASETS.TRAIN_UNLABELED is empty: name a dataset, or set SOFT_TEACHER.LABELED_SHARE "
+            "to 1 for the supervised baseline"
+        )
+    check_datasets(
+        labeled=cfg.DATASETS.TRAIN_LABELED if training else (),
+        unlabeled=cfg.DATASETS.TRAIN_UNLABELED if semi_supervised else (),
+        test=cfg.DATASETS.TEST,
+        num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+    )
+
+
+def main(args):
+    """Trains or evaluates on this rank.
+
+    Args:
+        args: of Detectron2's default_argument_parser.
+
+    Returns:
+        results of the last evaluation.
+
+    Raises:
+        ConfigError: before training starts.
+    """
+    cfg = load_config(args.config_file, args.opts)
+    check_config(cfg, eval_only=args.eval_only)
+    if cfg.SEED < 0:
+        cfg.SEED = comm.shared_random_seed() % 2**31
+    cfg.freeze()
+    default_setup(cfg, args)
+    if args.eval_only:
+        model = SoftTeacherTrainer.build_model(cfg)
+        checkpointer = SoftTeacherCheckpointer(model, cfg.OUTPUT_DIR, complete=True)
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        return SoftTeacherTrainer.test(cfg, model)
+    trainer = SoftTeacherTrainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train()
+
+
+def _explain(error: Exception, known) -> str:
+    message = " ".join(str(error).strip("'\"").split())
+    if "Non-existent" not in message:
+        return message
+    key = message.split(":", 1)[1].strip()
+    close = difflib.get_close_matches(key, list(_keys(known)), n=1)
+    hint = f": did you mean {close[0]}?" if close else ""
+    return f"unknown config key {key}{hint}"
+
+
+def _keys(cfg, prefix=""):
+    for key, value in cfg.items():
+        yield prefix + key
+        if hasattr(value, "items"):
+            yield from _keys(value, f"{prefix}{key}.")

@@ -1,0 +1,61 @@
+"""Evaluation of the student and the teacher, with Detectron2's own evaluators."""
+
+import logging
+from collections import OrderedDict
+from typing import Callable, Sequence
+
+from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.utils import comm
+
+from ..checks import check_choice
+from ..errors import ConfigError
+
+__all__ = ["NETWORKS", "check_networks", "evaluate_networks"]
+
+NETWORKS = ("student", "teacher")
+
+
+def check_networks(networks: Sequence[str]) -> None:
+    """Raises ConfigError unless ``networks`` names "student", "teacher" or both."""
+    if not networks:
+        raise ConfigError("SOFT_TEACHER.EVAL_NETWORKS is empty: name student, teacher or both")
+    for network in networks:
+        check_choice("SOFT_TEACHER.EVAL_NETWORKS", network, NETWORKS)
+
+
+def evaluate_networks(
+    model,
+    *,
+    networks: Sequence[str],
+    datasets: Sequence[str],
+    build_loader: Callable,
+    build_evaluator: Callable,
+) -> OrderedDict:
+    """
+    Args:
+        model: a SoftTeacher.
+        networks: "student", "teacher" or both.
+        datasets: names of the test datasets.
+        build_loader: dataset name -> loader.
+        build_evaluator: (dataset name, network) -> DatasetEvaluator.
+
+    Returns:
+        {network: results}, or {network: {dataset: results}} for several datasets; results is
+        empty except on the main process.
+    """
+    check_networks(networks)
+    logger = logging.getLogger(__name__)
+    results = OrderedDict()
+    for network in networks:
+        per_dataset = OrderedDict()
+        for name in datasets:
+            logger.info(f"Evaluating the {network} on {name}")
+            found = inference_on_dataset(
+                getattr(model, network), build_loader(name), build_evaluator(name, network)
+            )
+            per_dataset[name] = found
+            if comm.is_main_process():
+                logger.info(f"Results of the {network} on {name} in csv format:")
+                print_csv_format(found)
+        results[network] = per_dataset[datasets[0]] if len(datasets) == 1 else per_dataset
+    return results

@@ -1,0 +1,142 @@
+"""Affine geometry between views: matrices of transforms, and boxes under a matrix.
+
+All coordinates are absolute pixels, continuous: pixel ``i`` covers ``[i, i + 1)`` and an image of
+height h and width w spans ``[0, w] x [0, h]``. Boxes are XYXY. A matrix is 3x3 and acts on column
+vectors ``(x, y, 1)``; its last row is ``(0, 0, 1)``.
+
+The tensor functions use elementwise arithmetic only: a matmul would run in half precision under
+autocast (and in TF32 on recent GPUs), which moves boxes of large images by more than a pixel. They
+read nothing back to the host.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Wide enough that a transform computing in float32 still yields coefficients good to 1e-3 pixel;
+# a power of two, so that flips and shifts come out exact.
+_PROBE_SPAN = 1024.0
+_CHECK_POINT = (-517.0, 341.0)
+_TOLERANCE = 1e-2
+
+
+def transform_matrix(transform) -> np.ndarray:
+    """Return the matrix of an affine transform, found by probing ``apply_coords``.
+
+    Args:
+        transform: a Detectron2/fvcore ``Transform`` or ``TransformList``.
+
+    Returns:
+        float64 array (3, 3) taking input coordinates to output coordinates.
+
+    Raises:
+        ValueError: if a fourth probe shows that the transform is not affine.
+    """
+    span = _PROBE_SPAN
+    points = np.array([(0, 0), (span, 0), (0, span), _CHECK_POINT], dtype=np.float64)
+    # Detectron2's transforms may write into their argument.
+    images = np.asarray(transform.apply_coords(points.copy()), dtype=np.float64)
+    origin, right, down, check = images
+    matrix = np.eye(3)
+    matrix[:2] = np.stack([(right - origin) / span, (down - origin) / span, origin], axis=1)
+    expected = matrix[:2] @ np.array([*_CHECK_POINT, 1.0])
+    if not np.allclose(check, expected, rtol=0, atol=_TOLERANCE):
+        raise ValueError(
+            f"not an affine transform: {transform} maps {_CHECK_POINT} to {check.tolist()}, "
+            f"an affine map would give {expected.tolist()}"
+        )
+    return matrix
+
+
+def weak_to_strong(weak_matrix: np.ndarray, strong_matrix: np.ndarray) -> np.ndarray:
+    """Return the matrix that carries weak-view coordinates to the strong view.
+
+    Both arguments take coordinates of the same source image to their view. Swap them for the way
+    back.
+
+    Args:
+        weak_matrix, strong_matrix: (3, 3).
+
+    Returns:
+        float64 array (3, 3), ``strong_matrix @ inv(weak_matrix)``.
+
+    Raises:
+        numpy.linalg.LinAlgError: if ``weak_matrix`` is singular.
+    """
+    weak = np.asarray(weak_matrix, dtype=np.float64)
+    strong = np.asarray(strong_matrix, dtype=np.float64)
+    return strong @ np.linalg.inv(weak)
+
+
+def invert_affine(matrix: Tensor) -> Tensor:
+    """Invert an affine matrix in closed form (``torch.linalg.inv`` waits for the device).
+
+    Args:
+        matrix: (3, 3) with last row (0, 0, 1), at least float32, on any device. A singular matrix
+            gives non-finite entries.
+
+    Returns:
+        Tensor (3, 3) of the same dtype and device.
+    """
+    (a, b, x), (c, d, y) = matrix[0], matrix[1]
+    zero = torch.zeros_like(a)
+    det = a * d - b * c
+    rows = [
+        torch.stack([d, -b, b * y - d * x]) / det,
+        torch.stack([-c, a, c * x - a * y]) / det,
+        torch.stack([zero, zero, zero + 1]),
+    ]
+    return torch.stack(rows)
+
+
+def transform_boxes(boxes: Tensor, matrix: Tensor) -> Tensor:
+    """Carry boxes through an affine matrix and enclose each by one axis-aligned box.
+
+    Compose matrices first and call this once: enclosing after every step inflates the boxes.
+
+    Args:
+        boxes: (N, 4) XYXY, absolute pixels, N may be 0.
+        matrix: (3, 3), as from :func:`transform_matrix`.
+
+    Returns:
+        Tensor (N, 4) XYXY on the device of ``boxes``, at least float32, not clipped.
+    """
+    dtype = torch.promote_types(boxes.dtype, torch.float32)
+    boxes = boxes.to(dtype)
+    matrix = matrix.to(device=boxes.device, dtype=dtype)
+    # The corners are {x0, x1} x {y0, y1}: the extreme of a sum is the sum of the extremes.
+    along_x = boxes[:, None, 0::2] * matrix[:2, 0].view(1, 2, 1)
+    along_y = boxes[:, None, 1::2] * matrix[:2, 1].view(1, 2, 1)
+    low = along_x.amin(2) + along_y.amin(2) + matrix[:2, 2]
+    high = along_x.amax(2) + along_y.amax(2) + matrix[:2, 2]
+    return torch.cat([low, high], dim=1)
+
+
+def clip_boxes(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Clip boxes to an image.
+
+    Args:
+        boxes: (N, 4) XYXY, absolute pixels.
+        image_size: (height, width).
+
+    Returns:
+        A new tensor (N, 4); a box outside the image becomes one of zero width or height.
+    """
+    height, width = image_size
+    x = boxes[:, 0::2].clamp(0, width)
+    y = boxes[:, 1::2].clamp(0, height)
+    return torch.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], dim=1)
+
+
+def nonempty(boxes: Tensor, min_size: float = 0.0) -> Tensor:
+    """Say which boxes are wider and higher than ``min_size`` pixels.
+
+    Args:
+        boxes: (N, 4) XYXY, absolute pixels.
+        min_size: both sides must exceed this.
+
+    Returns:
+        bool Tensor (N,); False for boxes with NaN.
+    """
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return (sides > min_size).all(dim=1)

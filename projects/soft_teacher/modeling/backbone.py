@@ -1,0 +1,65 @@
+"""A small ResNet-FPN, trained from scratch, for images of some hundred pixels."""
+
+from typing import Sequence
+
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, FPN, ResNet
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem
+
+__all__ = ["small_resnet_fpn", "build_small_resnet_fpn_backbone"]
+
+
+def small_resnet_fpn(
+    *,
+    in_channels: int = 3,
+    stem_channels: int,
+    stage_channels: Sequence[int],
+    blocks: Sequence[int],
+    out_channels: int,
+    norm: str,
+) -> FPN:
+    """FPN over a ResNet of basic blocks, output p2 .. p6.
+
+    Args:
+        stem_channels, stage_channels, blocks: width of the stem, width and number of blocks of
+            each of the stages res2 .. res5.
+        out_channels: width of the feature pyramid.
+        norm: normalisation layer, as Detectron2 names it.
+    """
+    stages, width = [], stem_channels
+    for index, (channels, num_blocks) in enumerate(zip(stage_channels, blocks)):
+        stages.append(
+            ResNet.make_stage(
+                BasicBlock,
+                num_blocks,
+                stride_per_block=[1 if index == 0 else 2] + [1] * (num_blocks - 1),
+                in_channels=width,
+                out_channels=channels,
+                norm=norm,
+            )
+        )
+        width = channels
+    names = [f"res{index + 2}" for index in range(len(stages))]
+    bottom_up = ResNet(BasicStem(in_channels, stem_channels, norm), stages, out_features=names)
+    return FPN(
+        bottom_up=bottom_up,
+        in_features=names,
+        out_channels=out_channels,
+        norm=norm,
+        top_block=LastLevelMaxPool(),
+    )
+
+
+@BACKBONE_REGISTRY.register()
+def build_small_resnet_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
+    """:func:`small_resnet_fpn` from SOFT_TEACHER.SMALL_RESNET and MODEL.FPN.OUT_CHANNELS."""
+    small = cfg.SOFT_TEACHER.SMALL_RESNET
+    return small_resnet_fpn(
+        in_channels=input_shape.channels,
+        stem_channels=small.STEM_CHANNELS,
+        stage_channels=small.STAGE_CHANNELS,
+        blocks=small.BLOCKS,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.RESNETS.NORM,
+    )
