@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import transforms as T
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from soft_teacher.geometry import (
@@ -60,6 +60,14 @@ def test_matrix_of_a_transform(transform, expected):
     matrix = transform_matrix(transform)
     assert matrix.dtype == np.float64 and matrix.shape == (3, 3)
     np.testing.assert_allclose(matrix, expected, rtol=0, atol=1e-4)
+
+
+def test_a_transform_computing_in_float32_is_known_well_across_a_large_image():
+    left, top, right, bottom = rectangle = (100.3, 50.7, 310.1, 470.9)
+    matrix = transform_matrix(T.ExtentTransform(rectangle, (811, 397)))
+    far = np.array([1333.0, 1333.0])
+    expected = (far - (left, top)) * (397 / (right - left), 811 / (bottom - top))
+    np.testing.assert_allclose(matrix[:2] @ [*far, 1], expected, rtol=0, atol=2e-3)
 
 
 def test_a_transform_that_is_not_affine_is_refused():
@@ -123,6 +131,7 @@ def test_autocast_does_not_coarsen_boxes():
     strong_scale=st.floats(0.4, 1.5),
     flips=st.tuples(st.booleans(), st.booleans()),
 )
+@settings(deadline=None)
 def test_points_go_to_the_strong_view_and_back(degrees, weak_scale, strong_scale, flips):
     def view(scale, flip, angle):
         new_h, new_w = round(480 * scale), round(640 * scale)

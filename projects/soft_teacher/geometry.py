@@ -34,9 +34,7 @@ def transform_matrix(transform) -> np.ndarray:
     """
     span = _PROBE_SPAN
     points = np.array([(0, 0), (span, 0), (0, span), _CHECK_POINT], dtype=np.float64)
-    # Detectron2's transforms may write into their argument.
-    images = np.asarray(transform.apply_coords(points.copy()), dtype=np.float64)
-    origin, right, down, check = images
+    origin, right, down, check = np.asarray(transform.apply_coords(points), dtype=np.float64)
     matrix = np.eye(3)
     matrix[:2] = np.stack([(right - origin) / span, (down - origin) / span, origin], axis=1)
     expected = matrix[:2] @ np.array([*_CHECK_POINT, 1.0])

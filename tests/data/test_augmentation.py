@@ -35,7 +35,7 @@ def assert_chance(hits, chance, count=DRAWS):
 def assert_uniform(values, low, high):
     """Inside [low, high], close to both ends, and with the quarters equally full."""
     values = np.asarray(values)
-    margin = 0.03 * (high - low)
+    margin = 0.01 * (high - low)
     assert low <= values.min() < low + margin
     assert high - margin < values.max() <= high
     for count in np.histogram(values, bins=4, range=(low, high))[0]:

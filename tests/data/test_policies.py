@@ -173,7 +173,7 @@ def test_scale_knobs_reach_the_jitter(name, variant):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_max_angle_bounds_rotation_and_shear(variant):
-    runs = run(strong_policy(variant, max_angle=15.0, **SMALL))
+    runs = run(build_policy("strong", variant, max_angle=15.0, **SMALL))
     affine = [t for r in runs for t in r.transforms if isinstance(t, AffineTransform)]
     slopes = np.array([t.matrix[0, 1] / t.matrix[0, 0] for t in affine])
     limit = np.tan(np.deg2rad(15))

@@ -116,13 +116,13 @@ def extent(image):
     return np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
 
 
-def assert_box_stays_on_its_pixels(transform, box):
+def assert_box_stays_on_its_pixels(transform, box, centre_error):
     expected = transform.apply_box(np.array([box], dtype=float))[0]
     image = transform.apply_image(drawn(box))
     # An affine map carries centroids to centroids: a half pixel of offset would show here.
     matrix = transform_matrix(transform)
     centre = matrix[:2] @ [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2, 1]
-    np.testing.assert_allclose(centroid(image), centre, atol=0.12)
+    np.testing.assert_allclose(centroid(image), centre, atol=centre_error)
     np.testing.assert_allclose(extent(image), expected, atol=1)
 
 
@@ -147,7 +147,9 @@ operations = {
 @given(data=st.data(), box=boxes)
 @settings(max_examples=60, deadline=None)
 def test_a_drawn_box_stays_on_its_pixels(name, data, box):
-    assert_box_stays_on_its_pixels(data.draw(operations[name]), box)
+    # A reduction skips source pixels, and an edge with them.
+    centre_error = 0.2 if name == "resize" else 0.05
+    assert_box_stays_on_its_pixels(data.draw(operations[name]), box, centre_error)
 
 
 @given(
@@ -166,9 +168,9 @@ def test_a_drawn_box_stays_on_its_pixels_through_a_chain(box, translate, rotate,
     corners = np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]], dtype=float)
     moved = chain.apply_coords(corners)
     centre = matrix[:2] @ [(x0 + x1) / 2, (y0 + y1) / 2, 1]
-    np.testing.assert_allclose(centroid(image), centre, atol=0.15)
-    tolerance = max(1.0, 1.2 * short_edge / H)
-    np.testing.assert_allclose(extent(image), [*moved.min(0), *moved.max(0)], atol=tolerance)
+    pixel = max(1.0, short_edge / H)
+    np.testing.assert_allclose(centroid(image), centre, atol=0.2 * pixel)
+    np.testing.assert_allclose(extent(image), [*moved.min(0), *moved.max(0)], atol=1.2 * pixel)
 
 
 @pytest.mark.parametrize("name", ["translation", "rotation", "shear"])

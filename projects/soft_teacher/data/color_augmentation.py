@@ -32,8 +32,7 @@ class RandomColorOp(RandomAugmentation):
         if self.step is None:
             return float(self._rand_range(low, high))
         steps = np.random.randint(round((high - low) / self.step) + 1)
-        # Rounded, because 256 r and 4 r are cut to integers afterwards.
-        return round(low + steps * self.step, 6)
+        return low + steps * self.step
 
     def _at(self, r: float) -> Transform:
         raise NotImplementedError

@@ -1,11 +1,13 @@
 """Registered datasets as lists of dicts, with every mistake in them told in one line."""
 
+import difflib
 import os
 from typing import Iterable, List, Sequence
 
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 
 from ..errors import ConfigError
+from .builtin import dataset_root
 
 __all__ = ["labeled_dicts", "unlabeled_dicts", "check_datasets"]
 
@@ -91,7 +93,7 @@ def _load(key: str, names: Sequence[str]) -> List[dict]:
 
 def _get(key: str, name: str) -> List[dict]:
     if name not in DatasetCatalog.list():
-        raise ConfigError(f"{key} names '{name}', which is not a registered dataset")
+        raise ConfigError(f"{key} names '{name}', which is not a registered dataset{_hint(name)}")
     try:
         dicts = DatasetCatalog.get(name)
     except (OSError, ValueError, KeyError) as error:
@@ -105,6 +107,13 @@ def _check_files(where: str, dicts: Iterable[dict]) -> None:
     missing = [d["file_name"] for d in dicts if not os.path.isfile(d["file_name"])]
     if missing:
         raise ConfigError(f"{where}: {len(missing)} image files are missing, first {missing[0]}")
+
+
+def _hint(name: str) -> str:
+    if name.startswith("digits_"):
+        return f": run 'make demo' once, it writes it to {dataset_root() / 'digits'}"
+    close = difflib.get_close_matches(name, DatasetCatalog.list(), n=1)
+    return f": did you mean '{close[0]}'?" if close else ""
 
 
 def _joined(names: Sequence[str]) -> str:

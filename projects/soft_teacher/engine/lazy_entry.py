@@ -11,6 +11,7 @@ from detectron2.engine import default_setup, default_writers, hooks
 from detectron2.utils import comm
 from detectron2.utils.registry import locate
 
+from ..data.builtin import register_builtin
 from ..data.datasets import check_datasets
 from ..errors import ConfigError
 from ..evaluation.evaluate import check_networks, evaluate_networks
@@ -66,6 +67,7 @@ def check_config(cfg, *, eval_only: bool) -> None:
 def main(args):
     """Trains or evaluates on this rank. See :func:`soft_teacher.engine.yaml_entry.main`."""
     cfg = load_config(args.config_file, args.opts)
+    register_builtin()
     check_config(cfg, eval_only=args.eval_only)
     if cfg.train.seed < 0:
         cfg.train.seed = comm.shared_random_seed() % 2**31

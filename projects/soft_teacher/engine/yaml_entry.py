@@ -8,6 +8,7 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 
 from ..config import add_soft_teacher_config
+from ..data.builtin import register_builtin
 from ..data.datasets import check_datasets
 from ..errors import ConfigError
 from ..evaluation.evaluate import check_networks
@@ -84,6 +85,7 @@ def main(args):
         ConfigError: before training starts.
     """
     cfg = load_config(args.config_file, args.opts)
+    register_builtin()
     check_config(cfg, eval_only=args.eval_only)
     if cfg.SEED < 0:
         cfg.SEED = comm.shared_random_seed() % 2**31

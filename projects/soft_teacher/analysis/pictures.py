@@ -1,0 +1,111 @@
+"""Pictures for people: what detectors see, and how their AP grew."""
+
+from typing import Dict, List, Sequence
+
+import matplotlib
+import numpy as np
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.visualizer import ColorMode, Visualizer
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402  the backend must be chosen first
+
+__all__ = ["detection_sheet", "draw_boxes", "ap_curves"]
+
+
+@torch.no_grad()
+def detect(network, dataset_dict: dict, augmentations: Sequence, image_format: str) -> Instances:
+    """Detections of a GeneralizedRCNN in eval mode on one image, in the image's own pixels."""
+    image = utils.read_image(dataset_dict["file_name"], format=image_format)
+    height, width = image.shape[:2]
+    view = T.AugInput(image)
+    T.AugmentationList(augmentations)(view)
+    tensor = torch.as_tensor(np.ascontiguousarray(view.image.transpose(2, 0, 1)))
+    inputs = {"image": tensor, "height": height, "width": width}
+    return network([inputs])[0]["instances"].to("cpu")
+
+
+def ground_truth(dataset_dict: dict) -> Instances:
+    """The annotations of a dataset dict as Instances with ``pred_boxes`` and ``pred_classes``."""
+    boxes = [utils.BoxMode.convert(a["bbox"], a["bbox_mode"], utils.BoxMode.XYXY_ABS)
+             for a in dataset_dict["annotations"]]
+    truth = Instances((dataset_dict["height"], dataset_dict["width"]))
+    truth.pred_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+    truth.pred_classes = torch.tensor(
+        [a["category_id"] for a in dataset_dict["annotations"]], dtype=torch.int64
+    )
+    return truth
+
+
+def draw_boxes(image: np.ndarray, instances: Instances, metadata, *, scale: float) -> np.ndarray:
+    """An RGB image with the boxes of ``instances`` (absolute pixels of the image) drawn on it."""
+    drawer = Visualizer(image, metadata, scale=scale, instance_mode=ColorMode.IMAGE)
+    return drawer.draw_instance_predictions(instances).get_image()
+
+
+def detection_sheet(
+    networks: Dict[str, torch.nn.Module],
+    dataset: str,
+    path: str,
+    *,
+    augmentations: Sequence,
+    image_format: str,
+    count: int = 6,
+    score_thresh: float = 0.5,
+) -> None:
+    """Draws one column per image: the ground truth above, each network's detections below.
+
+    Args:
+        networks: title -> GeneralizedRCNN in eval mode.
+        dataset: a registered dataset with annotations; its first ``count`` images are drawn.
+        path: of the picture.
+        augmentations: of the test loader.
+        image_format: of the networks' input.
+        score_thresh: detections below it are left out.
+    """
+    metadata = MetadataCatalog.get(dataset)
+    dicts = DatasetCatalog.get(dataset)[:count]
+    figure, axes = plt.subplots(
+        1 + len(networks), len(dicts), squeeze=False, figsize=(2.4 * len(dicts), 2.5 * 3)
+    )
+    for column, sample in zip(axes.T, dicts):
+        image = utils.read_image(sample["file_name"], format="RGB")
+        rows = [ground_truth(sample)]
+        for network in networks.values():
+            found = detect(network, sample, augmentations, image_format)
+            rows.append(found[found.scores > score_thresh])
+        for axis, instances in zip(column, rows):
+            axis.imshow(draw_boxes(image, instances, metadata, scale=480 / image.shape[1]))
+            axis.set_xticks([])
+            axis.set_yticks([])
+    for axis, title in zip(axes[:, 0], ["ground truth", *networks]):
+        axis.set_ylabel(title, fontsize=11)
+    _save(figure, path)
+
+
+def ap_curves(histories: Dict[str, List[tuple]], path: str) -> None:
+    """Draws AP against the step.
+
+    Args:
+        histories: label -> list of (step, AP).
+        path: of the picture.
+    """
+    figure, axis = plt.subplots(figsize=(6, 4))
+    for label, history in histories.items():
+        axis.plot(*zip(*history), marker="o", label=label)
+    axis.set_xlabel("optimizer steps")
+    axis.set_ylabel("AP on val")
+    axis.set_ylim(bottom=0)
+    axis.grid(alpha=0.3)
+    axis.legend()
+    _save(figure, path)
+
+
+def _save(figure, path: str) -> None:
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

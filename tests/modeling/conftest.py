@@ -1,0 +1,180 @@
+"""A tiny SoftTeacher on the CPU, batches for it, and reference geometry in float64."""
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import get_cfg
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
+
+from soft_teacher import add_soft_teacher_config
+from soft_teacher.modeling import SoftTeacher
+
+NUM_CLASSES = 3
+HEIGHT, WIDTH = 64, 96
+
+
+@pytest.fixture(autouse=True)
+def storage():
+    """Detectron2 logs scalars while it trains."""
+    with EventStorage() as storage:
+        yield storage
+
+
+@pytest.fixture
+def tiny_cfg():
+    """A Faster R-CNN of some thousand parameters; three classes."""
+    cfg = get_cfg()
+    add_soft_teacher_config(cfg)
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.META_ARCHITECTURE = "SoftTeacher"
+    cfg.MODEL.BACKBONE.NAME = "build_small_resnet_fpn_backbone"
+    cfg.MODEL.RESNETS.NORM = "BN"
+    cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
+    cfg.MODEL.FPN.OUT_CHANNELS = 8
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[8], [16], [32], [48], [64]]
+    cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = [[1.0]]
+    cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
+    cfg.MODEL.RPN.BATCH_SIZE_PER_IMAGE = 16
+    cfg.MODEL.RPN.POST_NMS_TOPK_TRAIN = 24
+    cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 12
+    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = NUM_CLASSES
+    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4", "p5"]
+    cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 16
+    cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
+    cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 1
+    cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 16
+    cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 3
+    cfg.SOFT_TEACHER.SMALL_RESNET.STEM_CHANNELS = 4
+    cfg.SOFT_TEACHER.SMALL_RESNET.STAGE_CHANNELS = (4, 6, 8, 10)
+    return cfg
+
+
+@pytest.fixture
+def build(tiny_cfg):
+    """build("KEY", value, ...): the tiny SoftTeacher in training mode, the same every time."""
+
+    def build(*overrides):
+        cfg = tiny_cfg.clone()
+        cfg.merge_from_list(list(overrides))
+        torch.manual_seed(0)
+        return SoftTeacher(cfg).train()
+
+    return build
+
+
+@pytest.fixture
+def targets():
+    """Ground truth: targets(boxes, classes)."""
+
+    def targets(boxes=(), classes=(), size=(HEIGHT, WIDTH)):
+        return Instances(
+            size,
+            gt_boxes=Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)),
+            gt_classes=torch.tensor(classes, dtype=torch.int64),
+        )
+
+    return targets
+
+
+@pytest.fixture
+def detections():
+    """What a teacher detects: detections(boxes, classes, scores)."""
+
+    def detections(boxes=(), classes=(), scores=(), size=(HEIGHT, WIDTH)):
+        return Instances(
+            size,
+            pred_boxes=Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)),
+            pred_classes=torch.tensor(classes, dtype=torch.int64),
+            scores=torch.tensor(scores, dtype=torch.float32),
+        )
+
+    return detections
+
+
+@pytest.fixture
+def labeled(targets):
+    """A labeled image with two objects, different for every key."""
+
+    def labeled(key=0, **fields):
+        rng = np.random.default_rng((1, key))
+        return {
+            "image": random_image(rng, (HEIGHT, WIDTH)),
+            "instances": targets([[8, 8, 40, 40], [50, 20, 90, 60]], [0, 2]),
+            **fields,
+        }
+
+    return labeled
+
+
+@pytest.fixture
+def unlabeled():
+    """An unlabeled image, different for every key; the strong view is the weak one by default."""
+
+    def unlabeled(key=0, weak_to_strong=None, size=(HEIGHT, WIDTH), weak_size=None, **fields):
+        rng = np.random.default_rng((2, key))
+        matrix = np.eye(3) if weak_to_strong is None else weak_to_strong
+        return {
+            "image": random_image(rng, size),
+            "weak_image": random_image(rng, weak_size or size),
+            "weak_to_strong": torch.as_tensor(matrix, dtype=torch.float32),
+            "seed": key,
+            **fields,
+        }
+
+    return unlabeled
+
+
+@pytest.fixture
+def inject(monkeypatch):
+    """inject(model, detections): the teacher detects these, whatever it sees."""
+
+    def inject(model, per_image):
+        heads = model.teacher.roi_heads
+        monkeypatch.setattr(heads, "forward", lambda *args, **kwargs: (per_image, {}))
+
+    return inject
+
+
+@pytest.fixture(params=["same view", "flip", "resize", "flip, resize", "rotation", "shear, shift"])
+def view_change(request):
+    """(matrix from weak to strong view, size of the strong view); the weak one is 64 x 96."""
+    return {
+        "same view": (np.eye(3), (64, 96)),
+        "flip": (np.array([[-1.0, 0, 96], [0, 1, 0], [0, 0, 1]]), (64, 96)),
+        "resize": (np.diag([1.5, 0.75, 1]), (48, 144)),
+        "flip, resize": (np.array([[-0.5, 0, 48], [0, 0.5, 0], [0, 0, 1]]), (32, 48)),
+        "rotation": (rotation(25, (48, 32)), (64, 96)),
+        "shear, shift": (np.array([[1, 0.4, -6], [-0.2, 1, 9], [0, 0, 1]]), (80, 100)),
+    }[request.param]
+
+
+@pytest.fixture
+def carry_in_numpy():
+    """Boxes under a matrix: four corners one at a time, enclosed, clipped, in float64."""
+
+    def carry_in_numpy(boxes, matrix, size):
+        height, width = size
+        result = []
+        for x0, y0, x1, y1 in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):
+            corners = [[x0, y0, 1], [x1, y0, 1], [x0, y1, 1], [x1, y1, 1]]
+            points = np.array([np.asarray(matrix) @ corner for corner in corners])
+            x, y = points[:, 0].clip(0, width), points[:, 1].clip(0, height)
+            result.append([x.min(), y.min(), x.max(), y.max()])
+        return np.array(result).reshape(-1, 4)
+
+    return carry_in_numpy
+
+
+def random_image(rng, size):
+    return torch.as_tensor(rng.integers(0, 256, (3, *size), dtype=np.uint8))
+
+
+def rotation(degrees, centre):
+    angle = np.deg2rad(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = np.eye(3)
+    matrix[:2, :2] = turn
+    matrix[:2, 2] = centre - turn @ centre
+    return matrix

@@ -1,0 +1,152 @@
+"""Eq. 4-6 and Table 8: the coefficient of every sampled box in the classification loss."""
+
+import numpy as np
+import pytest
+import torch
+from detectron2.structures import Boxes
+from hypothesis import given
+from hypothesis import strategies as st
+
+from soft_teacher.modeling.reliability import classification_weights, overlap, reliability
+
+TEACHER_BG = [0.0, 0.25, 1.0, 0.75]
+STUDENT_BG = [0.5, 0.75, 0.125, 0.75]
+IOU = [0.0, 0.375, 1.0, 0.25]
+
+# indicator: (what it reads, r by hand)
+TABLE_8 = {
+    "bg_teacher": (("teacher_bg",), [0.0, 0.25, 1.0, 0.75]),
+    "bg_student": (("student_bg",), [0.5, 0.75, 0.125, 0.75]),
+    "pred_diff": (("teacher_bg", "student_bg"), [0.5, 0.5, 0.125, 1.0]),
+    "iou": (("iou",), [0.0, 0.375, 1.0, 0.25]),
+    "reverse_iou": (("iou",), [1.0, 0.625, 0.0, 0.75]),
+}
+
+
+def scores(names, rows=slice(None), **kwargs):
+    values = {"teacher_bg": TEACHER_BG, "student_bg": STUDENT_BG, "iou": IOU}
+    return {name: torch.tensor(values[name][rows], **kwargs) for name in names}
+
+
+@pytest.mark.parametrize("rows", [slice(0, 0), slice(0, 1), slice(0, 4)], ids=["none", "1", "4"])
+@pytest.mark.parametrize("indicator", TABLE_8)
+def test_reliability_of_boxes_by_hand(indicator, rows):
+    names, expected = TABLE_8[indicator]
+    r = reliability(indicator, **scores(names, rows))
+    assert r.dtype == torch.float32
+    assert r.tolist() == expected[rows]
+
+
+@pytest.mark.parametrize("indicator", TABLE_8)
+def test_reliability_is_a_constant_of_the_loss(indicator):
+    names, _ = TABLE_8[indicator]
+    assert not reliability(indicator, **scores(names, requires_grad=True)).requires_grad
+
+
+def test_reliability_of_half_precision_scores_is_float32():
+    names, expected = TABLE_8["bg_teacher"]
+    r = reliability("bg_teacher", **scores(names, dtype=torch.float16))
+    assert r.dtype == torch.float32 and r.tolist() == expected
+
+
+PSEUDO = [[0.0, 0.0, 10.0, 10.0], [10.0, 0.0, 20.0, 10.0]]
+# boxes, pseudo boxes, largest IoU by hand
+OVERLAPS = {
+    "no boxes, no pseudo boxes": ([], [], []),
+    "no boxes": ([], PSEUDO, []),
+    "no pseudo boxes": ([[0, 0, 10, 10], [5, 5, 6, 6]], [], [0, 0]),
+    "the box itself": ([[0, 0, 10, 10]], PSEUDO, [1]),
+    "beside all": ([[0, 20, 10, 30]], PSEUDO, [0]),
+    # 80 of 100 + 100 - 80 with the first, 20 of 180 with the second
+    "the larger of two": ([[2, 0, 12, 10]], PSEUDO, [80 / 120]),
+    "no extent": ([[5, 5, 5, 5]], PSEUDO, [0]),
+    "one row each": ([[0, 0, 10, 5], [10, 0, 20, 10]], PSEUDO, [0.5, 1]),
+}
+
+
+@pytest.mark.parametrize("boxes, pseudo, expected", OVERLAPS.values(), ids=OVERLAPS.keys())
+def test_overlap_is_the_largest_iou_with_a_pseudo_box(boxes, pseudo, expected):
+    boxes, pseudo = (Boxes(torch.tensor(b).float().reshape(-1, 4)) for b in (boxes, pseudo))
+    result = overlap(boxes, pseudo)
+    assert result.shape == (len(expected),)
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+
+
+# foreground, r, paper's weights, released weights; 9 at a foreground must not be read
+FG, BG = True, False
+WEIGHTS = {
+    "empty": ([], [], [], []),
+    "one foreground": ([FG], [9.0], [1], [1]),
+    "one background": ([BG], [0.25], [1], [0.25]),
+    "no background": ([FG] * 4, [9.0] * 4, [1 / 4] * 4, [1 / 4] * 4),
+    "no foreground, sum r below 1": ([BG, BG], [0.2, 0.6], [0.25, 0.75], [0.2, 0.6]),
+    "no foreground, sum r above 1": ([BG] * 3, [1, 0.5, 1], [0.4, 0.2, 0.4], [0.4, 0.2, 0.4]),
+    "both": (
+        [FG, BG, FG, BG, BG],
+        [9.0, 0.1, 9.0, 0.5, 0.4],
+        [1 / 2, 0.1, 1 / 2, 0.5, 0.4],
+        [1 / 3, 0.1 / 3, 1 / 3, 0.5 / 3, 0.4 / 3],
+    ),
+    "both, sum r is not 1": (
+        [FG, BG, BG],
+        [9.0, 0.9, 0.6],
+        [1, 0.6, 0.4],
+        [1 / 2.5, 0.9 / 2.5, 0.6 / 2.5],
+    ),
+    "sum r = 0": ([FG, BG, BG], [9.0, 0, 0], [1, 0, 0], [1, 0, 0]),
+    "sum r = 0, no foreground": ([BG, BG], [0, 0], [0, 0], [0, 0]),
+    "tiny r": ([BG, BG], [1e-30, 3e-30], [0.25, 0.75], [1e-30, 3e-30]),
+}
+
+
+@pytest.mark.parametrize("formula", ["paper", "reference"])
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weights_by_hand(name, formula):
+    foreground, r, paper, reference = WEIGHTS[name]
+    foreground, r = torch.tensor(foreground, dtype=torch.bool), torch.tensor(r).float()
+    weights = classification_weights(foreground, r, formula)
+    assert weights.dtype == torch.float32 and weights.shape == foreground.shape
+    expected = {"paper": paper, "reference": reference}[formula]
+    np.testing.assert_allclose(weights, expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("formula", ["paper", "reference"])
+@pytest.mark.parametrize("n", [0, 1, 3, 512])
+def test_without_r_every_box_counts_one_nth(n, formula):
+    foreground = torch.arange(n) % 3 == 0
+    weights = classification_weights(foreground, None, formula)
+    np.testing.assert_allclose(weights, np.full(n, 1 / max(n, 1)), rtol=1e-6)
+
+
+@given(
+    fg=st.lists(st.booleans(), min_size=1, max_size=20),
+    scale=st.floats(1e-6, 1e3),
+    seed=st.integers(0, 2**16),
+)
+def test_paper_foregrounds_and_backgrounds_each_sum_to_one(fg, scale, seed):
+    r = scale * torch.rand(len(fg), generator=torch.Generator().manual_seed(seed)) + scale
+    fg = torch.tensor(fg)
+    weights = classification_weights(fg, r, "paper").double()
+    assert weights[fg].sum().item() == pytest.approx(1.0 if fg.any() else 0.0, rel=1e-5)
+    assert weights[~fg].sum().item() == pytest.approx(0.0 if fg.all() else 1.0, rel=1e-5)
+
+
+def test_the_weights_leave_their_arguments_alone():
+    foreground, r = torch.tensor([True, False]), torch.tensor([0.5, 0.25])
+    classification_weights(foreground, r, "paper")
+    assert foreground.tolist() == [True, False] and r.tolist() == [0.5, 0.25]
+
+
+def test_weighted_cross_entropies_are_equation_4():
+    rng = np.random.default_rng(0)
+    n = 60
+    foreground, r, entropies = rng.random(n) < 0.3, rng.random(n), rng.exponential(size=n)
+
+    first = sum(entropies[i] for i in range(n) if foreground[i]) / foreground.sum()
+    total = sum(r[j] for j in range(n) if not foreground[j])
+    second = sum(r[j] / total * entropies[j] for j in range(n) if not foreground[j])
+
+    weights = classification_weights(
+        torch.from_numpy(foreground), torch.from_numpy(r).float(), "paper"
+    )
+    assert (weights.double().numpy() * entropies).sum() == pytest.approx(first + second, rel=1e-6)
