@@ -17,8 +17,8 @@ from demo_runs import Run, clock, train_together
 
 from soft_teacher.data.builtin import dataset_root, register_builtin
 from soft_teacher.data.digits import DigitsSpec, generate
-from soft_teacher.data.splits import coco_image_ids, without_replacement_split
 from soft_teacher.data.split_manifest import write_manifest
+from soft_teacher.data.splits import coco_image_ids, without_replacement_split
 from soft_teacher.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,7 +73,9 @@ def main(argv=None) -> int:
     results = {}
     for seed in args.seeds:
         runs = [
-            Run(name, ROOT / "configs" / "demo" / file, args.output / f"seed{seed}", seed, args.opts)
+            Run(
+                name, ROOT / "configs" / "demo" / file, args.output / f"seed{seed}", seed, args.opts
+            )
             for name, file in CONFIGS.items()
         ]
         train_together(runs, ROOT / "train_net.py")

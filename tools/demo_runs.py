@@ -89,7 +89,9 @@ class Run:
                 prefix = f"{network}/bbox/"
                 values = {k[len(prefix) :]: v for k, v in line.items() if k.startswith(prefix)}
                 if values:
-                    evaluations[line["iteration"] + 1] = values
+                    # the evaluation after the last step is logged one step later
+                    step = min(line["iteration"] + 1, self.cfg.SOLVER.MAX_ITER)
+                    evaluations[step] = values
         return {network: sorted(e.items()) for network, e in found.items()}
 
     def progress(self) -> Tuple[int, float]:

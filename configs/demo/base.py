@@ -33,26 +33,29 @@ FC_DIM = 256
 detector = model_zoo.get_config("common/models/mask_rcnn_fpn.py").model
 detector.backbone = L(small_resnet_fpn)(
     stem_channels=16,
-    stage_channels=(16, 32, 64, 96),
-    blocks=(1, 1, 1, 1),
+    stage_channels=(24, 48, 96),
+    blocks=(1, 1, 1),
     out_channels=CHANNELS,
     norm="BN",
 )
 detector.proposal_generator.update(
-    batch_size_per_image=64, pre_nms_topk=(200, 200), post_nms_topk=(200, 100)
+    in_features=["p2", "p3", "p4"],
+    batch_size_per_image=64,
+    pre_nms_topk=(200, 200),
+    post_nms_topk=(200, 100),
 )
 detector.proposal_generator.head.update(in_channels=CHANNELS, num_anchors=2)
 detector.proposal_generator.anchor_generator.update(
-    sizes=[[16], [24], [40], [64], [96]], aspect_ratios=[1.0, 1.5]
+    sizes=[[18], [28], [44]], aspect_ratios=[1.0, 1.6], strides=[4, 8, 16]
 )
 heads = detector.roi_heads
 heads._target_ = SoftTeacherROIHeads
 heads.update(num_classes=5, batch_size_per_image=64)
+heads.update(box_in_features=["p2", "p3"])
+heads.box_pooler.scales = (1 / 4, 1 / 8)
 heads.update(indicator="bg_teacher", cls_formula="paper")
 heads.update(reg_normalizer="foreground", average="image")
-heads.box_head.update(
-    input_shape=ShapeSpec(channels=CHANNELS, height=7, width=7), fc_dims=[FC_DIM]
-)
+heads.box_head.update(input_shape=ShapeSpec(channels=CHANNELS, height=7, width=7), fc_dims=[FC_DIM])
 heads.box_predictor._target_ = SoftFastRCNNOutputLayers
 heads.box_predictor.input_shape = ShapeSpec(channels=FC_DIM)
 for key in ("mask_in_features", "mask_pooler", "mask_head"):
@@ -117,9 +120,7 @@ lr_multiplier = L(WarmupParamScheduler)(
     warmup_length=100 / 1500,
     warmup_factor=0.001,
 )
-ema = L(EMAHook)(
-    momentum=0.995, ramp=True, interval=1, burn_in="${train.burn_in}", buffers=True
-)
+ema = L(EMAHook)(momentum=0.995, ramp=True, interval=1, burn_in="${train.burn_in}", buffers=True)
 
 train = dict(
     output_dir="output/demo",

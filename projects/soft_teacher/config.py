@@ -101,8 +101,8 @@ def add_soft_teacher_config(cfg) -> None:
 
     # The small ResNet-FPN "build_small_resnet_fpn_backbone" of the embedded dataset.
     _C.SMALL_RESNET = CN()
-    # Channels of the stem and of the four stages res2 .. res5.
+    # Channels of the stem and of the stages res2, res3 and on.
     _C.SMALL_RESNET.STEM_CHANNELS = 16
-    _C.SMALL_RESNET.STAGE_CHANNELS = (16, 32, 64, 96)
+    _C.SMALL_RESNET.STAGE_CHANNELS = (24, 48, 96)
     # Basic blocks per stage.
-    _C.SMALL_RESNET.BLOCKS = (1, 1, 1, 1)
+    _C.SMALL_RESNET.BLOCKS = (1, 1, 1)

@@ -31,8 +31,10 @@ def detect(network, dataset_dict: dict, augmentations: Sequence, image_format: s
 
 def ground_truth(dataset_dict: dict) -> Instances:
     """The annotations of a dataset dict as Instances with ``pred_boxes`` and ``pred_classes``."""
-    boxes = [utils.BoxMode.convert(a["bbox"], a["bbox_mode"], utils.BoxMode.XYXY_ABS)
-             for a in dataset_dict["annotations"]]
+    boxes = [
+        utils.BoxMode.convert(a["bbox"], a["bbox_mode"], utils.BoxMode.XYXY_ABS)
+        for a in dataset_dict["annotations"]
+    ]
     truth = Instances((dataset_dict["height"], dataset_dict["width"]))
     truth.pred_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4))
     truth.pred_classes = torch.tensor(

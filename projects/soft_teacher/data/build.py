@@ -4,7 +4,6 @@ import itertools
 from typing import List, Optional, Sequence
 
 import torch
-
 from detectron2.config import configurable
 from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
@@ -67,6 +66,8 @@ class TwoStreamLoader:
             num_workers=self._num_workers,
             collate_fn=trivial_batch_collator,
             worker_init_fn=_single_thread if self._num_workers else None,
+            # an iterator draws a seed when it starts; not from the training's own generator
+            generator=torch.Generator(),
         )
 
     def _weigh(self, samples: List[dict], stream: int, step: int) -> None:

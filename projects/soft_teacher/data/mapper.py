@@ -5,7 +5,6 @@ from typing import List
 
 import numpy as np
 import torch
-
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 

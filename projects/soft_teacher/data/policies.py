@@ -7,17 +7,13 @@ the released value.
 
 from detectron2.data.transforms import Augmentation, NoOpTransform
 
+from ..checks import check_choice
 from . import augmentation as A
 from . import color_augmentation as C
 from . import photometric as P
 
 NAMES = ("labeled", "strong", "weak")
 VARIANTS = ("paper", "reference")
-
-
-def _check(kind: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"unknown {kind} {value!r}, choose one of {', '.join(choices)}")
 
 
 def weak_policy(
@@ -38,9 +34,9 @@ def weak_policy(
         flip: flip horizontally half of the time; False where a mirror image is another class.
 
     Raises:
-        ValueError: for an unknown variant.
+        ConfigError: for an unknown variant.
     """
-    _check("variant", variant, VARIANTS)
+    check_choice("SOFT_TEACHER.AUGMENTATION.VARIANT", variant, VARIANTS)
     integer = variant == "reference"
     scale = A.ShortEdgeScaleJitter(short_edge, max_size, scale_range, integer)
     return [scale, A.RandomHorizontalFlip()] if flip else [scale]
@@ -57,7 +53,7 @@ def labeled_policy(
         view: keywords of :func:`weak_policy`.
 
     Raises:
-        ValueError: for an unknown variant.
+        ConfigError: for an unknown variant.
     """
     cutout = [A.RandomCutout()] if variant == "paper" else []
     return weak_policy(variant, **view) + _colour(variant, image_format) + cutout
@@ -75,7 +71,7 @@ def strong_policy(
         view: keywords of :func:`weak_policy`.
 
     Raises:
-        ValueError: for an unknown variant.
+        ConfigError: for an unknown variant.
     """
     view = weak_policy(variant, **view)
     colour = _colour(variant, image_format)
@@ -103,9 +99,9 @@ def build_policy(
     "labeled" and "strong". See :func:`labeled_policy`, :func:`strong_policy`, :func:`weak_policy`.
 
     Raises:
-        ValueError: for an unknown name or variant, naming the choices.
+        ConfigError: for an unknown name or variant, naming the choices.
     """
-    _check("policy", name, NAMES)
+    check_choice("policy name", name, NAMES)
     view = dict(short_edge=short_edge, max_size=max_size, scale_range=scale_range, flip=flip)
     if name == "weak":
         return weak_policy(variant, **view)

@@ -6,9 +6,8 @@ from functools import lru_cache
 from typing import Callable, List
 
 import numpy as np
-from torch.utils.data import Dataset
-
 from detectron2.data import DatasetFromList
+from torch.utils.data import Dataset
 
 from .sampler import sample_seed, shuffled
 

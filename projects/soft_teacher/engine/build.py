@@ -4,7 +4,6 @@ import inspect
 from typing import Callable, List, Optional
 
 import torch
-
 from detectron2.engine import AMPTrainer, HookBase, SimpleTrainer, create_ddp_model, hooks
 from detectron2.utils import comm
 

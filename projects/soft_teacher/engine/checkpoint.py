@@ -4,7 +4,6 @@ import os
 import pickle
 
 import torch
-
 from detectron2.checkpoint import DetectionCheckpointer
 
 from ..errors import ConfigError

@@ -3,11 +3,10 @@
 from typing import List, Tuple
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
-
 from detectron2.engine import HookBase
 from detectron2.utils import comm
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..checks import check_not_negative
 from ..errors import ConfigError
@@ -28,9 +27,7 @@ def ema_momentum(steps_done: int, *, momentum: float, ramp: bool, burn_in: int =
 
 
 @torch.no_grad()
-def ema_update(
-    teacher: List[torch.Tensor], student: List[torch.Tensor], momentum: float
-) -> None:
+def ema_update(teacher: List[torch.Tensor], student: List[torch.Tensor], momentum: float) -> None:
     """teacher <- momentum * teacher + (1 - momentum) * student, in place, tensor by tensor.
 
     Args:

@@ -1,7 +1,6 @@
 """Small hooks of the training loop."""
 
 import torch
-
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 

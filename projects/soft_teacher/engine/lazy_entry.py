@@ -4,12 +4,11 @@ import inspect
 import os
 import weakref
 
-from omegaconf import OmegaConf
-
 from detectron2.config import LazyConfig, instantiate
 from detectron2.engine import default_setup, default_writers, hooks
 from detectron2.utils import comm
 from detectron2.utils.registry import locate
+from omegaconf import OmegaConf
 
 from ..data.builtin import register_builtin
 from ..data.datasets import check_datasets

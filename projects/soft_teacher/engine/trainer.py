@@ -5,7 +5,6 @@ import os
 import weakref
 
 import torch
-
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultTrainer
 from detectron2.engine.train_loop import TrainerBase

@@ -4,7 +4,6 @@ from typing import Sequence
 
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, ResNet
-from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem
 
 __all__ = ["small_resnet_fpn", "build_small_resnet_fpn_backbone"]
@@ -19,11 +18,11 @@ def small_resnet_fpn(
     out_channels: int,
     norm: str,
 ) -> FPN:
-    """FPN over a ResNet of basic blocks, output p2 .. p6.
+    """FPN over a ResNet of basic blocks, output p2 and coarser, one level per stage.
 
     Args:
         stem_channels, stage_channels, blocks: width of the stem, width and number of blocks of
-            each of the stages res2 .. res5.
+            each of the stages res2 and on.
         out_channels: width of the feature pyramid.
         norm: normalisation layer, as Detectron2 names it.
     """
@@ -47,7 +46,6 @@ def small_resnet_fpn(
         in_features=names,
         out_channels=out_channels,
         norm=norm,
-        top_block=LastLevelMaxPool(),
     )
 
 

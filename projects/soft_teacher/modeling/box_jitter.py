@@ -3,7 +3,6 @@
 from typing import List
 
 import torch
-
 from detectron2.config import configurable
 from detectron2.structures import Boxes, Instances
 

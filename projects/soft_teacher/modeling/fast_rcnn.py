@@ -1,10 +1,9 @@
 """Box predictor whose losses accept a coefficient for every proposal."""
 
 import torch
-from torch.nn import functional as F
-
 from detectron2.layers import cat
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
+from torch.nn import functional as F
 
 __all__ = ["SoftFastRCNNOutputLayers"]
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import List, Optional
 
 import torch
-
 from detectron2.config import configurable
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage

@@ -7,7 +7,6 @@ all images of a GPU at once (released code).
 from typing import Optional
 
 import torch
-
 from detectron2.structures import Boxes, pairwise_iou
 
 __all__ = [

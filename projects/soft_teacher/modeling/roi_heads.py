@@ -3,7 +3,6 @@
 from typing import Callable, Dict, List
 
 import torch
-
 from detectron2.config import configurable
 from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
 from detectron2.structures import Boxes, Instances

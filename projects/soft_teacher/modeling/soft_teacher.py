@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Dict, List
 
 import torch
-from torch import nn
-
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.structures import Boxes, ImageList
 from detectron2.utils.events import get_event_storage
+from torch import nn
 
 from ..checks import check_choice, check_not_negative
 from ..errors import ConfigError

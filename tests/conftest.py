@@ -1,0 +1,35 @@
+"""What the tests share: a tiny digits dataset under its registered names."""
+
+import pytest
+import torch
+
+from soft_teacher.data.builtin import register_builtin
+from soft_teacher.data.digits import DigitsSpec, generate
+from soft_teacher.data.split_manifest import write_manifest
+from soft_teacher.data.splits import coco_image_ids, without_replacement_split
+
+torch.set_num_threads(1)
+
+TINY = DigitsSpec(
+    image_size=64, max_objects=3, digit_size=(16, 32), num_train=12, num_unlabeled=6, num_val=4
+)
+
+
+@pytest.fixture(scope="session")
+def datasets_folder(tmp_path_factory):
+    """$DETECTRON2_DATASETS with a tiny digits dataset and fold 1 of 4 labeled images."""
+    root = tmp_path_factory.mktemp("datasets")
+    files = generate(root / "digits", TINY)
+    ids = coco_image_ids(files["train"], family="without_replacement")
+    split = without_replacement_split(ids, count=4, fold=1, source="digits_train")
+    write_manifest(split, root / "digits" / "splits" / "fold1.json")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_digits(datasets_folder):
+    """The tiny dataset registered as digits_train, digits_fold1_labeled and so on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETECTRON2_DATASETS", str(datasets_folder))
+        register_builtin()
+        yield datasets_folder

@@ -1,0 +1,226 @@
+import json
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+from PIL import Image
+
+from soft_teacher.data.datasets import check_datasets, labeled_dicts, unlabeled_dicts
+from soft_teacher.errors import ConfigError
+
+PREFIX = "datasets_test_"
+CLASSES = ["cat", "dog"]
+
+
+@pytest.fixture(autouse=True)
+def clean_catalog():
+    yield
+    for name in [n for n in DatasetCatalog.list() if n.startswith(PREFIX)]:
+        DatasetCatalog.remove(name)
+    for name in [n for n in MetadataCatalog.list() if n.startswith(PREFIX)]:
+        MetadataCatalog.remove(name)
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """Writes and registers a COCO dataset with one image per entry of ``boxes``."""
+
+    def register(name="coco", *, boxes=(1, 1), classes=CLASSES, images_exist=True, text=None):
+        images, annotations = [], []
+        for number, count in enumerate(boxes, 1):
+            file_name = f"{name}{number}.png"
+            images.append({"id": number, "file_name": file_name, "height": 8, "width": 8})
+            if images_exist:
+                Image.new("RGB", (8, 8)).save(tmp_path / file_name)
+            for _ in range(count):
+                box = {"bbox": [1, 1, 4, 4], "area": 16, "iscrowd": 0, "category_id": 1}
+                annotations.append({"id": len(annotations) + 1, "image_id": number, **box})
+        categories = [{"id": i, "name": c} for i, c in enumerate(classes, 1)]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(content) if text is None else text)
+        register_coco_instances(PREFIX + name, {}, str(path), str(tmp_path))
+        return PREFIX + name
+
+    return register
+
+
+def register_dicts(name, dicts, classes=None):
+    DatasetCatalog.register(PREFIX + name, lambda: dicts)
+    if classes is not None:
+        MetadataCatalog.get(PREFIX + name).thing_classes = classes
+    return PREFIX + name
+
+
+def check(*, labeled=(), unlabeled=(), test=(), num_classes=2):
+    check_datasets(labeled=labeled, unlabeled=unlabeled, test=test, num_classes=num_classes)
+
+
+def message(function, *args, **kwargs):
+    """The one line of the ConfigError that a call raises."""
+    with pytest.raises(ConfigError) as error:
+        function(*args, **kwargs)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+LOADERS = {"DATASETS.TRAIN_LABELED": labeled_dicts, "DATASETS.TRAIN_UNLABELED": unlabeled_dicts}
+CHECKS = {
+    "DATASETS.TRAIN_LABELED": lambda names: check(labeled=names),
+    "DATASETS.TRAIN_UNLABELED": lambda names: check(unlabeled=names),
+    "DATASETS.TEST": lambda names: check(test=names),
+}
+EVERYWHERE = [*LOADERS.items(), *CHECKS.items()]
+each_loader = pytest.mark.parametrize("key, load", LOADERS.items())
+everywhere = pytest.mark.parametrize("key, load", EVERYWHERE)
+
+
+# --- what is loaded -----------------------------------------------------------------------------
+
+
+@each_loader
+def test_no_dataset_at_all_is_refused(key, load):
+    assert message(load, []) == f"{key} is empty: name at least one dataset"
+
+
+def test_nothing_to_check_is_fine():
+    check()
+
+
+def test_labeled_images_come_with_their_annotations(coco):
+    dicts = labeled_dicts([coco(boxes=(2, 1))])
+    assert [len(d["annotations"]) for d in dicts] == [2, 1]
+    assert [d["annotations"][0]["category_id"] for d in dicts] == [0, 0]
+
+
+def test_labeled_images_without_a_box_are_dropped_unless_wanted(coco):
+    name = coco(boxes=(0, 2, 0, 1))
+    assert [d["image_id"] for d in labeled_dicts([name])] == [2, 4]
+    assert [d["image_id"] for d in labeled_dicts([name], filter_empty=False)] == [1, 2, 3, 4]
+
+
+def test_unlabeled_images_lose_their_annotations_and_none_is_dropped(coco):
+    name = coco(boxes=(0, 2, 1))
+    dicts = unlabeled_dicts([name])
+    assert [d["image_id"] for d in dicts] == [1, 2, 3]
+    assert not any("annotations" in d for d in dicts)
+    # The dataset itself keeps them: the same one may be labeled elsewhere.
+    assert [len(d["annotations"]) for d in labeled_dicts([name])] == [2, 1]
+
+
+@each_loader
+def test_several_datasets_are_joined_in_order(key, load, coco):
+    names = [coco("second", boxes=(1,)), coco("first", boxes=(1, 1))]
+    files = [d["file_name"].rsplit("/", 1)[1] for d in load(names)]
+    assert files == ["second1.png", "first1.png", "first2.png"]
+
+
+# --- mistakes in one dataset --------------------------------------------------------------------
+
+
+@everywhere
+def test_an_unregistered_dataset(key, load, coco):
+    found = message(load, [coco(), f"{PREFIX}missing"])
+    assert key in found and f"'{PREFIX}missing'" in found and "not a registered dataset" in found
+
+
+@everywhere
+def test_a_misspelt_dataset_is_told_the_name_that_was_meant(key, load, coco):
+    coco("handwriting")
+    found = message(load, [f"{PREFIX}handwritting"])
+    assert key in found and f"did you mean '{PREFIX}handwriting'?" in found
+
+
+@everywhere
+def test_a_missing_json(key, load, tmp_path):
+    path = tmp_path / "missing.json"
+    register_coco_instances(f"{PREFIX}gone", {}, str(path), str(tmp_path))
+    found = message(load, [f"{PREFIX}gone"])
+    assert key in found and f"'{PREFIX}gone'" in found and str(path) in found
+
+
+@everywhere
+@pytest.mark.parametrize("text", ["", '{"images": [', '{"images": []}', '{"info": {}}'])
+def test_a_json_that_is_no_dataset(key, load, text, coco):
+    name = coco(text=text)
+    found = message(load, [name])
+    assert key in found and f"'{name}'" in found and "cannot be read" in found
+
+
+@everywhere
+def test_a_dataset_without_images(key, load, coco):
+    name = coco(boxes=())
+    found = message(load, [name])
+    assert key in found and f"'{name}' has no images" in found
+
+
+@each_loader
+def test_missing_image_files_are_counted(key, load, coco, tmp_path):
+    there, gone = coco("there"), coco("gone", boxes=(1, 1, 1), images_exist=False)
+    found = message(load, [there, gone])
+    assert key in found and f"'{gone}'" in found
+    assert "3 image files are missing" in found and str(tmp_path / "gone1.png") in found
+
+
+def test_a_labeled_dataset_without_an_annotation(coco):
+    names = [coco("one", boxes=(0, 0)), coco("two", boxes=(0,))]
+    for filter_empty in (True, False):
+        found = message(labeled_dicts, names, filter_empty=filter_empty)
+        assert "DATASETS.TRAIN_LABELED" in found and "no image has an annotation" in found
+        assert all(f"'{name}'" in found for name in names)
+    assert len(unlabeled_dicts(names)) == 3
+    assert len(labeled_dicts([*names, coco("three", boxes=(1,))])) == 1
+
+
+def test_annotations_may_be_missing_altogether(tmp_path):
+    path = tmp_path / "image.png"
+    Image.new("RGB", (8, 8)).save(path)
+    name = register_dicts("bare", [{"file_name": str(path), "image_id": 1}])
+    assert unlabeled_dicts([name]) == [{"file_name": str(path), "image_id": 1}]
+    assert "no image has an annotation" in message(labeled_dicts, [name])
+
+
+# --- datasets and the model ---------------------------------------------------------------------
+
+
+def test_datasets_that_fit_the_model_pass(coco):
+    labeled, unlabeled, test = (coco(name) for name in ("labeled", "unlabeled", "test"))
+    check(labeled=[labeled], unlabeled=[unlabeled], test=[test])
+
+
+@pytest.mark.parametrize("key, load", CHECKS.items())
+@pytest.mark.parametrize("classes", [["cat"], ["cat", "dog", "cow"]])
+def test_another_number_of_classes_than_the_model_s(key, load, classes, coco):
+    name = coco(classes=classes)
+    found = message(load, [name])
+    assert key in found and f"'{name}' has {len(classes)} classes" in found
+    assert "MODEL.ROI_HEADS.NUM_CLASSES is 2" in found and f"set it to {len(classes)}" in found
+
+
+@pytest.mark.parametrize(
+    "classes, mine, other", [(["dog", "cat"], "dog", "cat"), (["cat", "cow"], "cow", "dog")]
+)
+def test_categories_in_conflict_name_both_datasets_and_the_first_difference(
+    classes, mine, other, coco
+):
+    names = {"labeled": [coco("labeled")], "test": [coco("test", classes=classes)]}
+    found = message(check, **names)
+    assert f"DATASETS.TRAIN_LABELED '{names['labeled'][0]}'" in found
+    assert f"DATASETS.TEST '{names['test'][0]}'" in found
+    assert f"'{mine}' stands where the other has '{other}'" in found
+    assert "give them the same categories in the same order" in found
+
+
+def test_categories_may_conflict_within_one_key_too(coco):
+    names = [coco("one"), coco("two", classes=["dog", "cat"])]
+    assert "differ in their categories" in message(check, test=names)
+
+
+def test_unlabeled_images_may_come_without_classes(coco, tmp_path):
+    name = register_dicts("web", [{"file_name": "somewhere.jpg", "image_id": 1}])
+    check(labeled=[coco()], unlabeled=[name])
+
+
+def test_classes_that_are_known_before_loading_count_as_well():
+    name = register_dicts("voc", [{"file_name": "somewhere.jpg", "image_id": 1}], ["cat"])
+    assert "has 1 classes" in message(check, test=[name])

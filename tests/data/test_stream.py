@@ -1,0 +1,128 @@
+import pickle
+import random
+
+import numpy as np
+import pytest
+
+from soft_teacher.data.sampler import LABELED, UNLABELED
+from soft_teacher.data.stream import StreamDataset, seeded
+
+
+def draw(dataset_dict):
+    """A mapper that records which image it got and what it drew."""
+    numbers = [random.random(), *np.random.rand(2), np.random.randint(1 << 30)]
+    return {"index": dataset_dict["index"], "numbers": numbers}
+
+
+def stream_of(size, *, seed=5, stream=LABELED, mapper=draw):
+    dicts = [{"index": index, "boxes": [index]} for index in range(size)]
+    return StreamDataset(dicts, mapper, seed=seed, stream=stream)
+
+
+def indices(stream, positions):
+    return [stream[position]["index"] for position in positions]
+
+
+# --- order --------------------------------------------------------------------------------------
+
+
+def test_a_single_image_is_every_position_each_time_drawn_anew():
+    stream = stream_of(1)
+    samples = [stream[position] for position in range(20)]
+    assert {sample["index"] for sample in samples} == {0}
+    assert len({tuple(sample["numbers"]) for sample in samples}) == 20
+
+
+@pytest.mark.parametrize("size", [2, 7, 30])
+def test_every_pass_visits_every_image_once(size):
+    seen = np.reshape(indices(stream_of(size), range(6 * size)), (6, size))
+    np.testing.assert_array_equal(np.sort(seen, axis=1), np.tile(np.arange(size), (6, 1)))
+
+
+def test_every_pass_has_a_new_order_and_none_is_the_given_one():
+    seen = np.reshape(indices(stream_of(30), range(8 * 30)), (8, 30))
+    assert len({tuple(row) for row in seen.tolist()} | {tuple(range(30))}) == 9
+
+
+def test_passes_may_be_visited_in_any_order():
+    forwards = indices(stream_of(7), range(70))
+    positions = np.random.default_rng(0).permutation(70)
+    jumping = indices(stream_of(7), positions)
+    assert jumping == [forwards[p] for p in positions]
+
+
+def test_the_order_depends_on_the_seed_and_the_stream():
+    def order(**key):
+        return tuple(indices(stream_of(30, **key), range(30)))
+
+    assert order() == order()
+    assert len({order(), order(seed=6), order(stream=UNLABELED)}) == 3
+
+
+# --- samples ------------------------------------------------------------------------------------
+
+
+def test_a_sample_depends_on_seed_stream_and_position_alone():
+    first = [stream_of(5)[position] for position in range(15)]
+    random.seed(1), np.random.seed(1)
+    again = stream_of(5)
+    for position in reversed(range(15)):
+        np.random.rand(3), random.random()
+        assert again[position] == first[position]
+
+
+@pytest.mark.parametrize("other", [dict(seed=6), dict(stream=UNLABELED)])
+def test_another_seed_or_stream_draws_other_numbers(other):
+    one, two = stream_of(1), stream_of(1, **other)
+    for position in range(5):
+        ours, theirs = one[position]["numbers"], two[position]["numbers"]
+        assert all(a != b for a, b in zip(ours, theirs))
+
+
+def test_every_position_carries_a_seed_of_its_own():
+    seeds = [
+        stream_of(3, stream=stream)[position]["seed"]
+        for stream in (LABELED, UNLABELED)
+        for position in range(300)
+    ]
+    assert len(set(seeds)) == 600
+
+
+def test_the_global_states_are_untouched():
+    random.seed(2), np.random.seed(2)
+    before = random.getstate(), pickle.dumps(np.random.get_state())
+    stream_of(3)[4]
+    assert (random.getstate(), pickle.dumps(np.random.get_state())) == before
+
+
+def test_the_global_states_are_untouched_even_if_the_mapper_fails():
+    def fail(dataset_dict):
+        np.random.rand(), random.random()
+        raise OSError("broken image")
+
+    before = random.getstate(), pickle.dumps(np.random.get_state())
+    with pytest.raises(OSError, match="broken image"):
+        stream_of(3, mapper=fail)[0]
+    assert (random.getstate(), pickle.dumps(np.random.get_state())) == before
+
+
+def test_seeded_seeds_both_generators():
+    def numbers(seed):
+        with seeded(seed):
+            return random.random(), np.random.rand()
+
+    assert numbers(1) == numbers(1)
+    assert all(a != b for a, b in zip(numbers(1), numbers(2)))
+
+
+def test_a_mapper_may_change_the_dict_it_gets():
+    def spoil(dataset_dict):
+        dataset_dict["boxes"].append("spoiled")
+        return dataset_dict
+
+    stream = stream_of(1, mapper=spoil)
+    assert [stream[p]["boxes"] for p in range(3)] == [[0, "spoiled"]] * 3
+
+
+def test_the_length_is_the_number_of_images():
+    assert [len(stream_of(size)) for size in (1, 4)] == [1, 4]

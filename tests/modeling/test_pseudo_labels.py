@@ -1,0 +1,255 @@
+"""G_cls by score, G_reg by box regression variance, and their way to the student's view."""
+
+import numpy as np
+import pytest
+import torch
+
+from soft_teacher import ConfigError
+from soft_teacher.modeling import BoxJitter, PseudoLabeler, PseudoLabels
+from soft_teacher.modeling.pseudo_labels import carry
+
+BOXES = [[10, 10, 40, 40], [50, 20, 90, 60], [4, 40, 24, 60], [60, 2, 80, 12]]
+CLASSES = [0, 2, 1, 2]
+BELOW, ABOVE = np.float32(-1), np.float32(2)
+
+
+def next_to(value, towards):
+    """The float32 next to ``value``."""
+    return float(np.nextafter(np.float32(value), towards))
+
+
+class KnownVariances(BoxJitter):
+    """Box jittering with given results, one per candidate in order of its image."""
+
+    def __init__(self, variances, **kwargs):
+        super().__init__(**kwargs)
+        self.variances = variances
+        self.asked = []
+
+    def variance(self, roi_heads, features, candidates, seeds):
+        self.asked.append((roi_heads, features, candidates, seeds))
+        assert [len(v) for v in self.variances] == [len(c) for c in candidates]
+        return [torch.tensor(v, dtype=torch.float32) for v in self.variances]
+
+
+def boxes_and_classes(labels):
+    return labels.gt_boxes.tensor.tolist(), labels.gt_classes.tolist()
+
+
+def rows(*indices):
+    return [list(map(float, BOXES[i])) for i in indices], [CLASSES[i] for i in indices]
+
+
+# --- thresholds
+
+# scores, rows above 0.9
+BY_SCORE = {
+    "no detections": ([], []),
+    "one detection below": ([0.5], []),
+    "one detection above": ([0.95], [0]),
+    "at the threshold": ([0.9], []),
+    "just above": ([next_to(0.9, ABOVE)], [0]),
+    "just below": ([next_to(0.9, BELOW)], []),
+    "certain": ([1.0, 0.0, 1.0], [0, 2]),
+    "some": ([0.95, 0.9, 0.05, 0.91], [0, 3]),
+}
+
+
+@pytest.mark.parametrize("scores, chosen", BY_SCORE.values(), ids=BY_SCORE.keys())
+def test_g_cls_is_what_is_scored_strictly_above_its_threshold(detections, scores, chosen):
+    n = len(scores)
+    image = detections(BOXES[:n], CLASSES[:n], scores)
+    labels = PseudoLabeler()(None, None, [image], [0])
+    (g_cls,) = labels.classification
+    assert boxes_and_classes(g_cls) == rows(*chosen)
+    assert g_cls.image_size == image.image_size
+
+
+@pytest.mark.parametrize("scores, chosen", BY_SCORE.values(), ids=BY_SCORE.keys())
+def test_without_box_jittering_g_reg_is_g_cls(detections, scores, chosen):
+    n = len(scores)
+    image = detections(BOXES[:n], CLASSES[:n], scores)
+    (g_reg,) = PseudoLabeler()(None, None, [image], [0]).regression
+    assert boxes_and_classes(g_reg) == rows(*chosen)
+
+
+# scores, jittered rows (above 0.5), their variances, rows below 0.02
+BY_VARIANCE = {
+    "no detections": ([], [], [], []),
+    "none is a candidate": ([0.4, 0.1], [], [], []),
+    "one stable": ([0.6], [0], [0.01], [0]),
+    "one unstable": ([0.6], [0], [0.03], []),
+    "at the score": ([0.5], [], [], []),
+    "just above the score": ([next_to(0.5, ABOVE)], [0], [0.01], [0]),
+    "just below the score": ([next_to(0.5, BELOW)], [], [], []),
+    "at the variance": ([0.6], [0], [0.02], []),
+    "just below the variance": ([0.6], [0], [next_to(0.02, BELOW)], [0]),
+    "just above the variance": ([0.6], [0], [next_to(0.02, ABOVE)], []),
+    "no spread": ([0.6], [0], [0.0], [0]),
+    "no extent": ([0.6], [0], [float("inf")], []),
+    "not a number": ([0.6], [0], [float("nan")], []),
+    "a high score does not help": ([0.99, 0.6, 0.3, 0.7], [0, 1, 3], [0.5, 0.01, 0.019], [1, 3]),
+}
+
+
+@pytest.mark.parametrize(
+    "scores, jittered, variances, chosen", BY_VARIANCE.values(), ids=BY_VARIANCE.keys()
+)
+def test_g_reg_is_what_scores_above_a_half_and_varies_strictly_less_than_its_threshold(
+    detections, scores, jittered, variances, chosen
+):
+    n = len(scores)
+    image = detections(BOXES[:n], CLASSES[:n], scores)
+    jitter = KnownVariances([variances])
+    labels = PseudoLabeler(jitter=jitter)("heads", "features", [image], [17])
+    (g_reg,) = labels.regression
+    assert boxes_and_classes(g_reg) == rows(*chosen)
+    assert g_reg.image_size == image.image_size
+
+    ((heads, features, (candidates,), seeds),) = jitter.asked
+    assert (heads, features, seeds) == ("heads", "features", [17])
+    asked = candidates.pred_boxes.tensor.tolist(), candidates.pred_classes.tolist()
+    assert asked == rows(*jittered)
+
+
+def test_the_two_sets_are_chosen_independently(detections):
+    image = detections(BOXES, CLASSES, [0.95, 0.6, 0.93, 0.2])
+    jitter = KnownVariances([[0.5, 0.01, 0.01]])
+    labels = PseudoLabeler(jitter=jitter)(None, None, [image], [0])
+    assert boxes_and_classes(labels.classification[0]) == rows(0, 2)
+    assert boxes_and_classes(labels.regression[0]) == rows(1, 2)
+
+
+def test_images_are_labeled_each_by_its_own(detections):
+    images = [
+        detections(),
+        detections(BOXES, CLASSES, [0.95, 0.6, 0.3, 0.99]),
+        detections(BOXES[:1], CLASSES[:1], [0.92]),
+    ]
+    jitter = KnownVariances([[], [0.01, 0.5, 0.01], [0.5]])
+    labels = PseudoLabeler(jitter=jitter)(None, None, images, [5, 6, 7])
+    assert [boxes_and_classes(g) for g in labels.classification] == [rows(), rows(0, 3), rows(0)]
+    assert [boxes_and_classes(g) for g in labels.regression] == [rows(), rows(0, 3), rows()]
+    assert jitter.asked[0][3] == [5, 6, 7]
+
+
+def test_other_thresholds_are_obeyed(detections):
+    image = detections(BOXES, CLASSES, [0.9, 0.6, 0.3, 0.1])
+    jitter = KnownVariances([[0.5, 0.2, 0.1]], score_thresh=0.2, variance_thresh=0.3)
+    labels = PseudoLabeler(score_thresh=0.5, jitter=jitter)(None, None, [image], [0])
+    assert boxes_and_classes(labels.classification[0]) == rows(0, 1)
+    assert boxes_and_classes(labels.regression[0]) == rows(1, 2)
+
+
+def test_pseudo_labels_look_like_ground_truth(detections, targets):
+    image = detections(BOXES, CLASSES, [0.95] * 4)
+    labels = PseudoLabeler()(None, None, [image], [0])
+    for (labels,) in (labels.classification, labels.regression):
+        assert set(labels.get_fields()) == set(targets().get_fields())
+
+
+def test_the_detections_are_left_alone(detections):
+    image = detections(BOXES, CLASSES, [0.95, 0.6, 0.3, 0.99])
+    PseudoLabeler(jitter=KnownVariances([[0.01] * 3]))(None, None, [image], [0])
+    assert set(image.get_fields()) == {"pred_boxes", "pred_classes", "scores"}
+    assert image.pred_boxes.tensor.tolist() == BOXES and image.pred_classes.tolist() == CLASSES
+
+
+def test_mean_counts_per_image_are_logged(detections, storage):
+    images = [detections(), detections(BOXES, CLASSES, [0.95, 0.6, 0.3, 0.99])]
+    PseudoLabeler(jitter=KnownVariances([[], [0.01, 0.5, 0.5]]))(None, None, images, [0, 1])
+    logged = {key: value for key, (value, _) in storage.latest().items()}
+    assert logged["num_detections"] == 4 / 2
+    assert logged["num_cls_boxes"] == 2 / 2
+    assert logged["num_reg_candidates"] == 3 / 2
+    assert logged["num_reg_boxes"] == 1 / 2
+
+
+# --- configuration
+
+
+def test_the_paper_is_the_default(tiny_cfg):
+    labeler = PseudoLabeler(tiny_cfg)
+    assert labeler.score_thresh == 0.9 and isinstance(labeler.jitter, BoxJitter)
+
+
+def test_every_config_key_is_read(tiny_cfg):
+    tiny_cfg.SOFT_TEACHER.SCORE_THRESH = 0.75
+    tiny_cfg.SOFT_TEACHER.JITTER.ENABLED = False
+    labeler = PseudoLabeler(tiny_cfg)
+    assert labeler.score_thresh == 0.75 and labeler.jitter is None
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -0.1, 1.1, float("nan")])
+def test_a_threshold_outside_0_1_is_refused_by_its_key(tiny_cfg, value):
+    tiny_cfg.SOFT_TEACHER.SCORE_THRESH = value
+    with pytest.raises(ConfigError, match=r"^SOFT_TEACHER\.SCORE_THRESH .*\Z"):
+        PseudoLabeler(tiny_cfg)
+
+
+# --- transport
+
+
+@pytest.mark.parametrize("n", [0, 1, 4])
+def test_boxes_are_carried_enclosed_and_clipped(targets, view_change, carry_in_numpy, n):
+    matrix, size = view_change
+    labels = carry(targets(BOXES[:n], CLASSES[:n]), torch.tensor(matrix), size)
+    expected = carry_in_numpy(BOXES[:n], matrix, size)
+    assert labels.image_size == size
+    assert labels.gt_classes.tolist() == CLASSES[:n]
+    np.testing.assert_allclose(labels.gt_boxes.tensor, expected, rtol=0, atol=1e-4)
+
+
+# shift of x and y, rows of BOXES that stay in the 64 x 96 view
+SHIFTS = {
+    "all stay": ((3, -1), [0, 1, 2, 3]),
+    "the right edge touches the left border": ((-40, 0), [1, 3]),
+    "one pixel is left": ((-39, 0), [0, 1, 3]),
+    "the left edge touches the right border": ((36, 0), [0, 1, 2]),
+    "out below": ((0, 44), [0, 3]),
+    "out above": ((0, -40), [1, 2]),
+    "all leave": ((200, 200), []),
+}
+
+
+@pytest.mark.parametrize("shift, left", SHIFTS.values(), ids=SHIFTS.keys())
+def test_boxes_that_leave_the_view_are_dropped_with_their_class(
+    targets, carry_in_numpy, shift, left
+):
+    matrix = np.eye(3)
+    matrix[:2, 2] = shift
+    labels = carry(targets(BOXES, CLASSES), torch.tensor(matrix), (64, 96))
+    expected = carry_in_numpy([BOXES[i] for i in left], matrix, (64, 96))
+    np.testing.assert_allclose(labels.gt_boxes.tensor, expected, rtol=0, atol=1e-4)
+    assert labels.gt_classes.tolist() == [CLASSES[i] for i in left]
+
+
+@pytest.mark.parametrize(
+    "box", [[5, 5, 5, 20], [5, 5, 20, 5], [5, 5, 5, 5]], ids=["no width", "no height", "a point"]
+)
+def test_boxes_without_extent_are_dropped(targets, box):
+    labels = carry(targets([box, BOXES[0]], [1, 2]), torch.eye(3), (64, 96))
+    assert boxes_and_classes(labels) == ([list(map(float, BOXES[0]))], [2])
+
+
+def test_both_sets_go_through_the_matrix_of_their_image(targets, carry_in_numpy):
+    flip = np.array([[-1.0, 0, 96], [0, 1, 0], [0, 0, 1]])
+    shrink = np.diag([0.5, 0.5, 1])
+    sizes = [(64, 96), (32, 48)]
+    labels = PseudoLabels(
+        [targets(BOXES[:2], CLASSES[:2]), targets(BOXES[:1], CLASSES[:1])],
+        [targets(BOXES[2:3], CLASSES[2:3]), targets(BOXES[3:], CLASSES[3:])],
+    ).carried([torch.tensor(flip), torch.tensor(shrink)], sizes)
+    for found, chosen in (
+        (labels.classification, [BOXES[:2], BOXES[:1]]),
+        (labels.regression, [BOXES[2:3], BOXES[3:]]),
+    ):
+        for image, boxes, matrix, size in zip(found, chosen, [flip, shrink], sizes):
+            assert image.image_size == size
+            expected = carry_in_numpy(boxes, matrix, size)
+            np.testing.assert_allclose(image.gt_boxes.tensor, expected, rtol=0, atol=1e-4)
+
+
+def test_labels_of_no_images_can_be_carried():
+    labels = PseudoLabels([], []).carried([], [])
+    assert labels.classification == [] and labels.regression == []

@@ -1,0 +1,257 @@
+"""train_net.py from end to end: YAML and LazyConfig, one and two processes, train and evaluate."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import instantiate
+from detectron2.modeling import GeneralizedRCNN
+from detectron2.utils.events import EventStorage
+from training import (
+    CONFIGS,
+    LAZY_OPTS,
+    ROOT,
+    YAML_OPTS,
+    metrics,
+    train_lazy,
+    train_on_ranks,
+    train_yaml,
+    weights,
+)
+
+from soft_teacher import ConfigError
+from soft_teacher.engine import SoftTeacherTrainer, lazy_entry, yaml_entry
+from soft_teacher.modeling.soft_teacher import LOSS_NAMES, detector_config
+
+pytestmark = pytest.mark.usefixtures("tiny_digits")
+
+LOSSES = {f"{stream}/{name}" for stream in ("sup", "unsup") for name in LOSS_NAMES}
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_digits, tmp_path_factory):
+    """A finished short training from YAML: (folder, results)."""
+    folder = tmp_path_factory.mktemp("trained")
+    return folder, train_yaml(folder)
+
+
+class TestTraining:
+    def test_yaml_training_logs_every_loss_and_evaluates_both_networks(self, trained):
+        folder, _ = trained
+        last = metrics(folder)
+        assert LOSSES <= set(last)
+        assert all(np.isfinite(last[k]) for k in LOSSES)
+        assert last["unsup/loss_cls"] > 0
+        for network in ("student", "teacher"):
+            assert 0 <= last[f"{network}/bbox/AP"] <= 100
+
+    def test_the_checkpoint_holds_both_networks_and_the_teacher_lags(self, trained):
+        state = weights(trained[0])
+        name = "roi_heads.box_predictor.cls_score.weight"
+        assert not torch.equal(state[f"student.{name}"], state[f"teacher.{name}"])
+
+    def test_lazy_training_logs_the_same_losses(self, tmp_path):
+        results = train_lazy(tmp_path)
+        assert LOSSES <= set(metrics(tmp_path))
+        assert set(results) == {"student", "teacher"}
+
+    def test_the_baseline_has_no_unlabeled_loss(self, tmp_path):
+        share = ["SOFT_TEACHER.LABELED_SHARE", "1.0", "DATASETS.TRAIN_UNLABELED", "()"]
+        train_yaml(tmp_path, *share, "SOLVER.MAX_ITER", "2", config="supervised.yaml")
+        last = metrics(tmp_path)
+        assert last["sup/loss_cls"] > 0
+        assert all(last[f"unsup/{name}"] == 0 for name in LOSS_NAMES)
+
+    def test_during_the_burn_in_the_teacher_is_the_student(self, tmp_path):
+        train_yaml(tmp_path, "SOFT_TEACHER.BURN_IN", "2", "SOLVER.MAX_ITER", "2")
+        state = weights(tmp_path)
+        for name in [n for n in state if n.startswith("teacher.")]:
+            assert torch.equal(state[name], state[name.replace("teacher.", "student.")]), name
+
+    def test_the_same_seed_gives_the_same_weights(self, trained, tmp_path):
+        train_yaml(tmp_path)
+        again, first = weights(tmp_path), weights(trained[0])
+        assert all(torch.equal(again[name], first[name]) for name in first)
+
+    def test_a_resumed_training_ends_with_the_same_weights(self, trained, tmp_path):
+        """An interruption right after the checkpoint of step 2 of 4."""
+
+        class Interrupted(Exception):
+            pass
+
+        with pytest.MonkeyPatch.context() as patch:
+            step = SoftTeacherTrainer.run_step
+
+            def run_step(self):
+                if self.iter == 2:
+                    raise Interrupted
+                step(self)
+
+            patch.setattr(SoftTeacherTrainer, "run_step", run_step)
+            with pytest.raises(Interrupted):
+                train_yaml(tmp_path)
+        train_yaml(tmp_path, resume=True)
+        resumed, first = weights(tmp_path), weights(trained[0])
+        assert all(torch.equal(resumed[name], first[name]) for name in first)
+
+
+class TestBothLanguages:
+    def test_the_same_model_gives_the_same_losses_on_the_same_batch(self, trained):
+        lazy = lazy_entry.load_config(str(CONFIGS / "soft_teacher.py"), LAZY_OPTS)
+        yaml = yaml_entry.load_config(str(CONFIGS / "soft_teacher.yaml"), YAML_OPTS)
+        models = [instantiate(lazy.model), SoftTeacherTrainer.build_model(yaml)]
+        loaders = [
+            instantiate(lazy.dataloader.train),
+            SoftTeacherTrainer.build_train_loader(yaml),
+        ]
+        state = weights(trained[0])
+        found = []
+        for model, loader in zip(models, loaders):
+            model.load_state_dict(state)
+            model.train()
+            torch.manual_seed(0)
+            with EventStorage(), torch.no_grad():
+                found.append(model(next(iter(loader))))
+        assert set(found[0]) == LOSSES
+        assert {k: v.item() for k, v in found[0].items()} == {
+            k: v.item() for k, v in found[1].items()
+        }
+
+
+class TestTwoProcesses:
+    def test_ranks_end_with_identical_weights(self, tmp_path):
+        first, second = train_on_ranks(tmp_path, 2)
+        assert first == second
+
+    def test_ranks_without_a_stream_do_not_hang(self, tmp_path):
+        """One image per rank: in each step a rank lacks the labeled or the unlabeled stream."""
+        first, second = train_on_ranks(
+            tmp_path, 2, "SOLVER.IMS_PER_BATCH", "2", "SOFT_TEACHER.LABELED_SHARE", "0.5"
+        )
+        assert first == second
+
+
+class TestEvalOnly:
+    @pytest.mark.parametrize("networks", [("student",), ("teacher",), ("student", "teacher")])
+    def test_evaluates_the_networks_it_is_told_to(self, trained, tmp_path, networks):
+        final = trained[0] / "model_final.pth"
+        opts = ["MODEL.WEIGHTS", final, "SOFT_TEACHER.EVAL_NETWORKS", networks]
+        results = train_yaml(tmp_path, *opts, eval_only=True)
+        assert tuple(results) == networks
+
+    def test_repeats_the_numbers_of_the_training(self, trained, tmp_path):
+        final = trained[0] / "model_final.pth"
+        results = train_yaml(tmp_path, "MODEL.WEIGHTS", final, eval_only=True)
+        last = metrics(trained[0])
+        for network in ("student", "teacher"):
+            expected = last[f"{network}/bbox/AP"]
+            assert results[network]["bbox"]["AP"] == pytest.approx(expected, nan_ok=True)
+
+    def test_lazy_config_evaluates_a_yaml_checkpoint(self, trained, tmp_path):
+        final = trained[0] / "model_final.pth"
+        results = train_lazy(tmp_path, f"train.init_checkpoint={final}", eval_only=True)
+        assert set(results) == {"student", "teacher"}
+
+    def test_a_stock_checkpoint_fills_both_networks(self, tmp_path):
+        cfg = yaml_entry.load_config(str(CONFIGS / "soft_teacher.yaml"))
+        stock = detector_config(cfg)
+        stock.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
+        DetectionCheckpointer(GeneralizedRCNN(stock), str(tmp_path)).save("stock")
+        weights_file = tmp_path / "stock.pth"
+        results = train_yaml(tmp_path, "MODEL.WEIGHTS", weights_file, eval_only=True)
+        student, teacher = (results[n]["bbox"] for n in ("student", "teacher"))
+        assert student == pytest.approx(teacher, nan_ok=True)
+        assert len(student) > 3
+
+
+class TestCommandLine:
+    def test_two_processes_without_a_gpu(self, tmp_path):
+        done = run("--num-gpus", 2, "--config-file", CONFIGS / "soft_teacher.yaml",
+                   "--dist-url", "auto", *YAML_OPTS, "OUTPUT_DIR", tmp_path)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "model_final.pth").is_file()
+
+    def test_help_explains_every_flag(self):
+        text = run("--help").stdout
+        for flag in ("--config-file", "--num-gpus", "--num-machines", "--resume", "--eval-only"):
+            assert flag in text
+        assert "KEY VALUE" in text and "key=value" in text
+
+    @pytest.mark.parametrize("processes", [1, 2])
+    def test_a_mistake_is_one_line_and_status_2(self, processes):
+        done = run("--num-gpus", processes, "--config-file", CONFIGS / "soft_teacher.yaml",
+                   "--dist-url", "auto", "SOFT_TEACHER.ALPA", "2")  # fmt: skip
+        assert done.returncode == 2
+        errors = [line for line in done.stderr.splitlines() if "rror" in line]
+        expected = "error: unknown config key SOFT_TEACHER.ALPA: did you mean SOFT_TEACHER.ALPHA?"
+        assert errors == [expected]
+
+
+def run(*args):
+    """train_net.py as a person runs it."""
+    command = [sys.executable, "-W", "ignore", str(ROOT / "train_net.py"), *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=280)
+
+
+class TestMistakes:
+    """Each is one line that names the key, before training starts."""
+
+    @pytest.mark.parametrize(
+        "opts, words",
+        [
+            (["DATASETS.TRAIN_LABELED", "('nowhere',)"], "TRAIN_LABELED names 'nowhere'"),
+            (["DATASETS.TRAIN_LABELED", "()"], "TRAIN_LABELED is empty"),
+            (["DATASETS.TRAIN_UNLABELED", "()"], "TRAIN_UNLABELED is empty"),
+            (["DATASETS.TRAIN_LABELED", "('digits_unlabeled',)"], "no image has an annotation"),
+            (["MODEL.ROI_HEADS.NUM_CLASSES", "7"], "set it to 5"),
+            (["SOFT_TEACHER.ALPA", "2"], "did you mean SOFT_TEACHER.ALPHA?"),
+            (["SOFT_TEACHER.SCORE_THRESH", "1.5"], "strictly between 0 and 1"),
+            (["SOFT_TEACHER.JITTER.VARIANCE_THRESH", "0.0"], "strictly between 0 and 1"),
+            (["SOLVER.AMP.ENABLED", "True"], "needs a CUDA GPU"),
+            (["SOLVER.OPTIMIZER", "Adagrad"], "SGD, AdamW"),
+            (["SOFT_TEACHER.EVAL_NETWORKS", "('both',)"], "student, teacher"),
+            (["SOFT_TEACHER.AUGMENTATION.VARIANT", "pepper"], "paper, reference"),
+            (["MODEL.MASK_ON", "True"], "MASK_ON is not supported"),
+            (["MODEL.META_ARCHITECTURE", "RetinaNet"], "set it to 'SoftTeacher'"),
+            (["MODEL.WEIGHTS", "nowhere.pth"], "does not exist"),
+        ],
+    )
+    def test_yaml(self, tmp_path, opts, words):
+        if opts[0] == "SOLVER.AMP.ENABLED" and torch.cuda.is_available():
+            pytest.skip("AMP works here")
+        with pytest.raises(ConfigError) as caught:
+            train_yaml(tmp_path, *opts)
+        assert words in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert not list(tmp_path.glob("model_*.pth"))
+
+    @pytest.mark.parametrize(
+        "opt, words",
+        [
+            ("dataloader.train.labeled_names=[nowhere]", "not a registered dataset"),
+            ("model.student.roi_heads.num_classes=7", "set it to 5"),
+            ("train.max_itr=3", "unknown config key train.max_itr"),
+            ("model.pseudo_labeler.score_thresh=1.5", "strictly between 0 and 1"),
+            ("train.init_checkpoint=nowhere.pth", "does not exist"),
+            ("nonsense", "not of the form key=value"),
+        ],
+    )
+    def test_lazy(self, tmp_path, opt, words):
+        with pytest.raises(ConfigError) as caught:
+            train_lazy(tmp_path, opt)
+        assert words in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("config", ["nowhere.yaml", "nowhere.py"])
+    def test_missing_config(self, tmp_path, config):
+        train = train_lazy if config.endswith(".py") else train_yaml
+        with pytest.raises(ConfigError, match="does not exist"):
+            train(tmp_path, config=config)
+
+    def test_a_checkpoint_of_another_model(self, trained, tmp_path):
+        final = trained[0] / "model_final.pth"
+        with pytest.raises(ConfigError, match="another model"):
+            train_yaml(tmp_path, "MODEL.WEIGHTS", final, "MODEL.FPN.OUT_CHANNELS", "16")
