@@ -180,6 +180,14 @@ def test_the_seed_decides():
     assert batches(loader(max_iter=3)) != batches(loader(max_iter=3, seed=3))
 
 
+def test_the_streams_draw_for_themselves():
+    names = dict(labeled_names=["build_test_labeled"], unlabeled_names=["build_test_labeled"])
+    parts = [divided(batch) for batch in loader(**names, labeled_share=0.5)]
+    labeled, unlabeled = ([s for part in parts for s in part[stream]] for stream in (0, 1))
+    assert not {s["seed"] for s in labeled} & {s["seed"] for s in unlabeled}
+    assert [s["image_id"] for s in labeled] != [s["image_id"] for s in unlabeled]
+
+
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_start_in_the_middle_gives_the_batches_that_were_left(num_workers):
     whole = batches(loader(burn_in=4))

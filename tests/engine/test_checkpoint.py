@@ -1,6 +1,7 @@
 import copy
 import os
 import pickle
+from collections import OrderedDict
 from functools import lru_cache
 
 import numpy as np
@@ -296,6 +297,20 @@ def test_a_bare_dict_of_arrays_is_matched_by_the_names_of_caffe2(tmp_path):
             expected = torch.full_like(value, name.endswith("var"))
         np.testing.assert_array_equal(value, expected, err_msg=name)
     assert_same(state(model.teacher), student)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        OrderedDict(a=[1, 2.5, "text", b"\x00\xff", None, (True,)]),
+        {"lr": np.float32(0.1), "step": np.int64(3)},
+        {"w": np.arange(6.0).reshape(2, 3), "fortran": np.asfortranarray(np.ones((2, 3)))},
+    ],
+)
+def test_containers_arrays_and_numpy_s_numbers_are_harmless(content, protocol, tmp_path):
+    check_pickle(str(write_pickle(tmp_path / "plain.pkl", content, protocol)))
 
 
 class Runs:

@@ -121,9 +121,7 @@ UNCHECKED = pytest.mark.xfail(strict=True, reason="SMALL_RESNET is not checked")
             {"STAGE_CHANNELS": (4, 6), "BLOCKS": (1, 1, 1)}, marks=UNCHECKED, id="a stage too few"
         ),
         pytest.param({"STAGE_CHANNELS": (), "BLOCKS": ()}, marks=UNCHECKED, id="no stages"),
-        pytest.param(
-            {"STAGE_CHANNELS": (4, 6), "BLOCKS": (1, 0)}, marks=UNCHECKED, id="no blocks"
-        ),
+        pytest.param({"STAGE_CHANNELS": (4, 6), "BLOCKS": (1, 0)}, marks=UNCHECKED, id="no blocks"),
     ],
 )
 def test_impossible_stages_are_refused_by_their_key(tiny_cfg, settings):

@@ -621,9 +621,7 @@ def test_pseudo_boxes_are_chosen_in_the_weak_view_and_learned_in_the_strong_view
     model = build()
     listener = Listener(model, monkeypatch)
     scores = [[0.95, 0.6, 0.9, 0.91], [0.99, 0.99, 0.4, 0.92], []]
-    inject(
-        model, [detections(BOXES, CLASSES, s) for s in scores[:2]] + [detections(size=(64, 96))]
-    )
+    inject(model, [detections(BOXES, CLASSES, s) for s in scores[:2]] + [detections(size=(64, 96))])
     asked = known_variances(model, monkeypatch, [[0.05, 0.01, 0.019, 0.02], [0.5, 0.01, 0.0], []])
     images = [
         unlabeled(3, matrix, size=size, weak_size=(64, 96)),
