@@ -23,8 +23,8 @@ from soft_teacher.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = {"supervised": "supervised.yaml", "soft_teacher": "soft_teacher.yaml"}
-LABELED_IMAGES = 30
-SPEC = DigitsSpec(contrast=0.5, clutter=2, digit_size=(20, 56), max_objects=5)
+LABELED_IMAGES = 20
+SPEC = DigitsSpec(contrast=0.6, clutter=2, digit_size=(20, 56), min_objects=2, max_objects=5)
 
 
 def parse_args(argv=None) -> argparse.Namespace:

@@ -80,10 +80,10 @@ model = L(SoftTeacher)(
     teacher_proposals="test",
 )
 
-view = dict(short_edge=128, max_size=192, scale_range=(0.8, 1.2), flip=False, max_angle=15.0)
+view = dict(short_edge=128, max_size=192, scale_range=(0.8, 1.2), flip=False, max_angle=4.0)
 dataloader = dict(
     train=L(build_two_stream_train_loader)(
-        labeled_names=["digits_labeled"],
+        labeled_names=["digits_fold1_labeled"],
         unlabeled_names=[],
         labeled_augmentations=L(build_policy)(name="labeled", variant="paper", **view),
         strong_augmentations=L(build_policy)(name="strong", variant="paper", **view),
@@ -116,21 +116,21 @@ optimizer = L(torch.optim.AdamW)(
     weight_decay=0.01,
 )
 lr_multiplier = L(WarmupParamScheduler)(
-    scheduler=L(MultiStepParamScheduler)(values=[1.0, 0.1], milestones=[1200, 1500]),
-    warmup_length=100 / 1500,
+    scheduler=L(MultiStepParamScheduler)(values=[1.0, 0.1], milestones=[1500, 1800]),
+    warmup_length=100 / 1800,
     warmup_factor=0.001,
 )
-ema = L(EMAHook)(momentum=0.995, ramp=True, interval=1, burn_in="${train.burn_in}", buffers=True)
+ema = L(EMAHook)(momentum=0.99, ramp=True, interval=1, burn_in="${train.burn_in}", buffers=True)
 
 train = dict(
     output_dir="output/demo",
     init_checkpoint="",
-    max_iter=1500,
+    max_iter=1800,
     burn_in=0,
     seed=0,
     amp=dict(enabled=False, precision="fp16"),
-    checkpointer=dict(period=500, max_to_keep=100),
-    eval_period=500,
+    checkpointer=dict(period=300, max_to_keep=100),
+    eval_period=600,
     eval_networks=["student", "teacher"],
     log_period=20,
     device="cuda",

@@ -675,13 +675,17 @@ def test_samples_return_to_the_weak_view_to_be_scored_on_the_teachers_own_featur
             parameter.add_(0.05 * torch.randn(parameter.shape))
     listener = Listener(model, monkeypatch)
     inject(model, [detections(BOXES, CLASSES, [0.95] * 4), detections()])
-    images = [unlabeled(0, matrix, size=size, weak_size=(64, 96)), unlabeled(1, SHIFT)]
+    maps = [(matrix, (64, 96)), (SHIFT, (50, 70))]  # the smaller weak view is padded
+    images = [
+        unlabeled(0, matrix, size=size, weak_size=(64, 96)),
+        unlabeled(1, SHIFT, weak_size=(50, 70)),
+    ]
     model(images)
 
     assert [len(boxes) for boxes in listener.s_cls] == [16, 16]
     weak = []
-    for boxes, asked, m in zip(listener.s_cls, listener.asked_of_teacher, (matrix, SHIFT)):
-        weak.append(carry_in_numpy(boxes, np.linalg.inv(m), (64, 96)))
+    for boxes, asked, (m, s) in zip(listener.s_cls, listener.asked_of_teacher, maps):
+        weak.append(carry_in_numpy(boxes, np.linalg.inv(m), s))
         np.testing.assert_allclose(asked, weak[-1], rtol=0, atol=1e-3)
 
     teacher = model.teacher

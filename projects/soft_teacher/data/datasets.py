@@ -23,9 +23,13 @@ def labeled_dicts(names: Sequence[str], *, filter_empty: bool = True) -> List[di
         ConfigError: if a dataset or one of its files is missing, or nothing is left.
     """
     dicts = _load("DATASETS.TRAIN_LABELED", names)
-    if not any(d.get("annotations") for d in dicts):
-        raise ConfigError(f"DATASETS.TRAIN_LABELED {_joined(names)}: no image has an annotation")
-    return [d for d in dicts if d.get("annotations")] if filter_empty else dicts
+    with_boxes = [d for d in dicts if _has_box(d)]
+    if not with_boxes:
+        raise ConfigError(
+            f"DATASETS.TRAIN_LABELED {_joined(names)}: no image has an annotation; name a dataset "
+            "with labels"
+        )
+    return with_boxes if filter_empty else dicts
 
 
 def unlabeled_dicts(names: Sequence[str]) -> List[dict]:
@@ -59,7 +63,9 @@ def check_datasets(
     named = [(f"DATASETS.{key}", name) for key, names in keys.items() for name in names]
     classes = {}
     for key, name in named:
-        _get(key, name)
+        dicts = _get(key, name)
+        if key == "DATASETS.TEST":
+            _check_files(f"{key} '{name}'", dicts)
         found = MetadataCatalog.get(name).get("thing_classes")
         if found:
             classes[f"{key} '{name}'"] = tuple(found)
@@ -96,17 +102,26 @@ def _get(key: str, name: str) -> List[dict]:
         raise ConfigError(f"{key} names '{name}', which is not a registered dataset{_hint(name)}")
     try:
         dicts = DatasetCatalog.get(name)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a malformed file can fail anywhere in its loader
         raise ConfigError(f"{key} '{name}' cannot be read: {_one_line(error)}") from error
     if not dicts:
-        raise ConfigError(f"{key} '{name}' has no images")
+        raise ConfigError(f"{key} '{name}' has no images: remove it or fill it")
     return dicts
 
 
 def _check_files(where: str, dicts: Iterable[dict]) -> None:
-    missing = [d["file_name"] for d in dicts if not os.path.isfile(d["file_name"])]
+    names = [d.get("file_name", "without file_name") for d in dicts]
+    missing = [name for name in names if not os.path.isfile(name)]
     if missing:
-        raise ConfigError(f"{where}: {len(missing)} image files are missing, first {missing[0]}")
+        raise ConfigError(
+            f"{where}: {len(missing)} image files are missing, first {missing[0]}: check the image "
+            "folder, or $DETECTRON2_DATASETS"
+        )
+
+
+def _has_box(dataset_dict: dict) -> bool:
+    annotations = dataset_dict.get("annotations", ())
+    return any("bbox" in a and not a.get("iscrowd", 0) for a in annotations)
 
 
 def _hint(name: str) -> str:

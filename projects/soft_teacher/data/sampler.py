@@ -11,6 +11,8 @@ from ..errors import ConfigError
 __all__ = ["BatchSchedule", "StreamBatchSampler", "labeled_share", "sample_seed", "shuffled"]
 
 LABELED, UNLABELED = 0, 1
+# The second number of every random key, so that no two uses share their numbers.
+SCHEDULE, ORDER, SAMPLE, STEP = 2, 3, 4, 5
 DRAWS = ("global", "per_rank")
 
 
@@ -83,6 +85,11 @@ class BatchSchedule:
                 f"SOLVER.IMS_PER_BATCH ({batch_size}) must be a multiple of the number of "
                 f"processes ({world_size})"
             )
+        for key, steps in (("LABELED_SHARE_DECAY", decay_steps), ("BURN_IN", burn_in)):
+            if steps > max_iter:
+                raise ConfigError(
+                    f"SOFT_TEACHER.{key} ({steps}) must not exceed SOLVER.MAX_ITER ({max_iter})"
+                )
         self.per_rank = batch_size // world_size
         if draw == "per_rank" and share < 1 and self.per_rank < 2:
             raise ConfigError(
@@ -91,7 +98,7 @@ class BatchSchedule:
             )
         self.max_iter = max_iter
         self.world_size = world_size
-        rng = np.random.default_rng((seed, 0))
+        rng = np.random.default_rng((seed, SCHEDULE))
         shares = labeled_share(
             np.arange(max_iter), share=share, decay_steps=decay_steps, max_iter=max_iter
         )

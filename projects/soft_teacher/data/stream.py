@@ -9,7 +9,7 @@ import numpy as np
 from detectron2.data import DatasetFromList
 from torch.utils.data import Dataset
 
-from .sampler import sample_seed, shuffled
+from .sampler import ORDER, SAMPLE, sample_seed, shuffled
 
 __all__ = ["StreamDataset", "seeded"]
 
@@ -53,8 +53,8 @@ class StreamDataset(Dataset):
     def __getitem__(self, position: int) -> dict:
         """The mapper's sample, with ``seed``: a number that is this position's own."""
         epoch, offset = divmod(position, len(self.dicts))
-        index = _order(len(self.dicts), self.seed, self.stream, epoch)[offset]
-        seed = sample_seed(self.seed, self.stream, position)
+        index = _order(len(self.dicts), self.seed, ORDER, self.stream, epoch)[offset]
+        seed = sample_seed(self.seed, SAMPLE, self.stream, position)
         with seeded(seed):
             sample = self.mapper(self.dicts[int(index)])
         sample["seed"] = seed

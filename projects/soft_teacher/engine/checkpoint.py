@@ -3,6 +3,7 @@
 import os
 import pickle
 
+import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
@@ -10,11 +11,12 @@ from ..errors import ConfigError
 
 __all__ = ["SoftTeacherCheckpointer", "check_pickle"]
 
-ARRAY_MODULES = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
+ARRAY_MODULES = ("numpy", "core.multiarray", "_core.multiarray", "core.numeric", "_core.numeric")
+ARRAY_NAMES = ("dtype", "ndarray", "_reconstruct", "scalar", "_frombuffer")
 SAFE_GLOBALS = {("collections", "OrderedDict"), ("_codecs", "encode")} | {
-    (module, name)
+    (module if module == "numpy" else f"numpy.{module}", name)
     for module in ARRAY_MODULES
-    for name in ("dtype", "ndarray", "_reconstruct", "scalar")
+    for name in ARRAY_NAMES
 }
 
 
@@ -42,20 +44,38 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
             ConfigError: for a file that is missing, is not a checkpoint, holds another model, or
                 would run code.
         """
-        if path and "://" not in path and not os.path.isfile(path):
+        if not path and self.complete:
+            raise ConfigError("MODEL.WEIGHTS is empty: name the checkpoint to evaluate")
+        self._check_exists(path)
+        try:
+            return super().load(path, *args, **kwargs)
+        finally:
+            self._parsed_url_during_load = None  # else a refused file spoils the next load
+
+    def _check_exists(self, path):
+        file = path.split("?")[0]
+        if not path or os.path.isfile(file):
+            return
+        if "://" not in file:
             raise ConfigError(f"MODEL.WEIGHTS '{path}' does not exist")
-        return super().load(path, *args, **kwargs)
+        try:
+            self.path_manager.get_local_path(file)
+        except Exception as error:  # every scheme fails in its own way
+            raise ConfigError(f"MODEL.WEIGHTS '{path}' cannot be had: {_line(error)}") from error
 
     def _load_file(self, filename):
         try:
             if filename.endswith(".pkl"):
                 check_pickle(filename)
-            return super()._load_file(filename)
+            checkpoint = super()._load_file(filename)
         except ConfigError:
             raise
         except Exception as error:  # readers raise many kinds for a file that is not theirs
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = _line(error)
             raise ConfigError(f"MODEL.WEIGHTS '{filename}' cannot be read: {reason}") from error
+        if not _is_state_dict(checkpoint["model"]):
+            raise ConfigError(f"MODEL.WEIGHTS '{filename}' holds no weights")
+        return checkpoint
 
     def _torch_load(self, f):
         return torch.load(f, map_location="cpu", weights_only=True)
@@ -97,7 +117,10 @@ def _check_filled(network, incompatible, *, every_tensor: bool) -> None:
 
     Some heads may be missing, or differ in the number of classes; the backbone may not.
     """
-    names = [name for name in network.state_dict() if every_tensor or name.startswith("backbone.")]
+    if every_tensor:
+        names = list(network.state_dict())
+    else:  # BN's own counters are never reported as missing, parameters are
+        names = [n for n, _ in network.named_parameters() if n.startswith("backbone.")]
     mismatched = {key for key, *_ in incompatible.incorrect_shapes}
     missing = set(incompatible.missing_keys) - mismatched
     bad = [n for n in names if n in mismatched]
@@ -108,3 +131,13 @@ def _check_filled(network, incompatible, *, every_tensor: bool) -> None:
             f"MODEL.WEIGHTS holds another model: {len(bad)} tensors differ in shape and "
             f"{len(absent)} are missing, first '{(bad or absent)[0]}'"
         )
+
+
+def _is_state_dict(model) -> bool:
+    return isinstance(model, dict) and all(
+        isinstance(k, str) and isinstance(v, (torch.Tensor, np.ndarray)) for k, v in model.items()
+    )
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -5,11 +5,21 @@ import os
 
 import torch
 
+from ..errors import ConfigError
+
 __all__ = ["usable_device", "share_cpu"]
 
 
 def usable_device(device: str) -> str:
-    """``device``, or "cpu" where it is a GPU and there is none."""
+    """``device``, or "cpu" where it is a GPU and there is none.
+
+    Raises:
+        ConfigError: if there is no such device.
+    """
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"MODEL.DEVICE '{device}' is no device: use 'cuda' or 'cpu'") from error
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         logging.getLogger(__name__).warning(f"No GPU found: running on the CPU, not on '{device}'")
         return "cpu"

@@ -4,7 +4,7 @@ import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from ..data.sampler import sample_seed
+from ..data.sampler import STEP, sample_seed
 
 __all__ = ["ReproducibleSteps"]
 
@@ -25,4 +25,4 @@ class ReproducibleSteps(HookBase):
         self.data_loader.start_step = self.trainer.iter
 
     def before_step(self) -> None:
-        torch.manual_seed(sample_seed(self.seed, comm.get_rank(), self.trainer.iter))
+        torch.manual_seed(sample_seed(self.seed, STEP, comm.get_rank(), self.trainer.iter))

@@ -1,5 +1,6 @@
 """train_net.py for LazyConfig files (.py)."""
 
+import difflib
 import inspect
 import os
 import weakref
@@ -18,6 +19,8 @@ from .build import build_hooks, build_train_loop, check_amp, wrap_ddp
 from .checkpoint import SoftTeacherCheckpointer
 from .device import usable_device
 
+SECTIONS = ("model", "dataloader", "optimizer", "lr_multiplier", "ema", "train")
+
 __all__ = ["load_config", "main"]
 
 
@@ -32,14 +35,19 @@ def load_config(config_file: str, overrides=()):
     cfg = LazyConfig.load(config_file)
     for override in overrides:
         key, sep, _ = override.partition("=")
-        if not sep:
+        if not sep or not key:
             raise ConfigError(f"override '{override}' is not of the form key=value")
         if not _is_known(cfg, key):
-            raise ConfigError(f"unknown config key {key}")
+            close = difflib.get_close_matches(key, list(_keys(cfg)), n=1)
+            hint = f": did you mean {close[0]}?" if close else ""
+            raise ConfigError(f"unknown config key {key}{hint}")
     try:
         cfg = LazyConfig.apply_overrides(cfg, list(overrides))
     except Exception as error:  # hydra's parser and omegaconf raise kinds of their own
         raise ConfigError(" ".join(str(error).split())) from error
+    for section in SECTIONS:
+        if not OmegaConf.is_dict(cfg.get(section)):
+            raise ConfigError(f"config '{config_file}' has no section '{section}'")
     cfg.train.device = usable_device(cfg.train.device)
     return cfg
 
@@ -147,13 +155,22 @@ def _test_names(cfg):
 
 def _is_known(cfg, key: str) -> bool:
     """Whether a key is there, or is an argument of the object that its parent describes."""
-    missing = object()
-    if OmegaConf.select(cfg, key, default=missing) is not missing:
-        return True
     parent, _, name = key.rpartition(".")
-    node = OmegaConf.select(cfg, parent, default=None) if parent else None
-    target = node.get("_target_") if OmegaConf.is_dict(node) else None
+    node = OmegaConf.select(cfg, parent, default=None) if parent else cfg
+    if not OmegaConf.is_dict(node):
+        return OmegaConf.select(cfg, key, default=None) is not None
+    if name in node.keys():
+        return True
+    target = node.get("_target_")
     if target is None:
         return False
     target = locate(target) if isinstance(target, str) else target
     return name in inspect.signature(target).parameters
+
+
+def _keys(cfg, prefix=""):
+    for key in cfg.keys():
+        yield prefix + key
+        value = cfg._get_node(key)
+        if OmegaConf.is_dict(value):
+            yield from _keys(value, f"{prefix}{key}.")

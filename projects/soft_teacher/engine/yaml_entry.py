@@ -36,7 +36,7 @@ def load_config(config_file: str, opts=()):
         # YAML tags can run code; plain values are all a config needs.
         cfg.merge_from_file(config_file, allow_unsafe=False)
         cfg.merge_from_list(list(opts))
-    except (KeyError, AssertionError, ValueError) as error:
+    except Exception as error:  # yacs and the YAML reader raise many kinds
         raise ConfigError(_explain(error, known)) from error
     cfg.MODEL.DEVICE = usable_device(cfg.MODEL.DEVICE)
     return cfg
@@ -104,7 +104,7 @@ def main(args):
 def _explain(error: Exception, known) -> str:
     message = " ".join(str(error).strip("'\"").split())
     if "Non-existent" not in message:
-        return message
+        return f"the config cannot be read: {message}"
     key = message.split(":", 1)[1].strip()
     close = difflib.get_close_matches(key, list(_keys(known)), n=1)
     hint = f": did you mean {close[0]}?" if close else ""

@@ -254,7 +254,7 @@ def check_detector(detector: nn.Module) -> None:
         raise ConfigError("SoftTeacher needs an RPN: set MODEL.PROPOSAL_GENERATOR.NAME to 'RPN'")
     if heads.mask_on or heads.keypoint_on:
         raise ConfigError("SoftTeacher wraps box-only detectors: switch masks and keypoints off")
-    if heads.box_predictor.use_sigmoid_ce:
+    if getattr(heads.box_predictor, "use_sigmoid_ce", False):
         raise ConfigError(
             "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE leaves no background score: set it to False"
         )
