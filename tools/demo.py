@@ -67,7 +67,7 @@ def show_images(done: int, total: int) -> None:
 
 def main(argv=None) -> int:
     args = parse_args(argv)
-    logging.basicConfig(level=logging.WARNING)
+    logging.basicConfig(level=logging.ERROR)
     started = time.monotonic()
     make_data(args.seeds, args.data_seed)
     results = {}

@@ -20,6 +20,6 @@ def check_fraction(key: str, value: float) -> None:
 
 
 def check_not_negative(key: str, value: float) -> None:
-    """Raises ConfigError if ``value`` is below 0."""
-    if value < 0:
+    """Raises ConfigError unless ``value`` is 0 or more."""
+    if not value >= 0:
         raise ConfigError(f"{key} must not be negative, got {value}")

@@ -108,20 +108,13 @@ def test_its_checkpoints_name_the_stages_as_any_resnet_fpn_of_detectron2():
         assert key in keys
 
 
-UNCHECKED = pytest.mark.xfail(strict=True, reason="SMALL_RESNET is not checked")
-
-
 @pytest.mark.parametrize(
     "settings",
     [
-        pytest.param(
-            {"STAGE_CHANNELS": (4, 6, 8), "BLOCKS": (1, 1)}, marks=UNCHECKED, id="a stage too many"
-        ),
-        pytest.param(
-            {"STAGE_CHANNELS": (4, 6), "BLOCKS": (1, 1, 1)}, marks=UNCHECKED, id="a stage too few"
-        ),
-        pytest.param({"STAGE_CHANNELS": (), "BLOCKS": ()}, marks=UNCHECKED, id="no stages"),
-        pytest.param({"STAGE_CHANNELS": (4, 6), "BLOCKS": (1, 0)}, marks=UNCHECKED, id="no blocks"),
+        pytest.param({"STAGE_CHANNELS": (4, 6, 8), "BLOCKS": (1, 1)}, id="a stage too many"),
+        pytest.param({"STAGE_CHANNELS": (4, 6), "BLOCKS": (1, 1, 1)}, id="a stage too few"),
+        pytest.param({"STAGE_CHANNELS": (), "BLOCKS": ()}, id="no stages"),
+        pytest.param({"STAGE_CHANNELS": (4, 6), "BLOCKS": (1, 0)}, id="no blocks"),
     ],
 )
 def test_impossible_stages_are_refused_by_their_key(tiny_cfg, settings):
@@ -131,11 +124,7 @@ def test_impossible_stages_are_refused_by_their_key(tiny_cfg, settings):
         build_backbone(tiny_cfg)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=RuntimeError,
-    reason="a BasicBlock of Detectron2 has a shortcut only where the width changes",
-)
-def test_neighbouring_stages_may_be_equally_wide():
-    features = small(stage_channels=(4, 8, 8))(torch.rand(1, 3, 32, 32))
-    assert features["p4"].shape == (1, 5, 2, 2)
+def test_neighbouring_stages_must_differ_in_width():
+    """Detectron2's BasicBlock has a strided shortcut only where the width changes."""
+    with pytest.raises(ConfigError, match="STAGE_CHANNELS must change"):
+        small(stage_channels=(4, 8, 8))

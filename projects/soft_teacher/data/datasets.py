@@ -23,6 +23,12 @@ def labeled_dicts(names: Sequence[str], *, filter_empty: bool = True) -> List[di
         ConfigError: if a dataset or one of its files is missing, or nothing is left.
     """
     dicts = _load("DATASETS.TRAIN_LABELED", names)
+    boxless = [d for d in dicts if any("bbox" not in a for a in d.get("annotations", ()))]
+    if boxless:
+        raise ConfigError(
+            f"DATASETS.TRAIN_LABELED {_joined(names)}: {len(boxless)} images have annotations "
+            f"without 'bbox', first {boxless[0]['file_name']}: remove them"
+        )
     with_boxes = [d for d in dicts if _has_box(d)]
     if not with_boxes:
         raise ConfigError(
@@ -62,10 +68,8 @@ def check_datasets(
     keys = {"TRAIN_LABELED": labeled, "TRAIN_UNLABELED": unlabeled, "TEST": test}
     named = [(f"DATASETS.{key}", name) for key, names in keys.items() for name in names]
     classes = {}
+    dicts = {f"{key} '{name}'": _get(key, name) for key, name in named}
     for key, name in named:
-        dicts = _get(key, name)
-        if key == "DATASETS.TEST":
-            _check_files(f"{key} '{name}'", dicts)
         found = MetadataCatalog.get(name).get("thing_classes")
         if found:
             classes[f"{key} '{name}'"] = tuple(found)
@@ -76,6 +80,9 @@ def check_datasets(
                 f"{num_classes}: set it to {len(found)}"
             )
     _check_same_categories(classes)
+    for name in test:  # training images are checked when they are loaded
+        where = f"DATASETS.TEST '{name}'"
+        _check_files(where, dicts[where])
 
 
 def _check_same_categories(classes: dict) -> None:
@@ -121,7 +128,7 @@ def _check_files(where: str, dicts: Iterable[dict]) -> None:
 
 def _has_box(dataset_dict: dict) -> bool:
     annotations = dataset_dict.get("annotations", ())
-    return any("bbox" in a and not a.get("iscrowd", 0) for a in annotations)
+    return any(not a.get("iscrowd", 0) for a in annotations)
 
 
 def _hint(name: str) -> str:

@@ -53,8 +53,8 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
             self._parsed_url_during_load = None  # else a refused file spoils the next load
 
     def _check_exists(self, path):
-        file = path.split("?")[0]
-        if not path or os.path.isfile(file):
+        file = (path or "").split("?")[0]
+        if not file or os.path.isfile(file):
             return
         if "://" not in file:
             raise ConfigError(f"MODEL.WEIGHTS '{path}' does not exist")

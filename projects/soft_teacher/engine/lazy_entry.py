@@ -45,9 +45,7 @@ def load_config(config_file: str, overrides=()):
         cfg = LazyConfig.apply_overrides(cfg, list(overrides))
     except Exception as error:  # hydra's parser and omegaconf raise kinds of their own
         raise ConfigError(" ".join(str(error).split())) from error
-    for section in SECTIONS:
-        if not OmegaConf.is_dict(cfg.get(section)):
-            raise ConfigError(f"config '{config_file}' has no section '{section}'")
+    _check_sections(cfg, ["train"])
     cfg.train.device = usable_device(cfg.train.device)
     return cfg
 
@@ -58,6 +56,7 @@ def check_config(cfg, *, eval_only: bool) -> None:
     Raises:
         ConfigError: naming the key and the fix.
     """
+    _check_sections(cfg, SECTIONS)
     check_networks(cfg.train.eval_networks)
     training = not eval_only
     loader = cfg.dataloader.train
@@ -166,6 +165,12 @@ def _is_known(cfg, key: str) -> bool:
         return False
     target = locate(target) if isinstance(target, str) else target
     return name in inspect.signature(target).parameters
+
+
+def _check_sections(cfg, sections) -> None:
+    for section in sections:
+        if not OmegaConf.is_dict(cfg.get(section)):
+            raise ConfigError(f"the LazyConfig has no section '{section}'")
 
 
 def _keys(cfg, prefix=""):

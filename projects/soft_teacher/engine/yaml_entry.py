@@ -106,7 +106,7 @@ def _explain(error: Exception, known) -> str:
     if "Non-existent" not in message:
         return f"the config cannot be read: {message}"
     key = message.split(":", 1)[1].strip()
-    close = difflib.get_close_matches(key, list(_keys(known)), n=1)
+    close = difflib.get_close_matches(key.upper(), list(_keys(known)), n=1)
     hint = f": did you mean {close[0]}?" if close else ""
     return f"unknown config key {key}{hint}"
 

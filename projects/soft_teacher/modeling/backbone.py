@@ -6,6 +6,8 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem
 
+from ..errors import ConfigError
+
 __all__ = ["small_resnet_fpn", "build_small_resnet_fpn_backbone"]
 
 
@@ -25,7 +27,11 @@ def small_resnet_fpn(
             each of the stages res2 and on.
         out_channels: width of the feature pyramid.
         norm: normalisation layer, as Detectron2 names it.
+
+    Raises:
+        ConfigError: for stages that cannot be built.
     """
+    _check_stages(stage_channels, blocks)
     stages, width = [], stem_channels
     for index, (channels, num_blocks) in enumerate(zip(stage_channels, blocks)):
         stages.append(
@@ -61,3 +67,17 @@ def build_small_resnet_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
         out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
         norm=cfg.MODEL.RESNETS.NORM,
     )
+
+
+def _check_stages(channels: Sequence[int], blocks: Sequence[int]) -> None:
+    key = "SOFT_TEACHER.SMALL_RESNET"
+    if not channels or len(channels) != len(blocks):
+        raise ConfigError(
+            f"{key}.STAGE_CHANNELS ({len(channels)}) and {key}.BLOCKS ({len(blocks)}) must name "
+            "the same stages, at least one"
+        )
+    if min(blocks) < 1:
+        raise ConfigError(f"{key}.BLOCKS must be at least 1 each, got {tuple(blocks)}")
+    if any(a == b for a, b in zip(channels, channels[1:])):
+        # Detectron2's block has a strided shortcut only where the width changes
+        raise ConfigError(f"{key}.STAGE_CHANNELS must change from stage to stage")

@@ -45,7 +45,9 @@ def jitter_boxes(
     if distribution == "uniform":
         noise = torch.rand(shape, generator=generator) * 2 - 1
     else:
-        noise = torch.randn(shape, generator=generator)
+        noise = torch.empty(shape)
+        for row in noise:  # one draw of all rows would not give the first ones the same numbers
+            row.normal_(generator=generator)
         sides = sides.clamp(min=1)
     noise = noise.to(boxes.device, non_blocking=True)
     return boxes[:, None] + noise * scale * sides[:, None]
@@ -65,6 +67,8 @@ def box_variance(refined: torch.Tensor, candidates: torch.Tensor, normalizer: st
         (n,) mean over the four coordinates of the normalised standard deviation (unbiased, as
         released). Infinite where the candidate has no extent.
     """
+    if len(refined) == 0:
+        return refined.new_zeros(0)
     sigma = refined.float().std(dim=1)
     if normalizer == "candidate":
         sides = candidates[:, 2:].float() - candidates[:, :2].float()
@@ -108,7 +112,7 @@ class BoxJitter:
         """
         if num < 2:
             raise ConfigError(f"SOFT_TEACHER.JITTER.NUM must be at least 2, got {num}")
-        if scale <= 0:
+        if not scale > 0:
             raise ConfigError(f"SOFT_TEACHER.JITTER.SCALE must be positive, got {scale}")
         check_choice("SOFT_TEACHER.JITTER.DISTRIBUTION", distribution, DISTRIBUTIONS)
         check_choice("SOFT_TEACHER.JITTER.NORMALIZER", normalizer, NORMALIZERS)

@@ -123,7 +123,8 @@ class SoftTeacherROIHeads(StandardROIHeads):
             dict with "loss_cls" and "loss_box_reg", as the stock heads name them.
         """
         samples = self.label_and_sample_proposals(proposals, pseudo.classification)
-        drawn = self.label_and_sample_proposals(proposals, pseudo.regression)
+        with get_event_storage().name_scope("reg"):
+            drawn = self.label_and_sample_proposals(proposals, pseudo.regression)
         regression = [d[d.gt_classes < self.num_classes] for d in drawn]
         rows = [_stack(s, r) for s, r in zip(samples, regression)]
         predictions = self.predict(features, [r.proposal_boxes for r in rows])

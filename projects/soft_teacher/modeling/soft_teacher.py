@@ -66,6 +66,7 @@ class SoftTeacher(nn.Module):
         """
         super().__init__()
         check_detector(student)
+        check_score_threshold(student.roi_heads, pseudo_labeler)
         check_not_negative("SOFT_TEACHER.ALPHA", alpha)
         check_choice("SOFT_TEACHER.TEACHER_PROPOSALS", teacher_proposals, PROPOSAL_SETTINGS)
         self.student = student
@@ -122,6 +123,8 @@ class SoftTeacher(nn.Module):
         """
         if not self.training:
             return self.teacher(batched_inputs)
+        if not batched_inputs:
+            return self._losses(self._absent_stream(LOSS_NAMES), self._absent_unsup())
         labeled = [x for x in batched_inputs if "weak_image" not in x]
         unlabeled = [x for x in batched_inputs if "weak_image" in x]
         view = self._teach(unlabeled) if unlabeled else None
@@ -138,7 +141,11 @@ class SoftTeacher(nn.Module):
             with get_event_storage().name_scope("unsup"):
                 unsup = self._scaled(self._unlabeled_losses(unlabeled, view, *part), unlabeled)
         else:
-            unsup = self._absent_stream(LOSS_NAMES if self.rpn_on_unlabeled else LOSS_NAMES[2:])
+            unsup = self._absent_unsup()
+        return self._losses(sup, unsup)
+
+    def _losses(self, sup: dict, unsup: dict) -> Dict[str, torch.Tensor]:
+        """Eq. 1, term by term."""
         losses = {f"sup/{k}": v for k, v in sup.items()}
         losses.update({f"unsup/{k}": self.alpha * v for k, v in unsup.items()})
         return losses
@@ -190,11 +197,18 @@ class SoftTeacher(nn.Module):
         return heads.background_scores(heads.predict(view.features, weak), weak)
 
     def _scaled(self, losses: Dict[str, torch.Tensor], stream: List[dict]):
-        """Per-GPU means times this rank's share of the global batch (Eq. 2, 3)."""
+        """Per-GPU means times this rank's share of the global batch (Eq. 2, 3).
+
+        Detectron2 takes the mean of labeled images over all their samples, which is the mean over
+        images where each has as many samples.
+        """
         if not self.per_image or "image_weight" not in stream[0]:
             return losses
         share = sum(x["image_weight"] for x in stream)
         return {k: v * share for k, v in losses.items()}
+
+    def _absent_unsup(self) -> Dict[str, torch.Tensor]:
+        return self._absent_stream(LOSS_NAMES if self.rpn_on_unlabeled else LOSS_NAMES[2:])
 
     def _absent_stream(self, names) -> Dict[str, torch.Tensor]:
         """Zeros that give every trainable parameter a gradient of zero, as DDP wants."""
@@ -257,4 +271,16 @@ def check_detector(detector: nn.Module) -> None:
     if getattr(heads.box_predictor, "use_sigmoid_ce", False):
         raise ConfigError(
             "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE leaves no background score: set it to False"
+        )
+
+
+def check_score_threshold(heads: SoftTeacherROIHeads, labeler: PseudoLabeler) -> None:
+    """Raises ConfigError if the teacher's test threshold would cut pseudo boxes off."""
+    lowest = labeler.score_thresh
+    if labeler.jitter is not None:
+        lowest = min(lowest, labeler.jitter.score_thresh)
+    if heads.box_predictor.test_score_thresh > lowest:
+        raise ConfigError(
+            f"MODEL.ROI_HEADS.SCORE_THRESH_TEST ({heads.box_predictor.test_score_thresh}) is above "
+            f"the lowest threshold of pseudo boxes ({lowest}): lower it"
         )
