@@ -359,3 +359,32 @@ def test_an_override_that_is_no_pair(override, write):
 
 def test_an_override_that_cannot_be_parsed_is_one_line(write):
     assert "[1," in refusal(load_lazy, write, "ema.momentum=[1,")
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "A: [1,\nB: }", "_BASE_: nope.yaml"])
+def test_a_yaml_file_that_is_no_config_is_one_line(text, tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        yaml_entry.load_config(str(path))
+    assert "\n" not in str(error.value) and str(path) in str(error.value)
+
+
+def test_a_yaml_tag_runs_no_code(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(f"MODEL: !!python/object/apply:os.mkdir ['{tmp_path / 'made'}']")
+    with pytest.raises(ConfigError):
+        yaml_entry.load_config(str(path))
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_key_in_lower_case_is_told_the_right_one(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("{}")
+    with pytest.raises(ConfigError, match="did you mean SOFT_TEACHER.ALPHA"):
+        yaml_entry.load_config(str(path), ["soft_teacher.alpha", "1.0"])
+
+
+def test_a_misspelt_lazy_key_is_told_the_right_one():
+    with pytest.raises(ConfigError, match="did you mean train.max_iter"):
+        lazy_entry.load_config(str(CONFIGS / "demo" / "supervised.py"), ["train.max_itr=1"])

@@ -14,6 +14,12 @@ from soft_teacher.engine import SoftTeacherCheckpointer, SoftTeacherTrainer
 
 METRICS = ("AP", "AP50", "AP75")
 ROWS = ("supervised", "student", "teacher")
+LABELS = {
+    ("supervised", "student"): "supervised",
+    ("supervised", "teacher"): "supervised, EMA",
+    ("soft_teacher", "student"): "Soft Teacher, student",
+    ("soft_teacher", "teacher"): "Soft Teacher, teacher",
+}
 
 
 def summarize(supervised: dict, soft_teacher: dict) -> Dict[str, dict]:
@@ -72,16 +78,15 @@ def per_seed_table(results: Dict[int, Dict[str, dict]]) -> str:
 def write_pictures(runs, folder: Path) -> None:
     """detections.png and ap.png of one pair of runs."""
     curves = {
-        f"{run.name} ({network})": [(step, values["AP"]) for step, values in evaluations]
+        LABELS[run.name, network]: [(step, values["AP"]) for step, values in evaluations]
         for run in runs
         for network, evaluations in run.history().items()
     }
     ap_curves(curves, folder / "ap.png")
     torch.set_num_threads(1)
-    networks = {"supervised": "teacher", "soft_teacher": "teacher"}
     cfg = runs[0].cfg
     detection_sheet(
-        {run.name.replace("_", " "): load(run, networks[run.name]) for run in runs},
+        {LABELS[run.name, "teacher"]: load(run, "teacher") for run in runs},
         cfg.DATASETS.TEST[0],
         folder / "detections.png",
         augmentations=build_augmentation(cfg, is_train=False),

@@ -100,7 +100,7 @@ class Run:
         step = lines[-1]["iteration"] + 1 if lines else 0
         burn_in = self.cfg.SOFT_TEACHER.BURN_IN
         share = self.cfg.SOFT_TEACHER.LABELED_SHARE
-        heavy = 1 + 3 * (1 - share) / share  # two views and one backward pass per unlabeled image
+        heavy = 1 + 2 * (1 - share) / share  # an unlabeled image costs about two labeled ones
 
         def work(steps):
             return min(steps, burn_in) + max(steps - burn_in, 0) * heavy

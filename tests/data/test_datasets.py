@@ -224,3 +224,37 @@ def test_unlabeled_images_may_come_without_classes(coco, tmp_path):
 def test_classes_that_are_known_before_loading_count_as_well():
     name = register_dicts("voc", [{"file_name": "somewhere.jpg", "image_id": 1}], ["cat"])
     assert "has 1 classes" in message(check, test=[name])
+
+
+IMAGE = {"id": 1, "file_name": "coco1.png", "height": 8, "width": 8}
+BOX = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 4], "area": 16, "iscrowd": 0}
+WHOLE = {"images": [IMAGE], "annotations": [BOX], "categories": [{"id": 1, "name": "cat"}]}
+BROKEN = {
+    "a list": [],
+    "a number of annotations": {"annotations": 3},
+    "an annotation twice": {**WHOLE, "annotations": [BOX, BOX]},
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())
+def test_a_json_of_another_shape_is_one_line(content, coco):
+    name = coco(boxes=(1,), text=json.dumps(content))
+    text = message(check, labeled=[name], num_classes=1)
+    assert f"DATASETS.TRAIN_LABELED '{name}'" in text
+
+
+def test_an_annotation_without_a_box_is_found_before_training(coco):
+    boxless = {k: v for k, v in BOX.items() if k != "bbox"}
+    name = coco(boxes=(1,), text=json.dumps({**WHOLE, "annotations": [boxless]}))
+    assert "without 'bbox'" in message(labeled_dicts, [name])
+
+
+def test_crowds_are_no_boxes(coco):
+    crowd = {**BOX, "iscrowd": 1}
+    name = coco(boxes=(1,), text=json.dumps({**WHOLE, "annotations": [crowd]}))
+    assert "no image has an annotation" in message(labeled_dicts, [name])
+
+
+def test_missing_test_images_are_found_before_training(coco):
+    name = coco(boxes=(1,), images_exist=False)
+    assert "image files are missing" in message(check, test=[name])

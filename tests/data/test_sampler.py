@@ -307,3 +307,9 @@ def test_every_part_of_the_key_changes_the_permutation():
     orders = [tuple(shuffled(50, *key)) for key in [(4, 0, 0), (5, 0, 0), (4, 1, 0), (4, 0, 1)]]
     assert orders[0] == tuple(shuffled(50, 4, 0, 0))
     assert len(set(orders)) == 4
+
+
+@pytest.mark.parametrize("key", ["decay_steps", "burn_in"])
+def test_phases_longer_than_the_training_are_refused_by_their_key(key):
+    with pytest.raises(ConfigError, match="must not exceed SOLVER.MAX_ITER"):
+        schedule(max_iter=10, **{key: 11})

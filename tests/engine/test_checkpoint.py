@@ -229,9 +229,9 @@ def test_another_backbone_is_refused(complete, tmp_path):
     assert "another model" in found and "differ in shape" in found and "'backbone." in found
 
 
-@pytest.mark.parametrize("content", [{}, {"encoder.weight": torch.zeros(2)}])
-def test_evaluation_refuses_weights_of_something_else(content, tmp_path):
-    found = refusal(write_torch(tmp_path / "x.pth", {"model": content}), complete=True)
+def test_evaluation_refuses_weights_of_something_else(tmp_path):
+    content = {"model": {"encoder.weight": torch.zeros(2)}}
+    found = refusal(write_torch(tmp_path / "x.pth", content), complete=True)
     assert "another model" in found and "are missing" in found
 
 
@@ -415,3 +415,47 @@ def test_a_refused_file_changes_nothing(tmp_path):
     path.write_text("no checkpoint")
     refusal(path, model)
     assert_same(state(model), before)
+
+
+# --- files that are no weights of this model
+
+
+@pytest.mark.parametrize("norm", ["FrozenBN", "BN"])
+def test_weights_without_a_single_tensor_of_the_backbone_are_refused(norm, tmp_path):
+    path = write_torch(tmp_path / "x.pth", {"model": {"encoder.weight": torch.zeros(2)}})
+    assert "another model" in refusal(path, soft_teacher(norm=norm))
+
+
+NO_WEIGHTS = [{}, {"a": 3}, {"model": {}}, {"model": {"a": 3}}, {1: torch.zeros(1)}]
+
+
+@pytest.mark.parametrize("content", NO_WEIGHTS, ids=str)
+def test_a_pth_that_holds_no_weights_is_refused(content, tmp_path):
+    refusal(write_torch(tmp_path / "x.pth", content))
+
+
+@pytest.mark.parametrize("content", [{}, {"a": "b"}, {"model": [1], "__author__": "x"}], ids=str)
+def test_a_pkl_that_holds_no_weights_is_refused(content, tmp_path):
+    refusal(write_pickle(tmp_path / "x.pkl", content))
+
+
+def test_arrays_of_the_newest_pickle_protocol_load(tmp_path):
+    content = {"model": arrays(stock_detector()), "__author__": "x"}
+    load(soft_teacher(), write_pickle(tmp_path / "zoo.pkl", content, protocol=5))
+
+
+def test_a_checkpointer_goes_on_after_a_refusal(tmp_path):
+    (tmp_path / "text.pth").write_text("no checkpoint")
+    good = write_torch(tmp_path / "good.pth", {"model": state(stock_detector())})
+    checkpointer = SoftTeacherCheckpointer(soft_teacher())
+    with pytest.raises(ConfigError):
+        checkpointer.load(str(tmp_path / "text.pth"))
+    checkpointer.load(str(good))
+
+
+def test_evaluation_without_weights_is_refused():
+    assert "name the checkpoint" in refusal("", complete=True)
+
+
+def test_an_address_that_cannot_be_reached_is_refused():
+    refusal("nowhere://model.pth")

@@ -2,6 +2,7 @@
 
 from typing import Dict, List, Sequence
 
+import cv2
 import matplotlib
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import Boxes, Instances
-from detectron2.utils.visualizer import ColorMode, Visualizer
+from detectron2.utils.visualizer import Visualizer
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  the backend must be chosen first
@@ -43,10 +44,25 @@ def ground_truth(dataset_dict: dict) -> Instances:
     return truth
 
 
-def draw_boxes(image: np.ndarray, instances: Instances, metadata, *, scale: float) -> np.ndarray:
-    """An RGB image with the boxes of ``instances`` (absolute pixels of the image) drawn on it."""
-    drawer = Visualizer(image, metadata, scale=scale, instance_mode=ColorMode.IMAGE)
-    return drawer.draw_instance_predictions(instances).get_image()
+def draw_boxes(image: np.ndarray, instances: Instances, metadata, *, side: int) -> np.ndarray:
+    """An RGB image, enlarged to ``side`` pixels, with labeled boxes in one colour per class.
+
+    Args:
+        image: RGB, uint8 (H, W, 3).
+        instances: ``pred_boxes`` (absolute pixels of the image), ``pred_classes`` and, for
+            detections, ``scores``.
+        metadata: of the dataset, with ``thing_classes``.
+    """
+    scale = side / max(image.shape[:2])
+    boxes = instances.pred_boxes.clone()
+    boxes.scale(scale, scale)
+    classes = instances.pred_classes.tolist()
+    labels = [metadata.thing_classes[c] for c in classes]
+    if instances.has("scores"):
+        labels = [f"{label} {score:.0%}" for label, score in zip(labels, instances.scores)]
+    drawer = Visualizer(cv2.resize(image, None, fx=scale, fy=scale), metadata)
+    colors = [plt.cm.tab10(c % 10)[:3] for c in classes]
+    return drawer.overlay_instances(boxes=boxes, labels=labels, assigned_colors=colors).get_image()
 
 
 def detection_sheet(
@@ -72,7 +88,10 @@ def detection_sheet(
     metadata = MetadataCatalog.get(dataset)
     dicts = DatasetCatalog.get(dataset)[:count]
     figure, axes = plt.subplots(
-        1 + len(networks), len(dicts), squeeze=False, figsize=(2.4 * len(dicts), 2.5 * 3)
+        1 + len(networks),
+        len(dicts),
+        squeeze=False,
+        figsize=(2.4 * len(dicts), 2.5 * (1 + len(networks))),
     )
     for column, sample in zip(axes.T, dicts):
         image = utils.read_image(sample["file_name"], format="RGB")
@@ -81,7 +100,7 @@ def detection_sheet(
             found = detect(network, sample, augmentations, image_format)
             rows.append(found[found.scores > score_thresh])
         for axis, instances in zip(column, rows):
-            axis.imshow(draw_boxes(image, instances, metadata, scale=480 / image.shape[1]))
+            axis.imshow(draw_boxes(image, instances, metadata, side=320))
             axis.set_xticks([])
             axis.set_yticks([])
     for axis, title in zip(axes[:, 0], ["ground truth", *networks]):

@@ -59,9 +59,11 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
         if "://" not in file:
             raise ConfigError(f"MODEL.WEIGHTS '{path}' does not exist")
         try:
-            self.path_manager.get_local_path(file)
+            found = os.path.isfile(self.path_manager.get_local_path(file))
         except Exception as error:  # every scheme fails in its own way
             raise ConfigError(f"MODEL.WEIGHTS '{path}' cannot be had: {_line(error)}") from error
+        if not found:
+            raise ConfigError(f"MODEL.WEIGHTS '{path}' does not exist")
 
     def _load_file(self, filename):
         try:
@@ -134,8 +136,13 @@ def _check_filled(network, incompatible, *, every_tensor: bool) -> None:
 
 
 def _is_state_dict(model) -> bool:
-    return isinstance(model, dict) and all(
-        isinstance(k, str) and isinstance(v, (torch.Tensor, np.ndarray)) for k, v in model.items()
+    return (
+        isinstance(model, dict)
+        and bool(model)
+        and all(
+            isinstance(k, str) and isinstance(v, (torch.Tensor, np.ndarray))
+            for k, v in model.items()
+        )
     )
 
 

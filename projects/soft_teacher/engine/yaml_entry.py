@@ -37,7 +37,7 @@ def load_config(config_file: str, opts=()):
         cfg.merge_from_file(config_file, allow_unsafe=False)
         cfg.merge_from_list(list(opts))
     except Exception as error:  # yacs and the YAML reader raise many kinds
-        raise ConfigError(_explain(error, known)) from error
+        raise ConfigError(_explain(error, known, config_file)) from error
     cfg.MODEL.DEVICE = usable_device(cfg.MODEL.DEVICE)
     return cfg
 
@@ -101,10 +101,10 @@ def main(args):
     return trainer.train()
 
 
-def _explain(error: Exception, known) -> str:
+def _explain(error: Exception, known, config_file: str) -> str:
     message = " ".join(str(error).strip("'\"").split())
     if "Non-existent" not in message:
-        return f"the config cannot be read: {message}"
+        return f"config '{config_file}' cannot be read: {message}"
     key = message.split(":", 1)[1].strip()
     close = difflib.get_close_matches(key.upper(), list(_keys(known)), n=1)
     hint = f": did you mean {close[0]}?" if close else ""
