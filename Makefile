@@ -24,7 +24,7 @@ help:
 	@echo "PYTHON=... and VENV=... choose others."
 
 demo: $(VENV)/.demo
-	$(PY) tools/demo.py $(DEMO_ARGS)
+	$(PY) -W ignore tools/demo.py $(DEMO_ARGS)
 
 test: $(VENV)/.test
 	$(PY) -m pytest -q -m 'not long' $(PYTEST_ARGS)

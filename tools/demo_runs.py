@@ -97,7 +97,8 @@ class Run:
     def progress(self) -> Tuple[int, float]:
         """(steps done, share of the work done); a step costs by its images."""
         lines = self.metrics()
-        step = lines[-1]["iteration"] + 1 if lines else 0
+        # what is logged after the last step counts one more
+        step = min(lines[-1]["iteration"] + 1, self.cfg.SOLVER.MAX_ITER) if lines else 0
         burn_in = self.cfg.SOFT_TEACHER.BURN_IN
         share = self.cfg.SOFT_TEACHER.LABELED_SHARE
         heavy = 1 + 2 * (1 - share) / share  # an unlabeled image costs about two labeled ones
