@@ -39,7 +39,9 @@ class TestTable:
 
     def test_seeds_are_averaged_with_their_gains(self):
         def rows(*aps):
-            return {r: evaluation(a) for r, a in zip(("supervised", "student", "teacher"), aps)}
+            return {
+                r: evaluation(float(a)) for r, a in zip(("supervised", "student", "teacher"), aps)
+            }
 
         table = per_seed_table({0: rows(10, 20, 30), 1: rows(20, 30, 32)}).splitlines()
         cells = [[c.strip() for c in line.strip("|").split("|")] for line in table]
