@@ -168,10 +168,20 @@ class TestEvalOnly:
 
 
 class TestCommandLine:
-    def test_two_processes_without_a_gpu(self, tmp_path):
-        done = run("--num-gpus", 2, "--config-file", CONFIGS / "soft_teacher.yaml",
-                   "--dist-url", "auto", *YAML_OPTS, "OUTPUT_DIR", tmp_path)  # fmt: skip
+    @pytest.mark.parametrize(
+        "config, opts, output",
+        [
+            ("soft_teacher.yaml", YAML_OPTS, ["OUTPUT_DIR", "{}"]),
+            ("soft_teacher.py", LAZY_OPTS, ["train.output_dir={}"]),
+        ],
+        ids=["yaml", "lazy"],
+    )
+    def test_two_processes_without_a_gpu(self, tmp_path, config, opts, output):
+        output = [text.format(tmp_path) for text in output]
+        done = run("--num-gpus", 2, "--config-file", CONFIGS / config, "--dist-url", "auto",
+                   *opts, *output)  # fmt: skip
         assert done.returncode == 0, done.stderr
+        assert LOSSES <= set(metrics(tmp_path))
         assert (tmp_path / "model_final.pth").is_file()
 
     def test_help_explains_every_flag(self):
