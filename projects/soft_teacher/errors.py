@@ -1,6 +1,9 @@
 """The one exception for everything a user can mend: wrong keys, missing data, wrong weights."""
 
-__all__ = ["ConfigError"]
+import difflib
+from typing import Iterable
+
+__all__ = ["ConfigError", "did_you_mean", "one_line"]
 
 
 class ConfigError(ValueError):
@@ -9,3 +12,14 @@ class ConfigError(ValueError):
     The message is a single line that names the key and the fix. ``train_net.py`` prints it and
     exits with status 2, without a traceback.
     """
+
+
+def one_line(error: Exception) -> str:
+    """An exception's kind and message on a single line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def did_you_mean(word: str, choices: Iterable[str], quote: str = "") -> str:
+    """A hint ": did you mean X?" at the closest of ``choices``, empty if none is close."""
+    close = difflib.get_close_matches(word, list(choices), n=1)
+    return f": did you mean {quote}{close[0]}{quote}?" if close else ""

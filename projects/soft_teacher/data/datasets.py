@@ -1,12 +1,11 @@
 """Registered datasets as lists of dicts, with every mistake in them told in one line."""
 
-import difflib
 import os
 from typing import Iterable, List, Sequence
 
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 
-from ..errors import ConfigError
+from ..errors import ConfigError, did_you_mean, one_line
 from .builtin import dataset_root
 
 __all__ = ["labeled_dicts", "unlabeled_dicts", "check_datasets"]
@@ -110,7 +109,7 @@ def _get(key: str, name: str) -> List[dict]:
     try:
         dicts = DatasetCatalog.get(name)
     except Exception as error:  # a malformed file can fail anywhere in its loader
-        raise ConfigError(f"{key} '{name}' cannot be read: {_one_line(error)}") from error
+        raise ConfigError(f"{key} '{name}' cannot be read: {one_line(error)}") from error
     if not dicts:
         raise ConfigError(f"{key} '{name}' has no images: remove it or fill it")
     return dicts
@@ -134,13 +133,8 @@ def _has_box(dataset_dict: dict) -> bool:
 def _hint(name: str) -> str:
     if name.startswith("digits_"):
         return f": run 'make demo' once, it writes it to {dataset_root() / 'digits'}"
-    close = difflib.get_close_matches(name, DatasetCatalog.list(), n=1)
-    return f": did you mean '{close[0]}'?" if close else ""
+    return did_you_mean(name, DatasetCatalog.list(), quote="'")
 
 
 def _joined(names: Sequence[str]) -> str:
     return ", ".join(f"'{n}'" for n in names)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from detectron2.utils.file_io import PathManager
 
-from ..errors import ConfigError
+from ..errors import ConfigError, one_line
 
 __all__ = ["Split", "read_manifest", "write_manifest"]
 
@@ -65,11 +65,7 @@ def read_manifest(path: Path | str) -> Split:
         ids = {key: tuple(fields[key]) for key in ("labeled", "unlabeled")}
         split = Split(**{**fields, **ids})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} is no split manifest: {_one_line(error)}") from error
+        raise ConfigError(f"{path} is no split manifest: {one_line(error)}") from error
     if split.sha256 != claimed:
         raise ConfigError(f"{path} was changed after it was written: make the split again")
     return split
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())

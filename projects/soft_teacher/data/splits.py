@@ -24,7 +24,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-from ..errors import ConfigError
+from ..errors import ConfigError, one_line
 from .split_manifest import Split, read_manifest, write_manifest
 
 __all__ = [
@@ -242,7 +242,7 @@ def _published_positions(index_file: Path | str, percent: float, fold: int) -> l
         by_fold = folds.get(float(percent), {})
         positions = [int(p) for p in by_fold.get(str(fold), [])]
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{index_file} is no index file: {_one_line(error)}") from error
+        raise ConfigError(f"{index_file} is no index file: {one_line(error)}") from error
     if not by_fold:
         raise ConfigError(f"{index_file} has no {percent} %: it has {', '.join(index)}")
     if not positions:
@@ -261,7 +261,3 @@ def _split(ids, positions, source, family, percent, count, fold) -> Split:
         labeled=tuple(i for p, i in enumerate(ids) if p in chosen),
         unlabeled=tuple(i for p, i in enumerate(ids) if p not in chosen),
     )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
-from ..errors import ConfigError
+from ..errors import ConfigError, one_line
 
 __all__ = ["SoftTeacherCheckpointer", "check_pickle"]
 
@@ -61,7 +61,7 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
         try:
             found = os.path.isfile(self.path_manager.get_local_path(file))
         except Exception as error:  # every scheme fails in its own way
-            raise ConfigError(f"MODEL.WEIGHTS '{path}' cannot be had: {_line(error)}") from error
+            raise ConfigError(f"MODEL.WEIGHTS '{path}' cannot be had: {one_line(error)}") from error
         if not found:
             raise ConfigError(f"MODEL.WEIGHTS '{path}' does not exist")
 
@@ -73,7 +73,7 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
         except ConfigError:
             raise
         except Exception as error:  # readers raise many kinds for a file that is not theirs
-            reason = _line(error)
+            reason = one_line(error)
             raise ConfigError(f"MODEL.WEIGHTS '{filename}' cannot be read: {reason}") from error
         if not _is_state_dict(checkpoint["model"]):
             raise ConfigError(f"MODEL.WEIGHTS '{filename}' holds no weights")
@@ -144,7 +144,3 @@ def _is_state_dict(model) -> bool:
             for k, v in model.items()
         )
     )
-
-
-def _line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,6 +1,5 @@
 """train_net.py for LazyConfig files (.py)."""
 
-import difflib
 import inspect
 import os
 import weakref
@@ -13,7 +12,7 @@ from omegaconf import OmegaConf
 
 from ..data.builtin import register_builtin
 from ..data.datasets import check_datasets
-from ..errors import ConfigError
+from ..errors import ConfigError, did_you_mean
 from ..evaluation.evaluate import check_networks, evaluate_networks
 from .build import build_hooks, build_train_loop, check_amp, wrap_ddp
 from .checkpoint import SoftTeacherCheckpointer
@@ -38,9 +37,7 @@ def load_config(config_file: str, overrides=()):
         if not sep or not key:
             raise ConfigError(f"override '{override}' is not of the form key=value")
         if not _is_known(cfg, key):
-            close = difflib.get_close_matches(key, list(_keys(cfg)), n=1)
-            hint = f": did you mean {close[0]}?" if close else ""
-            raise ConfigError(f"unknown config key {key}{hint}")
+            raise ConfigError(f"unknown config key {key}{did_you_mean(key, _keys(cfg))}")
     try:
         cfg = LazyConfig.apply_overrides(cfg, list(overrides))
     except Exception as error:  # hydra's parser and omegaconf raise kinds of their own

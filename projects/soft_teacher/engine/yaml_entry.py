@@ -1,6 +1,5 @@
 """train_net.py for YAML configs (CfgNode)."""
 
-import difflib
 import os
 
 from detectron2.config import get_cfg
@@ -10,7 +9,7 @@ from detectron2.utils import comm
 from ..config import add_soft_teacher_config
 from ..data.builtin import register_builtin
 from ..data.datasets import check_datasets
-from ..errors import ConfigError
+from ..errors import ConfigError, did_you_mean
 from ..evaluation.evaluate import check_networks
 from .build import check_amp
 from .checkpoint import SoftTeacherCheckpointer
@@ -106,9 +105,7 @@ def _explain(error: Exception, known, config_file: str) -> str:
     if "Non-existent" not in message:
         return f"config '{config_file}' cannot be read: {message}"
     key = message.split(":", 1)[1].strip()
-    close = difflib.get_close_matches(key.upper(), list(_keys(known)), n=1)
-    hint = f": did you mean {close[0]}?" if close else ""
-    return f"unknown config key {key}{hint}"
+    return f"unknown config key {key}{did_you_mean(key.upper(), _keys(known))}"
 
 
 def _keys(cfg, prefix=""):
