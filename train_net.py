@@ -8,8 +8,8 @@ from detectron2.utils import comm
 from torch.multiprocessing import ProcessExitedException
 
 from soft_teacher import ConfigError
-from soft_teacher.engine import lazy_entry, yaml_entry
 from soft_teacher.engine.device import share_cpu
+from soft_teacher.engine.entry import entry_of
 
 USAGE_ERROR = 2
 EPILOG = """
@@ -35,9 +35,8 @@ Examples:
 def main(args):
     """Runs on every rank. A mistake of the user's ends it with one line and status 2."""
     share_cpu(args.num_gpus)
-    entry = lazy_entry if args.config_file.endswith(".py") else yaml_entry
     try:
-        return entry.main(args)
+        return entry_of(args.config_file).main(args)
     except ConfigError as error:
         if comm.is_main_process():
             print(f"error: {error}", file=sys.stderr, flush=True)

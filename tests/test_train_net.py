@@ -241,7 +241,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         "opt, words",
         [
-            ("dataloader.train.labeled_names=[nowhere]", "not a registered dataset"),
+            ("dataloader.train.labeled_names=[nowhere]", "neither a registered dataset"),
             ("model.student.roi_heads.num_classes=7", "set it to 5"),
             ("train.max_itr=3", "unknown config key train.max_itr"),
             ("model.pseudo_labeler.score_thresh=1.5", "strictly between 0 and 1"),

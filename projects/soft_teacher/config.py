@@ -11,9 +11,17 @@ def add_soft_teacher_config(cfg) -> None:
     Where the paper is silent the default is the released code's value; ``configs/`` holds the
     variants.
     """
-    # Registered names of the labeled and of the unlabeled images. DATASETS.TRAIN is not used.
+    # Labeled and unlabeled images: registered names, or paths (see data/paths.py). Braces are
+    # filled from DATASETS.SPLIT. DATASETS.TRAIN is not used.
     cfg.DATASETS.TRAIN_LABELED = ()
     cfg.DATASETS.TRAIN_UNLABELED = ()
+    # {FAMILY}, {PERCENT} and {FOLD} in the two names above: which split of a dataset is meant.
+    cfg.DATASETS.SPLIT = CN()
+    cfg.DATASETS.SPLIT.FAMILY = "stac"
+    cfg.DATASETS.SPLIT.PERCENT = 10.0
+    cfg.DATASETS.SPLIT.FOLD = 1
+    # Share of a stream's images that may turn out unreadable; one more stops the training.
+    cfg.DATALOADER.MAX_UNREADABLE = 0.01
 
     # "SGD" (the paper) or "AdamW".
     cfg.SOLVER.OPTIMIZER = "SGD"

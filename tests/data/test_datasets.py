@@ -1,11 +1,18 @@
 import json
 
 import pytest
+from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from PIL import Image
 
-from soft_teacher.data.datasets import check_datasets, labeled_dicts, unlabeled_dicts
+from soft_teacher import add_soft_teacher_config
+from soft_teacher.data.datasets import (
+    check_datasets,
+    labeled_dicts,
+    train_names,
+    unlabeled_dicts,
+)
 from soft_teacher.errors import ConfigError
 
 PREFIX = "datasets_test_"
@@ -53,7 +60,7 @@ def register_dicts(name, dicts, classes=None):
 
 
 def check(*, labeled=(), unlabeled=(), test=(), num_classes=2):
-    check_datasets(labeled=labeled, unlabeled=unlabeled, test=test, num_classes=num_classes)
+    return check_datasets(labeled=labeled, unlabeled=unlabeled, test=test, num_classes=num_classes)
 
 
 def message(function, *args, **kwargs):
@@ -84,7 +91,7 @@ def test_no_dataset_at_all_is_refused(key, load):
 
 
 def test_nothing_to_check_is_fine():
-    check()
+    assert check() == []
 
 
 def test_labeled_images_come_with_their_annotations(coco):
@@ -121,7 +128,7 @@ def test_several_datasets_are_joined_in_order(key, load, coco):
 @everywhere
 def test_an_unregistered_dataset(key, load, coco):
     found = message(load, [coco(), f"{PREFIX}missing"])
-    assert key in found and f"'{PREFIX}missing'" in found and "not a registered dataset" in found
+    assert key in found and f"'{PREFIX}missing'" in found and "neither a registered" in found
 
 
 @everywhere
@@ -258,3 +265,73 @@ def test_crowds_are_no_boxes(coco):
 def test_missing_test_images_are_found_before_training(coco):
     name = coco(boxes=(1,), images_exist=False)
     assert "image files are missing" in message(check, test=[name])
+
+
+def test_a_test_dataset_needs_labels(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
+    found = message(check, test=[str(tmp_path)])
+    assert str(tmp_path) in found and "no labels to evaluate with" in found
+
+
+# --- images in several roles --------------------------------------------------------------------
+
+
+def test_images_of_one_role_each_are_no_news(coco):
+    names = [coco(name) for name in ("labeled", "unlabeled", "test")]
+    assert check(labeled=names[:1], unlabeled=names[1:2], test=names[2:]) == []
+
+
+def test_an_image_in_two_roles_is_reported(coco, tmp_path):
+    labeled = coco("labeled", boxes=(1, 1, 1))
+    found = check(labeled=[labeled], unlabeled=[f"{tmp_path}/./labeled[12].png"])
+    assert len(found) == 1 and "share 2 images" in found[0]
+    assert str(tmp_path / "labeled1.png") in found[0] and "learned from twice" in found[0]
+
+
+def test_images_of_the_test_that_are_trained_on_are_reported_for_either_stream(coco):
+    name = coco()
+    found = check(labeled=[name], unlabeled=[name], test=[name])
+    assert len(found) == 3
+    assert [("not honest" in text) for text in found] == [False, True, True]
+
+
+# --- names with braces --------------------------------------------------------------------------
+
+
+def names_of(labeled=(), unlabeled=(), **split):
+    cfg = get_cfg()
+    add_soft_teacher_config(cfg)
+    cfg.DATASETS.TRAIN_LABELED, cfg.DATASETS.TRAIN_UNLABELED = labeled, unlabeled
+    for key, value in split.items():
+        cfg.DATASETS.SPLIT[key] = value
+    return train_names(cfg)
+
+
+def test_no_names_to_fill():
+    assert names_of() == ([], [])
+
+
+def test_names_without_braces_stay():
+    assert names_of(["a"], ["b", "c"], FOLD=3) == (["a"], ["b", "c"])
+
+
+@pytest.mark.parametrize(
+    "split, expected",
+    [
+        ({}, "coco_stac_10p_fold1"),
+        ({"PERCENT": 0.5, "FOLD": 4}, "coco_stac_0.5p_fold4"),
+        (
+            {"FAMILY": "unbiased_teacher", "PERCENT": 1.0, "FOLD": 0},
+            "coco_unbiased_teacher_1p_fold0",
+        ),
+    ],
+)
+def test_braces_are_filled_from_the_split(split, expected):
+    name = "coco_{FAMILY}_{PERCENT}p_fold{FOLD}"
+    assert names_of([name], [name], **split) == ([expected], [expected])
+
+
+@pytest.mark.parametrize("name", ["coco_{PART}", "coco_{}", "coco_{"])
+def test_other_braces_are_refused(name):
+    found = message(names_of, [name])
+    assert name in found and "FAMILY, PERCENT, FOLD" in found

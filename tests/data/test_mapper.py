@@ -3,13 +3,14 @@ import copy
 import numpy as np
 import pytest
 import torch
+from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
-from detectron2.data.detection_utils import SizeMismatchError
 from PIL import Image
 
 from soft_teacher.data import augmentation as A
 from soft_teacher.data import mapper as mapper_module
-from soft_teacher.data.mapper import TwoViewDatasetMapper
+from soft_teacher.data.image import UnreadableImage
+from soft_teacher.data.mapper import LabeledDatasetMapper, TwoViewDatasetMapper
 from soft_teacher.data.policies import build_policy
 from soft_teacher.geometry import transform_boxes
 
@@ -91,21 +92,21 @@ def test_the_annotations_are_not_even_read(record):
 
 def test_the_image_is_decoded_once(record, monkeypatch):
     decoded = []
-    read_image = mapper_module.utils.read_image
+    read_image = mapper_module.read_image
 
     def count(*args, **kwargs):
         decoded.append(args)
         return read_image(*args, **kwargs)
 
-    monkeypatch.setattr(mapper_module.utils, "read_image", count)
+    monkeypatch.setattr(mapper_module, "read_image", count)
     mapper = two_views(build_policy("weak"), build_policy("strong"))
     mapper(record)
     assert len(decoded) == 1
 
 
-def test_an_image_of_another_size_than_the_dataset_says_is_refused(record):
-    with pytest.raises(SizeMismatchError):
-        two_views()({**record, "width": W + 1})
+def test_the_size_is_the_file_s_whatever_the_dataset_says(record):
+    sample = two_views()({**record, "width": W + 1})
+    assert (sample["height"], sample["width"]) == (H, W)
 
 
 # --- two views ----------------------------------------------------------------------------------
@@ -195,3 +196,47 @@ def test_the_policies_of_table_2_give_two_views_and_a_matrix_that_can_be_inverte
         there = sample["weak_to_strong"].double()
         back = torch.linalg.inv(there)
         np.testing.assert_allclose(there @ back, np.eye(3), atol=1e-6)
+
+
+# --- labeled images -----------------------------------------------------------------------------
+
+
+def labeled(*augmentations, image_format="BGR"):
+    return LabeledDatasetMapper(augmentations=list(augmentations), image_format=image_format)
+
+
+@pytest.mark.parametrize("image_format", ["BGR", "RGB"])
+def test_a_labeled_sample_is_what_detectron2_s_mapper_makes_of_it(record, image_format):
+    view = [A.ShortEdgeScaleJitter(64, 128), A.RandomHorizontalFlip(), A.RandomRotate(prob=1.0)]
+    stock = DatasetMapper(True, augmentations=view, image_format=image_format)
+    for seed in range(4):
+        np.random.seed(seed)
+        expected = stock(record)
+        np.random.seed(seed)
+        found = labeled(*view, image_format=image_format)(record)
+        assert set(found) == set(expected)
+        assert torch.equal(found["image"], expected["image"])
+        assert torch.equal(
+            found["instances"].gt_boxes.tensor, expected["instances"].gt_boxes.tensor
+        )
+        assert torch.equal(found["instances"].gt_classes, expected["instances"].gt_classes)
+
+
+def test_a_labeled_record_is_left_as_it_was(record):
+    before = copy.deepcopy(record)
+    labeled(A.RandomHorizontalFlip(prob=1.0))(record)
+    assert record == before
+
+
+def test_boxes_of_another_image_size_are_not_trusted(record):
+    with pytest.raises(UnreadableImage) as error:
+        labeled()({**record, "width": W + 1})
+    assert "\n" not in str(error.value) and record["file_name"] in str(error.value)
+
+
+@pytest.mark.parametrize("mapper", [two_views(), labeled()])
+def test_a_file_that_cannot_be_read_is_named(mapper, record):
+    with open(record["file_name"], "wb") as file:
+        file.write(b"no image")
+    with pytest.raises(UnreadableImage, match=record["file_name"]):
+        mapper(record)

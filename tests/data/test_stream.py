@@ -4,8 +4,10 @@ import random
 import numpy as np
 import pytest
 
+from soft_teacher.data.image import UnreadableImage
+from soft_teacher.data.order import StreamOrder
 from soft_teacher.data.sampler import LABELED, UNLABELED
-from soft_teacher.data.stream import StreamDataset, seeded
+from soft_teacher.data.stream import TRIES, StreamDataset, seeded
 
 
 def draw(dataset_dict):
@@ -16,7 +18,7 @@ def draw(dataset_dict):
 
 def stream_of(size, *, seed=5, stream=LABELED, mapper=draw):
     dicts = [{"index": index, "boxes": [index]} for index in range(size)]
-    return StreamDataset(dicts, mapper, seed=seed, stream=stream)
+    return StreamDataset(dicts, mapper, StreamOrder(size, seed=seed, stream=stream))
 
 
 def indices(stream, positions):
@@ -98,10 +100,10 @@ def test_the_global_states_are_untouched():
 def test_the_global_states_are_untouched_even_if_the_mapper_fails():
     def fail(dataset_dict):
         np.random.rand(), random.random()
-        raise OSError("broken image")
+        raise KeyError("broken mapper")
 
     before = random.getstate(), pickle.dumps(np.random.get_state())
-    with pytest.raises(OSError, match="broken image"):
+    with pytest.raises(KeyError, match="broken mapper"):
         stream_of(3, mapper=fail)[0]
     assert (random.getstate(), pickle.dumps(np.random.get_state())) == before
 
@@ -126,3 +128,57 @@ def test_a_mapper_may_change_the_dict_it_gets():
 
 def test_the_length_is_the_number_of_images():
     assert [len(stream_of(size)) for size in (1, 4)] == [1, 4]
+
+
+# --- unreadable images --------------------------------------------------------------------------
+
+
+def reading_only(*readable):
+    """A mapper that reads these images and no other."""
+
+    def read(dataset_dict):
+        if dataset_dict["index"] in readable:
+            return draw(dataset_dict)
+        raise UnreadableImage(f"image {dataset_dict['index']}")
+
+    return read
+
+
+def test_a_readable_image_reports_nothing():
+    assert stream_of(3)[0]["unreadable"] == []
+
+
+def test_of_no_readable_image_only_the_report_is_left():
+    sample = stream_of(3, mapper=reading_only())[0]
+    assert list(sample) == ["unreadable"]
+    assert set(sample["unreadable"]) == {"image 0", "image 1", "image 2"}
+
+
+def test_not_every_image_of_a_large_stream_is_tried():
+    sample = stream_of(1000, mapper=reading_only())[0]
+    assert len(sample["unreadable"]) == 1 + TRIES
+
+
+def test_readable_images_keep_their_places_and_their_draws():
+    whole, broken = stream_of(10), stream_of(10, mapper=reading_only(0, 1, 2, 3, 4, 5, 6, 7))
+    for position in range(50):
+        if whole[position]["index"] < 8:
+            assert broken[position] == whole[position]
+
+
+def test_the_only_readable_image_is_found():
+    stream = stream_of(TRIES, mapper=reading_only(4))
+    assert indices(stream, range(50)) == [4] * 50
+
+
+def test_a_substitute_depends_on_seed_stream_and_position_alone():
+    def samples(positions, **key):
+        stream = stream_of(20, mapper=reading_only(*range(10)), **key)
+        return {position: stream[position] for position in positions}
+
+    first = samples(range(60))
+    assert samples(reversed(range(60))) == first
+    replaced = [p for p, sample in first.items() if sample["unreadable"]]
+    assert 20 < len(replaced) < 40
+    # Not one and the same image for all.
+    assert len({first[p]["index"] for p in replaced}) > 5

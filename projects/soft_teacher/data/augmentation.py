@@ -17,6 +17,7 @@ from detectron2.data.transforms import (
     Transform,
 )
 
+from ..checks import check_choice
 from .transforms import AffineTransform, CutoutTransform, FlipTransform, ResizeTransform
 
 Range = tuple[float, float]
@@ -97,14 +98,16 @@ class RandomTranslation(RandomAugmentation):
         ratio: range of the fraction, drawn for each axis.
         axes: "x", "y" or "xy".
         fill: see the module.
+
+    Raises:
+        ConfigError: for other axes.
     """
 
     def __init__(
         self, prob: float = 0.3, ratio: Range = (0.0, 0.1), axes: str = "xy", fill: Fill = GREY
     ):
         super().__init__()
-        if axes not in ("x", "y", "xy"):
-            raise ValueError(f"axes must be 'x', 'y' or 'xy', not {axes!r}")
+        check_choice("RandomTranslation.axes", axes, ("x", "y", "xy"))
         self._init(locals())
 
     def _draw(self, image):
@@ -149,6 +152,9 @@ class RandomShear(RandomAugmentation):
         angle: range of the angles in degrees, before the sign.
         slope: "tan" for the slope of that angle, "tanh" as the released code computes it.
         fill: see the module.
+
+    Raises:
+        ConfigError: for another slope.
     """
 
     def __init__(
@@ -159,8 +165,7 @@ class RandomShear(RandomAugmentation):
         fill: Fill = GREY,
     ):
         super().__init__()
-        if slope not in _SLOPES:
-            raise ValueError(f"slope must be one of {sorted(_SLOPES)}, not {slope!r}")
+        check_choice("RandomShear.slope", slope, sorted(_SLOPES))
         self._init(locals())
 
     def _draw(self, image):

@@ -1,20 +1,23 @@
 """The training loader: a labeled and an unlabeled stream, joined by the labeled share."""
 
 import itertools
-from typing import List, Optional, Sequence
+from typing import Callable, List, Optional, Sequence
 
+import numpy as np
 import torch
 from detectron2.config import configurable
-from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 from detectron2.data.build import trivial_batch_collator
 from detectron2.utils import comm
 
-from .datasets import labeled_dicts, unlabeled_dicts
-from .mapper import TwoViewDatasetMapper
+from .datasets import KEYS, labeled_dicts, train_names, unlabeled_dicts
+from .mapper import LabeledDatasetMapper, TwoViewDatasetMapper
+from .order import StreamOrder
 from .policies import build_policy
 from .sampler import LABELED, UNLABELED, BatchSchedule, StreamBatchSampler
+from .sizes import image_sizes
 from .stream import StreamDataset
+from .unreadable import UnreadableImages
 
 __all__ = ["TwoStreamLoader", "build_two_stream_train_loader"]
 
@@ -33,6 +36,7 @@ class TwoStreamLoader:
         *,
         rank: int,
         num_workers: int,
+        max_unreadable: float = 0.0,
     ):
         """
         Args:
@@ -40,17 +44,25 @@ class TwoStreamLoader:
             labeled, unlabeled: the streams; without unlabeled images, None.
             rank: of this process.
             num_workers: worker processes of each stream; 0 loads in this process.
+            max_unreadable: see :class:`~soft_teacher.data.unreadable.UnreadableImages`.
         """
         self.schedule = schedule
         self.rank = rank
         self.start_step = 0
         self._streams = {LABELED: labeled, UNLABELED: unlabeled}
         self._num_workers = num_workers
+        self._unreadable = {
+            stream: UnreadableImages(KEYS[stream], len(dataset), max_unreadable)
+            for stream, dataset in self._streams.items()
+            if dataset is not None
+        }
 
     def __iter__(self):
+        """Raises ConfigError when too many images are unreadable."""
         streams = [self._stream(LABELED), self._stream(UNLABELED)]
         for step, samples in enumerate(zip(*streams), start=self.start_step):
             for stream, part in enumerate(samples):
+                self._note_unreadable(part, stream)
                 self._weigh(part, stream, step)
             yield samples[LABELED] + samples[UNLABELED]
 
@@ -69,6 +81,12 @@ class TwoStreamLoader:
             # an iterator draws a seed when it starts; not from the training's own generator
             generator=torch.Generator(),
         )
+
+    def _note_unreadable(self, samples: List[dict], stream: int) -> None:
+        for sample in samples:
+            self._unreadable[stream].add(sample.pop("unreadable"))
+            if "image" not in sample:
+                self._unreadable[stream].give_up()
 
     def _weigh(self, samples: List[dict], stream: int, step: int) -> None:
         """Each image's weight in the mean over the global batch, times the number of ranks."""
@@ -95,9 +113,10 @@ def _from_config(cfg):
         "max_angle": _C.AUGMENTATION.MAX_ANGLE,
         "image_format": cfg.INPUT.FORMAT,
     }
+    labeled, unlabeled = train_names(cfg)
     return {
-        "labeled_names": cfg.DATASETS.TRAIN_LABELED,
-        "unlabeled_names": cfg.DATASETS.TRAIN_UNLABELED,
+        "labeled_names": labeled,
+        "unlabeled_names": unlabeled,
         "labeled_augmentations": build_policy("labeled", **policy),
         "strong_augmentations": build_policy("strong", **policy),
         "weak_augmentations": build_policy("weak", **policy),
@@ -110,6 +129,8 @@ def _from_config(cfg):
         "max_iter": cfg.SOLVER.MAX_ITER,
         "num_workers": cfg.DATALOADER.NUM_WORKERS,
         "filter_empty": cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        "max_unreadable": cfg.DATALOADER.MAX_UNREADABLE,
         "seed": cfg.SEED,
     }
 
@@ -131,12 +152,14 @@ def build_two_stream_train_loader(
     max_iter: int,
     num_workers: int,
     filter_empty: bool = True,
+    aspect_ratio_grouping: bool = True,
+    max_unreadable: float = 0.01,
     seed: int,
 ) -> TwoStreamLoader:
     """The loader of semi-supervised training; with ``labeled_share`` 1, of the baseline.
 
     Args:
-        labeled_names, unlabeled_names: registered datasets.
+        labeled_names, unlabeled_names: registered datasets, or paths (:mod:`.paths`).
         labeled_augmentations, strong_augmentations, weak_augmentations: the three columns of
             Table 2.
         image_format: as the model expects it, "BGR" or "RGB".
@@ -144,6 +167,9 @@ def build_two_stream_train_loader(
             :class:`~soft_teacher.data.sampler.BatchSchedule`.
         num_workers: worker processes of each stream.
         filter_empty: drop labeled images without a box.
+        aspect_ratio_grouping: give a rank wide images or tall ones at a step, where it can be.
+        max_unreadable: share of a stream's images that may be unreadable; others take their
+            place.
         seed: of the training, the same on all ranks.
 
     Raises:
@@ -159,11 +185,17 @@ def build_two_stream_train_loader(
         world_size=comm.get_world_size(),
         seed=seed,
     )
-    labeled = StreamDataset(
+
+    def stream(dicts: List[dict], mapper: Callable, number: int) -> StreamDataset:
+        wide = _is_wide(dicts) if aspect_ratio_grouping else None
+        block = schedule.usual_count(number)
+        order = StreamOrder(len(dicts), seed=seed, stream=number, wide=wide, block=block)
+        return StreamDataset(dicts, mapper, order)
+
+    labeled = stream(
         labeled_dicts(labeled_names, filter_empty=filter_empty),
-        DatasetMapper(True, augmentations=labeled_augmentations, image_format=image_format),
-        seed=seed,
-        stream=LABELED,
+        LabeledDatasetMapper(augmentations=labeled_augmentations, image_format=image_format),
+        LABELED,
     )
     unlabeled = None
     if labeled_share < 1:
@@ -172,9 +204,21 @@ def build_two_stream_train_loader(
             strong_augmentations=strong_augmentations,
             image_format=image_format,
         )
-        unlabeled = StreamDataset(
-            unlabeled_dicts(unlabeled_names), mapper, seed=seed, stream=UNLABELED
-        )
+        unlabeled = stream(unlabeled_dicts(unlabeled_names), mapper, UNLABELED)
     return TwoStreamLoader(
-        schedule, labeled, unlabeled, rank=comm.get_rank(), num_workers=num_workers
+        schedule,
+        labeled,
+        unlabeled,
+        rank=comm.get_rank(),
+        num_workers=num_workers,
+        max_unreadable=max_unreadable,
     )
+
+
+def _is_wide(dicts: List[dict]) -> np.ndarray:
+    """bool (N,): which images are wider than high. Only sizes that no JSON tells are looked up."""
+    sizes = np.array([(d.get("height", 0), d.get("width", 0)) for d in dicts])
+    unknown = np.flatnonzero(sizes.min(axis=1) <= 0)
+    if len(unknown):
+        sizes[unknown] = image_sizes([dicts[n]["file_name"] for n in unknown])
+    return sizes[:, 1] > sizes[:, 0]

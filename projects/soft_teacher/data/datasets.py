@@ -1,27 +1,54 @@
-"""Registered datasets as lists of dicts, with every mistake in them told in one line."""
+"""Datasets as lists of dicts, with every mistake in them told in one line."""
 
+import itertools
 import os
-from typing import Iterable, List, Sequence
+from typing import Dict, Iterable, List, Sequence, Tuple
 
-from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..errors import ConfigError, did_you_mean, one_line
-from .builtin import dataset_root
+from .builtin import missing_dataset_hint
+from .paths import register_path
+from .sampler import LABELED, UNLABELED
 
-__all__ = ["labeled_dicts", "unlabeled_dicts", "check_datasets"]
+__all__ = [
+    "KEYS",
+    "ROLES",
+    "check_datasets",
+    "dataset_dicts",
+    "labeled_dicts",
+    "train_names",
+    "unlabeled_dicts",
+]
+
+KEYS = {LABELED: "DATASETS.TRAIN_LABELED", UNLABELED: "DATASETS.TRAIN_UNLABELED"}
+TEST = "DATASETS.TEST"
+ROLES = {"labeled": KEYS[LABELED], "unlabeled": KEYS[UNLABELED], "test": TEST}
+
+
+def train_names(cfg) -> Tuple[List[str], List[str]]:
+    """DATASETS.TRAIN_LABELED and TRAIN_UNLABELED with braces filled from DATASETS.SPLIT.
+
+    Raises:
+        ConfigError: for braces that are no key of DATASETS.SPLIT.
+    """
+    split = cfg.DATASETS.SPLIT
+    values = {"FAMILY": split.FAMILY, "PERCENT": f"{split.PERCENT:g}", "FOLD": split.FOLD}
+    labeled = _filled(KEYS[LABELED], cfg.DATASETS.TRAIN_LABELED, values)
+    return labeled, _filled(KEYS[UNLABELED], cfg.DATASETS.TRAIN_UNLABELED, values)
 
 
 def labeled_dicts(names: Sequence[str], *, filter_empty: bool = True) -> List[dict]:
     """Labeled images with their annotations.
 
     Args:
-        names: registered datasets.
+        names: registered datasets, or paths (:mod:`.paths`).
         filter_empty: drop images without a box.
 
     Raises:
         ConfigError: if a dataset or one of its files is missing, or nothing is left.
     """
-    dicts = _load("DATASETS.TRAIN_LABELED", names)
+    dicts = _load(KEYS[LABELED], names)
     boxless = [d for d in dicts if any("bbox" not in a for a in d.get("annotations", ()))]
     if boxless:
         raise ConfigError(
@@ -32,7 +59,7 @@ def labeled_dicts(names: Sequence[str], *, filter_empty: bool = True) -> List[di
     if not with_boxes:
         raise ConfigError(
             f"DATASETS.TRAIN_LABELED {_joined(names)}: no image has an annotation; name a dataset "
-            "with labels"
+            "with labels, or annotations and their images as FILE.json@FOLDER"
         )
     return with_boxes if filter_empty else dicts
 
@@ -43,7 +70,7 @@ def unlabeled_dicts(names: Sequence[str]) -> List[dict]:
     Raises:
         ConfigError: if a dataset or one of its files is missing, or it is empty.
     """
-    dicts = _load("DATASETS.TRAIN_UNLABELED", names)
+    dicts = _load(KEYS[UNLABELED], names)
     return [{k: v for k, v in d.items() if k != "annotations"} for d in dicts]
 
 
@@ -53,25 +80,76 @@ def check_datasets(
     unlabeled: Sequence[str],
     test: Sequence[str],
     num_classes: int,
-) -> None:
+) -> List[str]:
     """Checks that all datasets can be loaded and speak of the model's classes.
 
     Args:
-        labeled, unlabeled, test: registered datasets; any may be empty.
+        labeled, unlabeled, test: registered datasets, or paths; any may be empty.
         num_classes: of the model.
+
+    Returns:
+        what is worth a warning: images that stand in more than one of the three.
 
     Raises:
         ConfigError: for an unregistered or unreadable dataset, for a number of classes that is
             not the model's, or for categories that differ between datasets.
     """
-    keys = {"TRAIN_LABELED": labeled, "TRAIN_UNLABELED": unlabeled, "TEST": test}
-    named = [(f"DATASETS.{key}", name) for key, names in keys.items() for name in names]
+    roles = {KEYS[LABELED]: labeled, KEYS[UNLABELED]: unlabeled, TEST: test}
+    dicts = {key: {name: dataset_dicts(key, name) for name in roles[key]} for key in roles}
+    _check_classes(roles, num_classes)
+    for name in test:  # training images are checked when they are loaded
+        _check_files(f"{TEST} '{name}'", dicts[TEST][name])
+        if not any("annotations" in d for d in dicts[TEST][name]):
+            raise ConfigError(
+                f"{TEST} '{name}' has no labels to evaluate with: name a dataset that has, or "
+                "annotations and their images as FILE.json@FOLDER"
+            )
+    files = {key: {f for d in found.values() for f in _files(d)} for key, found in dicts.items()}
+    return _shared_images(files)
+
+
+def dataset_dicts(key: str, name: str) -> List[dict]:
+    """The dicts of one dataset.
+
+    Args:
+        key: config key that names it, for the messages.
+        name: a registered dataset, or a path.
+
+    Raises:
+        ConfigError: it is not registered, cannot be read, or is empty.
+    """
+    if not register_path(name):
+        hint = missing_dataset_hint(name) or did_you_mean(name, DatasetCatalog.list(), quote="'")
+        raise ConfigError(
+            f"{key} names '{name}', which is neither a registered dataset nor an existing path"
+            f"{hint}"
+        )
+    try:
+        dicts = DatasetCatalog.get(name)
+    except Exception as error:  # a malformed file can fail anywhere in its loader
+        raise ConfigError(f"{key} '{name}' cannot be read: {one_line(error)}") from error
+    if not dicts:
+        raise ConfigError(f"{key} '{name}' has no images: remove it or fill it")
+    return dicts
+
+
+def _filled(key: str, names: Sequence[str], values: dict) -> List[str]:
+    try:
+        return [name.format(**values) for name in names]
+    except (KeyError, IndexError, ValueError) as error:
+        raise ConfigError(
+            f"{key} {_joined(names)}: braces are filled with {', '.join(values)} of "
+            f"DATASETS.SPLIT, there is no {error}"
+        ) from error
+
+
+def _check_classes(roles: Dict[str, Sequence[str]], num_classes: int) -> None:
     classes = {}
-    dicts = {f"{key} '{name}'": _get(key, name) for key, name in named}
-    for key, name in named:
-        found = MetadataCatalog.get(name).get("thing_classes")
-        if found:
-            classes[f"{key} '{name}'"] = tuple(found)
+    for key, names in roles.items():
+        for name in names:
+            found = MetadataCatalog.get(name).get("thing_classes")
+            if found:
+                classes[f"{key} '{name}'"] = tuple(found)
     for where, found in classes.items():
         if len(found) != num_classes:
             raise ConfigError(
@@ -79,9 +157,6 @@ def check_datasets(
                 f"{num_classes}: set it to {len(found)}"
             )
     _check_same_categories(classes)
-    for name in test:  # training images are checked when they are loaded
-        where = f"DATASETS.TEST '{name}'"
-        _check_files(where, dicts[where])
 
 
 def _check_same_categories(classes: dict) -> None:
@@ -96,28 +171,19 @@ def _check_same_categories(classes: dict) -> None:
 
 
 def _load(key: str, names: Sequence[str]) -> List[dict]:
+    names = _listed(names)
     if not names:
         raise ConfigError(f"{key} is empty: name at least one dataset")
+    dicts = []
     for name in names:
-        _check_files(f"{key} '{name}'", _get(key, name))
-    return get_detection_dataset_dicts(list(names), filter_empty=False, check_consistency=False)
-
-
-def _get(key: str, name: str) -> List[dict]:
-    if name not in DatasetCatalog.list():
-        raise ConfigError(f"{key} names '{name}', which is not a registered dataset{_hint(name)}")
-    try:
-        dicts = DatasetCatalog.get(name)
-    except Exception as error:  # a malformed file can fail anywhere in its loader
-        raise ConfigError(f"{key} '{name}' cannot be read: {one_line(error)}") from error
-    if not dicts:
-        raise ConfigError(f"{key} '{name}' has no images: remove it or fill it")
+        found = dataset_dicts(key, name)
+        _check_files(f"{key} '{name}'", found)
+        dicts += found
     return dicts
 
 
 def _check_files(where: str, dicts: Iterable[dict]) -> None:
-    names = [d.get("file_name", "without file_name") for d in dicts]
-    missing = [name for name in names if not os.path.isfile(name)]
+    missing = [name for name in _files(dicts) if not os.path.isfile(name)]
     if missing:
         raise ConfigError(
             f"{where}: {len(missing)} image files are missing, first {missing[0]}: check the image "
@@ -125,16 +191,33 @@ def _check_files(where: str, dicts: Iterable[dict]) -> None:
         )
 
 
+def _files(dicts: Iterable[dict]) -> List[str]:
+    return [d.get("file_name", "without file_name") for d in dicts]
+
+
+def _shared_images(files: Dict[str, set]) -> List[str]:
+    """A line for each two keys that name the same image files."""
+    paths = {key: {os.path.abspath(f): f for f in names} for key, names in files.items()}
+    warnings = []
+    for one, other in itertools.combinations(paths, 2):
+        shared = sorted(paths[one].keys() & paths[other].keys())
+        if shared:
+            what = "evaluation is not honest" if other == TEST else "they are learned from twice"
+            warnings.append(
+                f"{one} and {other} share {len(shared)} images, first {shared[0]}: {what}"
+            )
+    return warnings
+
+
 def _has_box(dataset_dict: dict) -> bool:
     annotations = dataset_dict.get("annotations", ())
     return any(not a.get("iscrowd", 0) for a in annotations)
 
 
-def _hint(name: str) -> str:
-    if name.startswith("digits_"):
-        return f": run 'make demo' once, it writes it to {dataset_root() / 'digits'}"
-    return did_you_mean(name, DatasetCatalog.list(), quote="'")
+def _listed(names: Sequence[str]) -> List[str]:
+    """A LazyConfig may give one name instead of a list."""
+    return [names] if isinstance(names, str) else list(names)
 
 
 def _joined(names: Sequence[str]) -> str:
-    return ", ".join(f"'{n}'" for n in names)
+    return ", ".join(f"'{n}'" for n in _listed(names))

@@ -1,16 +1,55 @@
-"""Dataset dict of an unlabeled image -> the teacher's weak view and the student's strong view."""
+"""Dataset dict -> sample: one view of a labeled image, two views of an unlabeled one."""
 
 import copy
 from typing import List
 
 import numpy as np
 import torch
+from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
 from ..geometry import transform_matrix, weak_to_strong
+from .image import UnreadableImage, read_image
 
-__all__ = ["TwoViewDatasetMapper"]
+__all__ = ["LabeledDatasetMapper", "TwoViewDatasetMapper"]
+
+
+class LabeledDatasetMapper(DatasetMapper):
+    """Detectron2's DatasetMapper of training, reading through :func:`.image.read_image`."""
+
+    def __init__(self, *, augmentations: List[T.Augmentation], image_format: str):
+        """
+        Args:
+            augmentations: "labeled image training" of Table 2.
+            image_format: of :func:`.image.read_image`.
+        """
+        super().__init__(True, augmentations=augmentations, image_format=image_format)
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """
+        Args:
+            dataset_dict: in Detectron2's format.
+
+        Returns:
+            a copy with ``image`` (uint8 (C, H, W)) and, in its frame, ``instances``; without
+            annotations.
+
+        Raises:
+            UnreadableImage: the file cannot be read, or is not of the size that the dataset says.
+        """
+        sample = copy.deepcopy(dataset_dict)
+        image = read_image(sample["file_name"], self.image_format)
+        try:
+            utils.check_image_size(sample, image)
+        except utils.SizeMismatchError as error:
+            raise UnreadableImage(" ".join(str(error).split())) from error
+        view = T.AugInput(image)
+        transforms = self.augmentations(view)
+        sample["image"] = _tensor(view.image)
+        if "annotations" in sample:
+            self._transform_annotations(sample, transforms, view.image.shape[:2])
+        return sample
 
 
 class TwoViewDatasetMapper:
@@ -28,7 +67,7 @@ class TwoViewDatasetMapper:
             weak_augmentations, strong_augmentations: "pseudo-label generation" and "unlabeled
                 image training" of Table 2; they draw from ``np.random`` and move coordinates by
                 affine maps only.
-            image_format: of :func:`detectron2.data.detection_utils.read_image`.
+            image_format: of :func:`.image.read_image`.
         """
         self.weak = T.AugmentationList(weak_augmentations)
         self.strong = T.AugmentationList(strong_augmentations)
@@ -41,24 +80,30 @@ class TwoViewDatasetMapper:
 
         Returns:
             a copy without annotations, with ``image`` (strong view, uint8 (C, H, W)),
-            ``weak_image`` (uint8 (C, h, w)) and ``weak_to_strong`` (float32 (3, 3), absolute
-            pixels of the weak view to those of the strong view).
+            ``weak_image`` (uint8 (C, h, w)), ``weak_to_strong`` (float32 (3, 3), absolute pixels
+            of the weak view to those of the strong view), and the ``height`` and ``width`` that
+            the file really has.
+
+        Raises:
+            UnreadableImage: the file cannot be read.
         """
         sample = copy.copy(dataset_dict)
         sample.pop("annotations", None)
-        image = utils.read_image(sample["file_name"], format=self.image_format)
-        utils.check_image_size(sample, image)
-        weak_image, weak_matrix = self._view(self.weak, image)
-        strong_image, strong_matrix = self._view(self.strong, image)
-        sample["image"] = strong_image
-        sample["weak_image"] = weak_image
+        image = read_image(sample["file_name"], self.image_format)
+        sample["height"], sample["width"] = image.shape[:2]
+        # A careless augmentation may write into its array; the other view must not see it.
+        sample["weak_image"], weak_matrix = _view(self.weak, image.copy())
+        sample["image"], strong_matrix = _view(self.strong, image)
         matrix = weak_to_strong(weak_matrix, strong_matrix)
         sample["weak_to_strong"] = torch.as_tensor(matrix, dtype=torch.float32)
         return sample
 
-    @staticmethod
-    def _view(augmentations: T.AugmentationList, image: np.ndarray):
-        view = T.AugInput(image.copy())
-        matrix = transform_matrix(augmentations(view))
-        tensor = torch.as_tensor(np.ascontiguousarray(view.image.transpose(2, 0, 1)))
-        return tensor, matrix
+
+def _view(augmentations: T.AugmentationList, image: np.ndarray):
+    view = T.AugInput(image)
+    matrix = transform_matrix(augmentations(view))
+    return _tensor(view.image), matrix
+
+
+def _tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -155,6 +155,10 @@ class PosterizeTransform(PhotometricTransform):
 class _HistogramTransform(PhotometricTransform):
     """A table per channel, made from that channel's histogram by ``_table(counts)``."""
 
+    def __init__(self):
+        # Without parameters of its own; Detectron2's repr reads this signature.
+        super().__init__()
+
     def _recolour(self, image):
         channels = image.shape[2] if image.ndim == 3 else 1
         tables = [

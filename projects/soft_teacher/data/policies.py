@@ -8,12 +8,14 @@ the released value.
 from detectron2.data.transforms import Augmentation, NoOpTransform
 
 from ..checks import check_choice
+from ..errors import ConfigError
 from . import augmentation as A
 from . import color_augmentation as C
 from . import photometric as P
 
 NAMES = ("labeled", "strong", "weak")
 VARIANTS = ("paper", "reference")
+KEY = "SOFT_TEACHER.AUGMENTATION"
 
 
 def weak_policy(
@@ -34,9 +36,10 @@ def weak_policy(
         flip: flip horizontally half of the time; False where a mirror image is another class.
 
     Raises:
-        ConfigError: for an unknown variant.
+        ConfigError: for an unknown variant, or sizes and scales that no image can have.
     """
-    check_choice("SOFT_TEACHER.AUGMENTATION.VARIANT", variant, VARIANTS)
+    check_choice(f"{KEY}.VARIANT", variant, VARIANTS)
+    _check_sizes(short_edge, max_size, scale_range)
     integer = variant == "reference"
     scale = A.ShortEdgeScaleJitter(short_edge, max_size, scale_range, integer)
     return [scale, A.RandomHorizontalFlip()] if flip else [scale]
@@ -53,7 +56,7 @@ def labeled_policy(
         view: keywords of :func:`weak_policy`.
 
     Raises:
-        ConfigError: for an unknown variant.
+        ConfigError: as :func:`weak_policy`.
     """
     cutout = [A.RandomCutout()] if variant == "paper" else []
     return weak_policy(variant, **view) + _colour(variant, image_format) + cutout
@@ -71,8 +74,10 @@ def strong_policy(
         view: keywords of :func:`weak_policy`.
 
     Raises:
-        ConfigError: for an unknown variant.
+        ConfigError: as :func:`weak_policy`, and for an angle outside [0, 90).
     """
+    if not 0 <= max_angle < 90:
+        raise ConfigError(f"{KEY}.MAX_ANGLE must be at least 0 and below 90, got {max_angle}")
     view = weak_policy(variant, **view)
     colour = _colour(variant, image_format)
     angle = (0.0, max_angle)
@@ -99,7 +104,7 @@ def build_policy(
     "labeled" and "strong". See :func:`labeled_policy`, :func:`strong_policy`, :func:`weak_policy`.
 
     Raises:
-        ConfigError: for an unknown name or variant, naming the choices.
+        ConfigError: for an unknown name, and as those functions.
     """
     check_choice("policy name", name, NAMES)
     view = dict(short_edge=short_edge, max_size=max_size, scale_range=scale_range, flip=flip)
@@ -108,6 +113,17 @@ def build_policy(
     if name == "labeled":
         return labeled_policy(variant, image_format=image_format, **view)
     return strong_policy(variant, max_angle=max_angle, image_format=image_format, **view)
+
+
+def _check_sizes(short_edge: int, max_size: int, scale_range: tuple[float, float]) -> None:
+    for name, size in (("SHORT_EDGE", short_edge), ("MAX_SIZE", max_size)):
+        if not size >= 1:
+            raise ConfigError(f"{KEY}.{name} must be at least 1 pixel, got {size}")
+    if len(scale_range) != 2 or not 0 < scale_range[0] <= scale_range[1]:
+        raise ConfigError(
+            f"{KEY}.SCALE_RANGE must be two scales above 0, the smaller one first, got "
+            f"{tuple(scale_range)}"
+        )
 
 
 def _colour(variant: str, image_format: str) -> list[Augmentation]:

@@ -12,7 +12,7 @@ __all__ = ["BatchSchedule", "StreamBatchSampler", "labeled_share", "sample_seed"
 
 LABELED, UNLABELED = 0, 1
 # The second number of every random key, so that no two uses share their numbers.
-SCHEDULE, ORDER, SAMPLE, STEP = 2, 3, 4, 5
+SCHEDULE, ORDER, SAMPLE, STEP, SUBSTITUTE = 2, 3, 4, 5, 6
 DRAWS = ("global", "per_rank")
 
 
@@ -121,6 +121,11 @@ class BatchSchedule:
     def total(self, stream: int, step: int) -> int:
         """Images of a stream at a step over all ranks: N_l or N_u of Eq. 2, 3."""
         return int(self._totals[stream, step])
+
+    def usual_count(self, stream: int) -> int:
+        """Images of a stream that a rank mostly gets where it gets any, at least 1."""
+        counts = self._counts[stream]
+        return int(np.median(counts[counts > 0])) if counts.any() else 1
 
     def positions(self, stream: int, step: int, rank: int) -> List[int]:
         """The numbers of the images of a stream on a rank at a step."""

@@ -1,5 +1,4 @@
-"""Which images of a dataset are labeled: the three published families, and how they
-are applied to Detectron2 datasets.
+"""Which images of a dataset are labeled: the published families of splits.
 
 A split is drawn over positions in a list of image ids, so the order of that list matters:
 ``coco_image_ids`` gives the order each family was published with.
@@ -10,51 +9,67 @@ family                ids                          draw                       fo
 stac                  all, in the JSON's order     with replacement, deduped  1 - 5
 without_replacement   all, in the JSON's order     without replacement        any
 unbiased_teacher      with boxes only, ascending   positions from their file  0 - 9
+full                  all of two JSONs             none                       none
 ===================== ============================ ========================== ======
 """
 
 from __future__ import annotations
 
 import json
-from functools import partial
+from operator import index
 from pathlib import Path
 from typing import Iterable, Sequence
 
 import numpy as np
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
 from ..errors import ConfigError, one_line
-from .split_manifest import Split, read_manifest, write_manifest
+from .split_manifest import Split
 
 __all__ = [
-    "Split",
-    "apply_split",
+    "FAMILIES",
+    "FULL",
+    "PARTIAL_FAMILIES",
     "coco_image_ids",
-    "read_manifest",
-    "register_split",
+    "full_split",
+    "read_coco_ids",
+    "split_name",
     "stac_split",
     "unbiased_teacher_split",
     "without_replacement_split",
-    "write_manifest",
 ]
 
-GROUND_TRUTH = ("annotations", "segments_info", "sem_seg_file_name", "pan_seg_file_name")
+PARTIAL_FAMILIES = ("stac", "without_replacement", "unbiased_teacher")
+FULL = "full"
+FAMILIES = (*PARTIAL_FAMILIES, FULL)
+
+
+def split_name(family: str, percent: float | None = None, fold: int | None = None) -> str:
+    """``stac_10p_fold1`` or ``full``: a manifest's file name, and part of its datasets' names."""
+    return FULL if family == FULL else f"{family}_{percent:g}p_fold{fold}"
+
+
+def read_coco_ids(json_file: Path | str) -> dict[str, list[int]]:
+    """Image ids of a COCO JSON, for each family in the order that it is drawn over.
+
+    Raises:
+        ConfigError: the file is missing or is no COCO JSON.
+    """
+    try:
+        with PathManager.open(str(json_file)) as file:
+            coco = json.load(file)
+        ids = [index(image["id"]) for image in coco["images"]]
+        annotations = coco.get("annotations", ())
+        with_boxes = {a["image_id"] for a in annotations if not a.get("iscrowd", 0)}
+        ascending = sorted(with_boxes.intersection(ids))
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{json_file} cannot be read as COCO JSON: {one_line(error)}") from error
+    return {family: ascending if family == "unbiased_teacher" else ids for family in FAMILIES}
 
 
 def coco_image_ids(json_file: Path | str, family: str = "stac") -> list[int]:
-    """Image ids of a COCO JSON in the order that a family of splits is drawn over.
-
-    Raises:
-        OSError, KeyError, ValueError: the file is missing or is no COCO JSON.
-    """
-    with PathManager.open(str(json_file)) as file:
-        coco = json.load(file)
-    ids = [image["id"] for image in coco["images"]]
-    if family != "unbiased_teacher":
-        return ids
-    with_boxes = {a["image_id"] for a in coco["annotations"] if not a.get("iscrowd", 0)}
-    return sorted(with_boxes.intersection(ids))
+    """What ``read_coco_ids`` gives for one of the families."""
+    return read_coco_ids(json_file)[family]
 
 
 def stac_split(
@@ -121,91 +136,42 @@ def unbiased_teacher_split(
     ids = _checked_ids(image_ids)
     positions = _published_positions(index_file, percent, fold)
     expected = _labeled_count(len(ids), percent, None)
-    fits = len(positions) == expected and 0 <= min(positions) and max(positions) < len(ids)
-    if not fits:
+    fits = len(set(positions)) == len(positions) == expected
+    if not fits or min(positions) < 0 or max(positions) >= len(ids):
         raise ConfigError(
-            f"{index_file}: {len(positions)} positions at {percent} % do not fit {len(ids)} "
-            "images: pass the ids of the images with boxes, ascending (see coco_image_ids)"
+            f"{index_file}: {len(positions)} positions at {percent:g} % do not fit {len(ids)} "
+            "images: it was made for the images with boxes of COCO's train2017 (117266), ascending"
         )
     return _split(ids, positions, source, "unbiased_teacher", percent, None, fold)
 
 
-def apply_split(dataset_dicts: Iterable[dict], split: Split) -> tuple[list[dict], list[dict]]:
-    """Divide Detectron2 dataset dicts by ``image_id``.
+def full_split(
+    labeled_ids: Sequence[int], unlabeled_ids: Sequence[int], *, source: str = ""
+) -> Split:
+    """All images of one dataset labeled, all images of another one unlabeled.
 
-    Dicts that the split does not name are left out (the families differ in the images they know).
-
-    Returns:
-        (labeled dicts, unlabeled dicts without ground truth), each in the order of the split.
-
-    Raises:
-        ConfigError: an id of the split is missing or occurs twice.
-    """
-    by_id: dict[int, dict] = {}
-    for record in dataset_dicts:
-        if by_id.setdefault(record["image_id"], record) is not record:
-            raise ConfigError(f"split of '{split.source}': image id {record['image_id']} is twice")
-    missing = [i for i in split.labeled + split.unlabeled if i not in by_id]
-    if missing:
-        raise ConfigError(
-            f"split of '{split.source}': {len(missing)} of its image ids are not in the dataset, "
-            f"first {missing[0]}: use the dataset that the split was made from"
-        )
-    labeled = [by_id[i] for i in split.labeled]
-    return labeled, [_without_ground_truth(by_id[i]) for i in split.unlabeled]
-
-
-def register_split(
-    name_prefix: str, source_dataset_name: str, manifest: Split | Path | str
-) -> tuple[str, str]:
-    """Register ``<prefix>_labeled`` and ``<prefix>_unlabeled`` lazily; repeating it is fine.
-
-    The source's metadata (classes, JSON, evaluator type) is copied now as far as it is known, and
-    completed when the source has been loaded.
+    Args:
+        labeled_ids, unlabeled_ids: image ids; those of one dataset may occur in the other.
+        source: recorded in the split.
 
     Raises:
-        ConfigError: a bad manifest, an unknown source, or a name taken by another split.
+        ConfigError: one of the two is empty, or an id is twice in it.
     """
-    split = manifest if isinstance(manifest, Split) else read_manifest(manifest)
-    if source_dataset_name not in DatasetCatalog.list():
-        raise ConfigError(f"'{source_dataset_name}' is not a registered dataset")
-    names = f"{name_prefix}_labeled", f"{name_prefix}_unlabeled"
-    origin = f"{source_dataset_name}:{split.sha256}"
-    for name in names:
-        known = MetadataCatalog.get(name).get("split_origin") if _is_registered(name) else origin
-        if known != origin:
-            raise ConfigError(f"dataset '{name}' is registered for another split")
-    for part, name in enumerate(names):
-        if not _is_registered(name):
-            DatasetCatalog.register(name, partial(_load, name, source_dataset_name, split, part))
-        MetadataCatalog.get(name).set(split_origin=origin)
-        _copy_metadata(source_dataset_name, name)
-    return names
-
-
-def _load(name: str, source: str, split: Split, part: int) -> list[dict]:
-    dicts = apply_split(DatasetCatalog.get(source), split)[part]
-    _copy_metadata(source, name)
-    return dicts
-
-
-def _copy_metadata(source: str, name: str):
-    known = MetadataCatalog.get(source).as_dict()
-    MetadataCatalog.get(name).set(**{k: v for k, v in known.items() if k != "name"})
-
-
-def _is_registered(name: str) -> bool:
-    return name in DatasetCatalog.list()
-
-
-def _without_ground_truth(record: dict) -> dict:
-    return {k: v for k, v in record.items() if k not in GROUND_TRUTH}
+    return Split(
+        source=source,
+        family=FULL,
+        percent=100.0,
+        count=None,
+        fold=None,
+        labeled=tuple(sorted(_checked_ids(labeled_ids))),
+        unlabeled=tuple(sorted(_checked_ids(unlabeled_ids))),
+    )
 
 
 def _checked_ids(image_ids: Sequence[int]) -> list[int]:
-    ids = [int(i) for i in image_ids]
+    ids = [index(i) for i in image_ids]
     if not ids:
-        raise ConfigError("a split needs at least one image id")
+        raise ConfigError("a split needs at least one image (unbiased_teacher: one with boxes)")
     if len(set(ids)) != len(ids):
         raise ConfigError(f"{len(ids) - len(set(ids))} image ids occur more than once")
     return ids
@@ -223,7 +189,7 @@ def _labeled_count(total: int, percent: float | None, count: int | None) -> int:
     # Truncated, as all the published splits are.
     size = int(percent / 100.0 * total)
     if size < 1:
-        raise ConfigError(f"percent = {percent} of {total} images is none: use count instead")
+        raise ConfigError(f"percent = {percent:g} of {total} images is none: use a larger share")
     return size
 
 
@@ -237,27 +203,35 @@ def _generator(fold: int) -> np.random.RandomState:
 def _published_positions(index_file: Path | str, percent: float, fold: int) -> list[int]:
     try:
         with PathManager.open(str(index_file)) as file:
-            index = json.load(file)
-        folds = {float(key): entry for key, entry in index.items()}
+            content = json.load(file)
+        folds = {float(key): entry for key, entry in content.items()}
         by_fold = folds.get(float(percent), {})
-        positions = [int(p) for p in by_fold.get(str(fold), [])]
+        positions = [index(p) for p in by_fold.get(str(fold), [])]
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"{index_file} is no index file: {one_line(error)}") from error
     if not by_fold:
-        raise ConfigError(f"{index_file} has no {percent} %: it has {', '.join(index)}")
+        raise ConfigError(f"{index_file} has no {percent:g} %: it has {', '.join(content)}")
     if not positions:
         raise ConfigError(f"{index_file} has no fold {fold}: it has {', '.join(by_fold)}")
     return positions
 
 
-def _split(ids, positions, source, family, percent, count, fold) -> Split:
-    chosen = {int(p) for p in positions}
+def _split(
+    ids: Sequence[int],
+    positions: Iterable[int],
+    source: str,
+    family: str,
+    percent: float | None,
+    count: int | None,
+    fold: int,
+) -> Split:
+    chosen = {ids[p] for p in positions}
     return Split(
         source=str(source),
         family=family,
         percent=None if percent is None else float(percent),
         count=None if count is None else int(count),
         fold=int(fold),
-        labeled=tuple(i for p, i in enumerate(ids) if p in chosen),
-        unlabeled=tuple(i for p, i in enumerate(ids) if p not in chosen),
+        labeled=tuple(sorted(chosen)),
+        unlabeled=tuple(sorted(set(ids) - chosen)),
     )

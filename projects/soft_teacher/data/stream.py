@@ -2,16 +2,21 @@
 
 import random
 from contextlib import contextmanager
-from functools import lru_cache
+from itertools import islice
 from typing import Callable, List
 
 import numpy as np
 from detectron2.data import DatasetFromList
 from torch.utils.data import Dataset
 
-from .sampler import ORDER, SAMPLE, sample_seed, shuffled
+from .image import UnreadableImage
+from .order import StreamOrder
+from .sampler import SAMPLE, sample_seed
 
 __all__ = ["StreamDataset", "seeded"]
+
+# Images that are tried for one position.
+TRIES = 20
 
 
 @contextmanager
@@ -28,39 +33,46 @@ def seeded(seed: int):
 
 
 class StreamDataset(Dataset):
-    """Maps a position of the stream to a sample: passes over the images, each in a new order.
+    """Maps a position of the stream to a sample.
 
     The image and its augmentation depend on (seed, stream, position) alone, whatever the number
-    of workers and wherever training was interrupted.
+    of workers and wherever training was interrupted; so does the image that takes the place of an
+    unreadable one.
     """
 
-    def __init__(self, dataset_dicts: List[dict], mapper: Callable, *, seed: int, stream: int):
+    def __init__(self, dataset_dicts: List[dict], mapper: Callable, order: StreamOrder):
         """
         Args:
             dataset_dicts: in Detectron2's format, at least one.
-            mapper: dataset dict -> sample dict.
-            seed: the training's seed.
-            stream: LABELED or UNLABELED.
+            mapper: dataset dict -> sample dict; raises UnreadableImage.
+            order: of these images.
         """
         self.dicts = DatasetFromList(dataset_dicts, copy=False)
         self.mapper = mapper
-        self.seed = seed
-        self.stream = stream
+        self.order = order
 
     def __len__(self) -> int:
         return len(self.dicts)
 
     def __getitem__(self, position: int) -> dict:
-        """The mapper's sample, with ``seed``: a number that is this position's own."""
-        epoch, offset = divmod(position, len(self.dicts))
-        index = _order(len(self.dicts), self.seed, ORDER, self.stream, epoch)[offset]
-        seed = sample_seed(self.seed, SAMPLE, self.stream, position)
-        with seeded(seed):
-            sample = self.mapper(self.dicts[int(index)])
-        sample["seed"] = seed
-        return sample
+        """The mapper's sample at a position.
 
+        Returns:
+            the sample with ``seed``, a number that is this position's own, and ``unreadable``, a
+            message for each image that was tried before. If there is no readable one, that alone.
+        """
+        seed = sample_seed(self.order.seed, SAMPLE, self.order.stream, position)
+        unreadable = []
+        for index in self._candidates(position):
+            try:
+                with seeded(seed):
+                    sample = self.mapper(self.dicts[index])
+            except UnreadableImage as error:
+                unreadable.append(str(error))
+            else:
+                return {**sample, "seed": seed, "unreadable": unreadable}
+        return {"unreadable": unreadable}
 
-@lru_cache(maxsize=4)
-def _order(size: int, *key: int) -> np.ndarray:
-    return shuffled(size, *key)
+    def _candidates(self, position: int):
+        yield self.order.index(position)
+        yield from islice(self.order.substitutes(position), TRIES)

@@ -5,6 +5,8 @@ pixel centres at integers instead, so an image is warped by the matrix seen from
 (H, W, C) or (H, W); segmentations are sampled to the nearest pixel, never blended.
 """
 
+import math
+import threading
 from collections.abc import Sequence
 
 import cv2
@@ -34,8 +36,9 @@ def _nearest(segmentation: np.ndarray, warp) -> np.ndarray:
 class ResizeTransform(Detectron2ResizeTransform):
     """Detectron2's ``ResizeTransform`` with the image sampled by OpenCV, some ten times faster.
 
-    Coordinates are exactly Detectron2's. Unlike Pillow, bilinear sampling here does not average
-    over the pixels that a strong reduction skips.
+    Coordinates are exactly Detectron2's, but integers become floats where it would cut off their
+    fractions. Unlike Pillow, bilinear sampling here does not average over the pixels that a strong
+    reduction skips.
 
     Args:
         h, w: size of the input in pixels.
@@ -57,6 +60,10 @@ class ResizeTransform(Detectron2ResizeTransform):
         # The plain INTER_NEAREST takes the corner of a source cell, this one its centre.
         return _nearest(segmentation, lambda s: self.apply_image(s, cv2.INTER_NEAREST_EXACT))
 
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        # A COCO file may give boxes and polygons as integers, and they arrive as such.
+        return super().apply_coords(coords.astype(np.result_type(coords, np.float32)))
+
     def inverse(self) -> "ResizeTransform":
         return ResizeTransform(self.new_h, self.new_w, self.h, self.w, self.interp)
 
@@ -69,6 +76,22 @@ class FlipTransform(HFlipTransform):
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(np.flip(segmentation, axis=1))
+
+
+class _Scratch(threading.local):
+    """Memory that a thread keeps: first use of a fresh block can cost as much as a warp."""
+
+    def __init__(self):
+        self._block = np.empty(0, np.uint8)
+
+    def image(self, h: int, w: int, channels: int) -> np.ndarray:
+        size = math.prod((h, w, channels))
+        if self._block.size < size:
+            self._block = np.empty(size, np.uint8)
+        return self._block[:size].reshape(h, w, channels)
+
+
+_scratch_source, _scratch_warped = _Scratch(), _Scratch()
 
 
 class AffineTransform(Transform):
@@ -99,7 +122,7 @@ class AffineTransform(Transform):
         self.matrix = matrix[:2]
         self.h, self.w, self.fill, self.seg_fill = h, w, fill, seg_fill
 
-    def _warp(self, image: np.ndarray, interp: int, fill) -> np.ndarray:
+    def _warp(self, image: np.ndarray, interp: int, fill, result=None) -> np.ndarray:
         linear, shift = self.matrix[:, :2], self.matrix[:, 2]
         # The same map between pixel centres, which OpenCV counts from 0 rather than from 0.5.
         centre_shift = shift + linear @ (0.5, 0.5) - 0.5
@@ -108,14 +131,24 @@ class AffineTransform(Transform):
             image,
             np.column_stack([linear, centre_shift]),
             (self.w, self.h),
+            result,
             flags=interp,
             borderMode=cv2.BORDER_CONSTANT,
             # OpenCV would take a lone number for the first channel only.
             borderValue=border if len(border) > 1 else border * 4,
         )
 
+    def _warp_colour(self, image: np.ndarray) -> np.ndarray:
+        """OpenCV warps four channels in half the time of three, to the same pixels."""
+        source, warped = (s.image(self.h, self.w, 4) for s in (_scratch_source, _scratch_warped))
+        source = cv2.cvtColor(image, cv2.COLOR_BGR2BGRA, source)
+        warped = self._warp(source, cv2.INTER_LINEAR, self.fill, warped)
+        return cv2.cvtColor(warped, cv2.COLOR_BGRA2BGR)
+
     def apply_image(self, img: np.ndarray) -> np.ndarray:
         _check_size(img, self.h, self.w)
+        if img.dtype == np.uint8 and img.shape[2:] == (3,):
+            return self._warp_colour(img)
         return _with_channels(self._warp(img, cv2.INTER_LINEAR, self.fill), img)
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:

@@ -1,8 +1,10 @@
 """train_net.py for LazyConfig files (.py)."""
 
 import inspect
+import logging
 import os
 import weakref
+from typing import Dict, List
 
 from detectron2.config import LazyConfig, instantiate
 from detectron2.engine import default_setup, default_writers, hooks
@@ -20,7 +22,9 @@ from .device import usable_device
 
 SECTIONS = ("model", "dataloader", "optimizer", "lr_multiplier", "ema", "train")
 
-__all__ = ["load_config", "main"]
+__all__ = ["check_config", "dataset_names", "load_config", "main"]
+
+logger = logging.getLogger(__name__)
 
 
 def load_config(config_file: str, overrides=()):
@@ -47,34 +51,45 @@ def load_config(config_file: str, overrides=()):
     return cfg
 
 
-def check_config(cfg, *, eval_only: bool) -> None:
+def check_config(cfg, *, eval_only: bool) -> List[str]:
     """Everything that can be known to be wrong before the model is built.
+
+    Returns:
+        what is worth a warning.
 
     Raises:
         ConfigError: naming the key and the fix.
     """
     _check_sections(cfg, SECTIONS)
     check_networks(cfg.train.eval_networks)
-    training = not eval_only
-    loader = cfg.dataloader.train
-    if training:
+    if not eval_only:
         check_amp(cfg.train.amp.enabled, cfg.train.amp.precision, cfg.train.device)
-    check_datasets(
-        labeled=loader.labeled_names if training else (),
-        unlabeled=loader.unlabeled_names if training and loader.labeled_share < 1 else (),
-        test=_test_names(cfg),
-        num_classes=cfg.model.student.roi_heads.num_classes,
-    )
+    names = dataset_names(cfg, eval_only=eval_only)
+    return check_datasets(**names, num_classes=cfg.model.student.roi_heads.num_classes)
+
+
+def dataset_names(cfg, *, eval_only: bool = False) -> Dict[str, List[str]]:
+    """What ``labeled``, ``unlabeled`` and ``test`` are: names or paths; empty if not used."""
+    loader = cfg.dataloader.train
+    return {
+        "labeled": [] if eval_only else _listed(loader.labeled_names),
+        "unlabeled": (
+            [] if eval_only or loader.labeled_share == 1 else _listed(loader.unlabeled_names)
+        ),
+        "test": _test_names(cfg),
+    }
 
 
 def main(args):
     """Trains or evaluates on this rank. See :func:`soft_teacher.engine.yaml_entry.main`."""
     cfg = load_config(args.config_file, args.opts)
     register_builtin()
-    check_config(cfg, eval_only=args.eval_only)
+    warnings = check_config(cfg, eval_only=args.eval_only)
     if cfg.train.seed < 0:
         cfg.train.seed = comm.shared_random_seed() % 2**31
     default_setup(cfg, args)
+    for warning in warnings:
+        logger.warning(warning)
     model = instantiate(cfg.model).to(cfg.train.device)
     if args.eval_only:
         checkpointer = SoftTeacherCheckpointer(model, cfg.train.output_dir, complete=True)
@@ -145,7 +160,10 @@ def _for_dataset(test_loader, name: str):
 
 
 def _test_names(cfg):
-    names = cfg.dataloader.test.dataset.names
+    return _listed(cfg.dataloader.test.dataset.names)
+
+
+def _listed(names) -> List[str]:
     return [names] if isinstance(names, str) else list(names)
 
 

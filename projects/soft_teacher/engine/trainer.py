@@ -16,6 +16,7 @@ from detectron2.utils.logger import setup_logger
 
 from ..checks import check_choice
 from ..data.build import build_two_stream_train_loader
+from ..data.paths import slug
 from ..evaluation.evaluate import evaluate_networks
 from .build import build_hooks, build_train_loop, wrap_ddp
 from .checkpoint import SoftTeacherCheckpointer
@@ -119,7 +120,7 @@ class SoftTeacherTrainer(DefaultTrainer):
         """The dataset's own evaluator: Pascal VOC's, else COCO's."""
         if MetadataCatalog.get(dataset_name).get("evaluator_type") == "pascal_voc":
             return PascalVOCDetectionEvaluator(dataset_name)
-        folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
+        folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", slug(dataset_name))
         return COCOEvaluator(dataset_name, tasks=("bbox",), output_dir=folder)
 
     @classmethod
@@ -136,7 +137,7 @@ class SoftTeacherTrainer(DefaultTrainer):
         assert evaluators is None, "evaluators are built per network"
 
         def evaluator(name, network):
-            folder = os.path.join(cfg.OUTPUT_DIR, "inference", network, name)
+            folder = os.path.join(cfg.OUTPUT_DIR, "inference", network, slug(name))
             return cls.build_evaluator(cfg, name, folder)
 
         return evaluate_networks(

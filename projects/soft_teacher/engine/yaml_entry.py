@@ -1,6 +1,9 @@
 """train_net.py for YAML configs (CfgNode)."""
 
+import ast
+import logging
 import os
+from typing import Dict, List, Sequence
 
 from detectron2.config import get_cfg
 from detectron2.engine import default_setup
@@ -8,7 +11,7 @@ from detectron2.utils import comm
 
 from ..config import add_soft_teacher_config
 from ..data.builtin import register_builtin
-from ..data.datasets import check_datasets
+from ..data.datasets import check_datasets, train_names
 from ..errors import ConfigError, did_you_mean
 from ..evaluation.evaluate import check_networks
 from .build import check_amp
@@ -16,7 +19,9 @@ from .checkpoint import SoftTeacherCheckpointer
 from .device import usable_device
 from .trainer import SoftTeacherTrainer
 
-__all__ = ["load_config", "main"]
+__all__ = ["check_config", "dataset_names", "load_config", "main"]
+
+logger = logging.getLogger(__name__)
 
 
 def load_config(config_file: str, opts=()):
@@ -34,15 +39,18 @@ def load_config(config_file: str, opts=()):
     try:
         # YAML tags can run code; plain values are all a config needs.
         cfg.merge_from_file(config_file, allow_unsafe=False)
-        cfg.merge_from_list(list(opts))
+        cfg.merge_from_list(_with_types(opts, cfg))
     except Exception as error:  # yacs and the YAML reader raise many kinds
         raise ConfigError(_explain(error, known, config_file)) from error
     cfg.MODEL.DEVICE = usable_device(cfg.MODEL.DEVICE)
     return cfg
 
 
-def check_config(cfg, *, eval_only: bool) -> None:
+def check_config(cfg, *, eval_only: bool) -> List[str]:
     """Everything that can be known to be wrong before the model is built.
+
+    Returns:
+        what is worth a warning.
 
     Raises:
         ConfigError: naming the key and the fix.
@@ -52,23 +60,32 @@ def check_config(cfg, *, eval_only: bool) -> None:
             f"MODEL.META_ARCHITECTURE is '{cfg.MODEL.META_ARCHITECTURE}': set it to 'SoftTeacher'"
         )
     check_networks(cfg.SOFT_TEACHER.EVAL_NETWORKS)
-    training = not eval_only
-    if training:
+    if not eval_only:
         check_amp(cfg.SOLVER.AMP.ENABLED, cfg.SOLVER.AMP.PRECISION, cfg.MODEL.DEVICE)
-        if not cfg.DATASETS.TRAIN_LABELED:
-            raise ConfigError("DATASETS.TRAIN_LABELED is empty: name a dataset with labels")
-    semi_supervised = training and cfg.SOFT_TEACHER.LABELED_SHARE < 1
-    if semi_supervised and not cfg.DATASETS.TRAIN_UNLABELED:
+    names = dataset_names(cfg, eval_only=eval_only)
+    return check_datasets(**names, num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+
+
+def dataset_names(cfg, *, eval_only: bool = False) -> Dict[str, List[str]]:
+    """What ``labeled``, ``unlabeled`` and ``test`` are: names or paths; empty if not used.
+
+    Raises:
+        ConfigError: for a training without data.
+    """
+    test = list(cfg.DATASETS.TEST)
+    if eval_only:
+        return {"labeled": [], "unlabeled": [], "test": test}
+    labeled, unlabeled = train_names(cfg)
+    if not labeled:
+        raise ConfigError("DATASETS.TRAIN_LABELED is empty: name a dataset with labels")
+    if cfg.SOFT_TEACHER.LABELED_SHARE == 1:
+        unlabeled = []
+    elif not unlabeled:
         raise ConfigError(
             "DATASETS.TRAIN_UNLABELED is empty: name a dataset, or set SOFT_TEACHER.LABELED_SHARE "
             "to 1 for the supervised baseline"
         )
-    check_datasets(
-        labeled=cfg.DATASETS.TRAIN_LABELED if training else (),
-        unlabeled=cfg.DATASETS.TRAIN_UNLABELED if semi_supervised else (),
-        test=cfg.DATASETS.TEST,
-        num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
-    )
+    return {"labeled": labeled, "unlabeled": unlabeled, "test": test}
 
 
 def main(args):
@@ -85,11 +102,13 @@ def main(args):
     """
     cfg = load_config(args.config_file, args.opts)
     register_builtin()
-    check_config(cfg, eval_only=args.eval_only)
+    warnings = check_config(cfg, eval_only=args.eval_only)
     if cfg.SEED < 0:
         cfg.SEED = comm.shared_random_seed() % 2**31
     cfg.freeze()
     default_setup(cfg, args)
+    for warning in warnings:
+        logger.warning(warning)
     if args.eval_only:
         model = SoftTeacherTrainer.build_model(cfg)
         checkpointer = SoftTeacherCheckpointer(model, cfg.OUTPUT_DIR, complete=True)
@@ -98,6 +117,32 @@ def main(args):
     trainer = SoftTeacherTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()
+
+
+def _with_types(opts: Sequence[str], cfg) -> List[str]:
+    """Overrides as yacs takes them: it refuses 2 for 2.0, and a name for a list of one name."""
+    found = list(opts)
+    known = {key: _value(cfg, key) for key in found[0::2]}
+    for place in range(1, len(found), 2):
+        key, text = found[place - 1], found[place]
+        if type(known[key]) is float and type(_literal(text)) is int:
+            found[place] = str(float(text))
+        elif isinstance(known[key], (tuple, list)) and isinstance(_literal(text), str):
+            found[place] = str((_literal(text),))
+    return found
+
+
+def _literal(text: str):
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _value(cfg, key: str):
+    for name in key.split("."):
+        cfg = cfg.get(name) if hasattr(cfg, "get") else None
+    return cfg
 
 
 def _explain(error: Exception, known, config_file: str) -> str:

@@ -1,0 +1,165 @@
+"""What a dataset is made of, and what is wrong with it, before a training starts."""
+
+import hashlib
+import itertools
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.structures import BoxMode
+from tqdm import tqdm
+
+from ..data.datasets import ROLES, dataset_dicts
+from ..data.image import UnreadableImage, image_size, read_image
+
+__all__ = ["DatasetCheck", "check_dataset", "odd_boxes", "shared_content"]
+
+# Pixels by which a box may reach over the edge: annotations are rounded.
+EDGE = 1.0
+
+
+@dataclass
+class DatasetCheck:
+    """The findings about one dataset.
+
+    Attributes:
+        role: "labeled", "unlabeled" or "test".
+        name: of the dataset, or its path.
+        images: number of images.
+        empty: images without a box that is no crowd; all of them if the dataset has no labels.
+        boxes: class name -> number of boxes, classes without a box included.
+        box_sides: (M,) square roots of the boxes' areas, pixels.
+        sizes: (N, 2) heights and widths of the readable images, pixels.
+        odd: a line for each box that cannot be right.
+        unreadable: a line for each image that cannot be used.
+        digests: file -> checksum of its bytes.
+    """
+
+    role: str
+    name: str
+    images: int
+    empty: int
+    boxes: Counter
+    box_sides: np.ndarray
+    sizes: np.ndarray
+    odd: List[str]
+    unreadable: List[str]
+    digests: Dict[str, str] = field(repr=False)
+
+
+@dataclass
+class _File:
+    path: str
+    size: Optional[Tuple[int, int]] = None
+    digest: Optional[str] = None
+    problem: Optional[str] = None
+
+
+def check_dataset(role: str, name: str, *, headers_only: bool = False) -> DatasetCheck:
+    """Reads every image and every annotation of a dataset.
+
+    Args:
+        role: "labeled", "unlabeled" or "test"; annotations of unlabeled images are not looked at.
+        name: a registered dataset, or a path.
+        headers_only: trust that a file with a readable header is whole, which is much faster.
+
+    Raises:
+        ConfigError: it is not registered, cannot be read, or is empty.
+    """
+    dicts = dataset_dicts(ROLES[role], name)
+    labeled = [] if role == "unlabeled" else dicts
+    files = _files(dicts, trust_size=role == "unlabeled", headers_only=headers_only)
+    boxes = [_boxes(record) for record in labeled]
+    classes = MetadataCatalog.get(name).get("thing_classes", [])
+    counts = Counter({label: 0 for label in classes} if labeled else {})
+    for record, found in zip(labeled, boxes):
+        counts.update(_label(classes, category) for category in found[1])
+    corners = np.concatenate([found[0] for found in boxes]) if boxes else np.zeros((0, 4))
+    return DatasetCheck(
+        role=role,
+        name=name,
+        images=len(dicts),
+        empty=len(dicts) - sum(len(found[0]) > 0 for found in boxes),
+        boxes=counts,
+        box_sides=np.sqrt((corners[:, 2:] - corners[:, :2]).clip(0).prod(axis=1)),
+        sizes=np.array([f.size for f in files if f.size], dtype=int).reshape(-1, 2),
+        odd=[line for record in labeled for line in odd_boxes(record)],
+        unreadable=[f.problem for f in files if f.problem],
+        digests={f.path: f.digest for f in files if f.digest},
+    )
+
+
+def odd_boxes(record: dict) -> List[str]:
+    """A line for each box of a dataset dict that is no box, leaves the image or stands twice."""
+    corners, categories = _boxes(record)
+    limit = np.array([record.get("width", np.inf), record.get("height", np.inf)])
+    seen, lines = set(), []
+    for box, category in zip(corners, categories):
+        text = f"{record['file_name']}: box {box.round(1).tolist()} of class {category}"
+        if not np.isfinite(box).all() or (box[2:] <= box[:2]).any():
+            lines.append(f"{text} has no area")
+        elif (box[:2] < -EDGE).any() or (box[2:] > limit + EDGE).any():
+            lines.append(f"{text} leaves the image of {limit.tolist()} pixels")
+        elif (*box, category) in seen:
+            lines.append(f"{text} stands there twice")
+        seen.add((*box, category))
+    return lines
+
+
+def shared_content(checks: Sequence[DatasetCheck]) -> List[str]:
+    """A line for each two roles, or a role and itself, that hold files of the same bytes."""
+    copies: Dict[str, Dict[str, List[str]]] = defaultdict(lambda: defaultdict(list))
+    for check in checks:
+        for file, digest in check.digests.items():
+            copies[digest][check.role].append(file)
+    pairs = defaultdict(list)
+    for by_role in copies.values():
+        for role, files in by_role.items():
+            if len(files) > 1:
+                pairs[role, role].append(files[:2])
+        for one, other in itertools.combinations(sorted(by_role), 2):
+            pairs[one, other].append((by_role[one][0], by_role[other][0]))
+    return [
+        f"{one} and {other}: {len(found)} images are the same, first {found[0][0]} and "
+        f"{found[0][1]}"
+        for (one, other), found in sorted(pairs.items())
+    ]
+
+
+def _boxes(record: dict) -> Tuple[np.ndarray, List[int]]:
+    """Boxes (N, 4) XYXY in pixels and their classes; crowds are none."""
+    kept = [a for a in record.get("annotations", ()) if not a.get("iscrowd", 0) and "bbox" in a]
+    corners = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in kept]
+    return np.array(corners, dtype=float).reshape(-1, 4), [a["category_id"] for a in kept]
+
+
+def _label(classes: Sequence[str], category: int) -> str:
+    return classes[category] if category < len(classes) else f"class {category}"
+
+
+def _files(dicts: Iterable[dict], *, trust_size: bool, headers_only: bool) -> List[_File]:
+    records = list({d["file_name"]: d for d in dicts}.values())
+
+    def inspect(record):
+        return _inspected(record, trust_size=trust_size, headers_only=headers_only)
+
+    with ThreadPoolExecutor() as pool:
+        return list(tqdm(pool.map(inspect, records), "images", len(records), leave=False))
+
+
+def _inspected(record: dict, *, trust_size: bool, headers_only: bool) -> _File:
+    path = record["file_name"]
+    try:
+        size = image_size(path) if headers_only else read_image(path).shape[:2]
+    except UnreadableImage as error:
+        return _File(path, problem=str(error))
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "blake2b").hexdigest()
+    told = record.get("height", size[0]), record.get("width", size[1])
+    if not trust_size and told != size:
+        problem = f"{path}: the image is {size} pixels high and wide, its dataset says {told}"
+        return _File(path, size, digest, problem)
+    return _File(path, size, digest)

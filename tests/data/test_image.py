@@ -1,0 +1,186 @@
+import io
+
+import cv2
+import numpy as np
+import pytest
+from detectron2.data import detection_utils
+from PIL import Image
+
+from soft_teacher import ConfigError
+from soft_teacher.data.image import UnreadableImage, image_size, is_image, read_image
+
+H, W = 24, 40
+
+
+@pytest.fixture
+def photo():
+    """A smooth colour picture, RGB, in which no two directions look alike."""
+    small = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
+    return cv2.resize(small, (W, H), interpolation=cv2.INTER_LINEAR)
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save(image, name="image.png", **options):
+        path = tmp_path / name
+        Image.fromarray(image).save(path, **options)
+        return str(path)
+
+    return save
+
+
+def cut(path, share):
+    """Keeps the first part of a file."""
+    with open(path, "rb") as file:
+        data = file.read()
+    with open(path, "wb") as file:
+        file.write(data[: int(len(data) * share)])
+    return path
+
+
+# --- files that cannot be read ------------------------------------------------------------------
+
+
+def test_an_empty_file(tmp_path):
+    path = tmp_path / "empty.jpg"
+    path.write_bytes(b"")
+    with pytest.raises(UnreadableImage, match="empty.jpg: the file is empty"):
+        read_image(str(path))
+
+
+@pytest.mark.parametrize("content", [b"no image", b"\xff\xd8", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n"])
+def test_a_file_that_is_no_image(content, tmp_path):
+    path = tmp_path / "text.jpg"
+    path.write_bytes(content)
+    for read in (read_image, image_size):
+        with pytest.raises(UnreadableImage) as error:
+            read(str(path))
+        assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+
+
+def test_a_missing_file(tmp_path):
+    for read in (read_image, image_size):
+        with pytest.raises(UnreadableImage, match="No such file"):
+            read(str(tmp_path / "gone.jpg"))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("kind", ["jpg", "png", "bmp", "webp", "gif", "tif"])
+def test_a_file_that_was_cut_off(kind, share, photo, save):
+    path = cut(save(photo, f"image.{kind}"), share)
+    with pytest.raises(UnreadableImage):
+        read_image(path)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_cut_after_the_thumbnail_in_its_header(progressive, photo, save):
+    """The thumbnail's end marker is not the image's."""
+    thumbnail = io.BytesIO()
+    Image.fromarray(photo).save(thumbnail, "JPEG")
+    application = b"\xff\xed" + (len(thumbnail.getvalue()) + 2).to_bytes(2, "big")
+    path = save(photo, "image.jpg", progressive=progressive)
+    data = open(path, "rb").read()
+    whole = data[:2] + application + thumbnail.getvalue() + data[2:]
+    open(path, "wb").write(whole)
+    assert read_image(path).shape == (H, W, 3)
+    with pytest.raises(UnreadableImage, match="cut off"):
+        read_image(cut(path, 0.95))
+
+
+def test_bytes_after_the_end_of_a_jpeg_are_no_harm(photo, save):
+    path = save(photo, "image.jpg")
+    plain = read_image(path)
+    open(path, "ab").write(b"trailer of a camera" * 100)
+    np.testing.assert_array_equal(read_image(path), plain)
+
+
+def test_an_unknown_channel_order_is_refused(photo, save):
+    with pytest.raises(ConfigError, match="INPUT.FORMAT must be one of BGR, RGB"):
+        read_image(save(photo), "L")
+
+
+# --- files of all kinds -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["png", "bmp", "tif", "ppm"])
+def test_pixels_in_either_order(kind, photo, save):
+    path = save(photo, f"image.{kind}")
+    np.testing.assert_array_equal(read_image(path, "RGB"), photo)
+    np.testing.assert_array_equal(read_image(path, "BGR"), photo[:, :, ::-1])
+
+
+@pytest.mark.parametrize("options", [dict(quality=75), dict(quality=95, subsampling=0)])
+@pytest.mark.parametrize("image_format", ["BGR", "RGB"])
+def test_jpegs_decode_to_the_pixels_of_detectron2_s_reader(options, image_format, photo, save):
+    path = save(photo, "image.jpg", **options)
+    expected = detection_utils.read_image(path, format=image_format)
+    np.testing.assert_array_equal(read_image(path, image_format), expected)
+
+
+def test_grey_becomes_three_equal_channels(photo, save):
+    found = read_image(save(photo[:, :, 0]))
+    np.testing.assert_array_equal(found, np.repeat(photo[:, :, :1], 3, axis=2))
+
+
+def test_black_and_white_becomes_0_and_255(photo, save):
+    assert np.unique(read_image(save(photo[:, :, 0] > 128))).tolist() == [0, 255]
+
+
+def test_transparency_is_dropped(photo, save):
+    alpha = np.full((H, W, 1), 100, dtype=np.uint8)
+    np.testing.assert_array_equal(read_image(save(np.dstack([photo, alpha])), "RGB"), photo)
+
+
+def test_of_16_bits_the_upper_8_are_kept(save):
+    deep = np.arange(H * W, dtype=np.uint16).reshape(H, W) * 68
+    found = read_image(save(deep))
+    assert found.dtype == np.uint8 and found.shape == (H, W, 3)
+    np.testing.assert_allclose(found[:, :, 0], deep / 257, atol=1)
+
+
+def test_a_palette_is_resolved(photo, tmp_path):
+    path = tmp_path / "image.png"
+    palette = Image.fromarray(photo).quantize(16)
+    palette.save(path)
+    np.testing.assert_array_equal(read_image(str(path), "RGB"), palette.convert("RGB"))
+
+
+def test_cmyk_becomes_rgb(photo, tmp_path):
+    path = tmp_path / "image.jpg"
+    Image.fromarray(photo).convert("CMYK").save(path, quality=100)
+    difference = np.abs(read_image(str(path), "RGB").astype(int) - photo)
+    assert difference.mean() < 5
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_upright_whatever_its_exif_says(orientation, kind, photo, save):
+    exif = Image.Exif()
+    exif[274] = orientation
+    options = dict(lossless=True) if kind == "webp" else dict(quality=95)
+    path = save(photo, f"image.{kind}", exif=exif, **options)
+    expected = detection_utils.read_image(path, format="BGR")
+    found = read_image(path)
+    assert found.shape == (W, H, 3) if orientation > 4 else (H, W, 3)
+    np.testing.assert_allclose(found, expected, atol=2)
+    assert image_size(path) == found.shape[:2]
+
+
+def test_what_opencv_cannot_read_goes_to_detectron2_s_reader(photo, save, monkeypatch):
+    path = save(photo)
+    monkeypatch.setattr(cv2, "imdecode", lambda *args: None)
+    found = read_image(path, "BGR")
+    np.testing.assert_array_equal(found, photo[:, :, ::-1])
+    assert found.flags.writeable and found.flags.c_contiguous
+
+
+def test_an_image_can_be_written_to(photo, save):
+    read_image(save(photo))[:] = 0
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [("", False), ("a.JPG", True), ("b/a.tiff", True), ("a.txt", False), ("jpg", False)],
+)
+def test_images_are_known_by_their_suffix(name, expected):
+    assert is_image(name) is expected

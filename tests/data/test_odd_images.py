@@ -1,0 +1,283 @@
+"""The two streams on what folders of real images hold: odd files, mixed shapes, other formats."""
+
+import json
+import logging
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from detectron2.config import get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_pascal_voc
+from PIL import Image
+
+from soft_teacher import ConfigError, add_soft_teacher_config
+from soft_teacher.data.build import build_two_stream_train_loader
+from soft_teacher.data.datasets import check_datasets
+from soft_teacher.data.sampler import LABELED, UNLABELED
+
+NUM_GOOD, NUM_BAD = 8, 2
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path, monkeypatch):
+    """A cache of its own, and a catalog as before."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = set(DatasetCatalog.list())
+    yield
+    for name in set(DatasetCatalog.list()) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.pop(name, None)
+
+
+def write_image(path, width=40, height=30, mode="RGB", **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(len(path.name)).integers(0, 256, (height, width, 4), np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path, **options)
+
+
+@pytest.fixture
+def labeled(tmp_path):
+    """COCO annotations of one image per size, as a path."""
+
+    def write(sizes=((40, 30),) * 3):
+        images, annotations = [], []
+        for n, (width, height) in enumerate(sizes, 1):
+            write_image(tmp_path / "labeled" / f"{n}.png", width, height)
+            images.append({"id": n, "file_name": f"{n}.png", "height": height, "width": width})
+            box = {"bbox": [2, 3, 10, 12], "area": 120, "iscrowd": 0, "category_id": 1}
+            annotations.append({"id": n, "image_id": n, **box})
+        content = {"images": images, "annotations": annotations}
+        path = tmp_path / "labeled.json"
+        path.write_text(json.dumps({**content, "categories": [{"id": 1, "name": "cat"}]}))
+        return f"{path}@{tmp_path / 'labeled'}"
+
+    return write
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of good images and of ones that cannot be read."""
+    folder = tmp_path / "photos"
+    for n in range(NUM_GOOD):
+        write_image(folder / f"good{n}.jpg", mode="RGB")
+    for n in range(NUM_BAD):
+        (folder / f"bad{n}.jpg").write_bytes((folder / "good0.jpg").read_bytes()[:-300])
+    return folder
+
+
+def config(labeled, unlabeled, **changes):
+    cfg = get_cfg()
+    add_soft_teacher_config(cfg)
+    options = {
+        "DATASETS.TRAIN_LABELED": (str(labeled),),
+        "DATASETS.TRAIN_UNLABELED": (str(unlabeled),),
+        "DATALOADER.NUM_WORKERS": 0,
+        "DATALOADER.MAX_UNREADABLE": 0.2,
+        "SEED": 4,
+        "SOLVER.IMS_PER_BATCH": 5,
+        "SOLVER.MAX_ITER": 12,
+        "SOFT_TEACHER.LABELED_SHARE": 0.2,
+        "SOFT_TEACHER.LABELED_SHARE_DECAY": 0,
+        "SOFT_TEACHER.AUGMENTATION.SHORT_EDGE": 32,
+        "SOFT_TEACHER.AUGMENTATION.MAX_SIZE": 64,
+        **changes,
+    }
+    cfg.merge_from_list([item for pair in options.items() for item in pair])
+    return cfg
+
+
+def load(*args, start=0, **changes):
+    """All batches from a step on, as values that == compares."""
+    loader = build_two_stream_train_loader(config(*args, **changes))
+    loader.start_step = start
+    return [
+        [
+            (sample["file_name"], sample["seed"], sample["image"].numpy().tobytes())
+            for sample in batch
+        ]
+        for batch in loader
+    ]
+
+
+def files(batches):
+    return [name for batch in batches for name, *_ in batch]
+
+
+# --- files that cannot be read ------------------------------------------------------------------
+
+
+def test_a_folder_of_images_is_all_it_takes(labeled, photos):
+    for bad in photos.glob("bad*"):
+        bad.unlink()
+    seen = {name for name in files(load(labeled(), photos)) if "photos" in name}
+    assert seen == {str(path) for path in photos.iterdir()}
+
+
+def test_unreadable_images_are_named_once_and_others_take_their_place(labeled, photos, caplog):
+    with caplog.at_level(logging.WARNING):
+        batches = load(labeled(), photos)
+    assert all(len(batch) == 5 for batch in batches)
+    assert not any("bad" in name for name in files(batches))
+    warnings = [r.getMessage() for r in caplog.records if "unreadable" in r.getMessage()]
+    assert len(warnings) == NUM_BAD
+    for n in range(NUM_BAD):
+        assert sum(f"{photos}/bad{n}.jpg: the JPEG is cut off" in text for text in warnings) == 1
+
+
+@pytest.mark.parametrize("start, workers", [(0, 1), (0, 3), (5, 0), (5, 2)])
+def test_substitutes_depend_neither_on_workers_nor_on_an_interruption(
+    start, workers, labeled, photos
+):
+    name = labeled()
+    whole = load(name, photos)
+    found = load(name, photos, start=start, **{"DATALOADER.NUM_WORKERS": workers})
+    assert found == whole[start:]
+
+
+def test_more_than_the_allowed_share_stops_with_one_line(labeled, photos):
+    with pytest.raises(ConfigError) as error:
+        load(labeled(), photos, **{"DATALOADER.MAX_UNREADABLE": 0.1})
+    text = str(error.value)
+    assert "DATASETS.TRAIN_UNLABELED: 2 of 10 images are unreadable" in text
+    assert "\n" not in text and "cut off" in text
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_without_a_readable_image_stops(workers, labeled, photos):
+    changes = {"DATALOADER.MAX_UNREADABLE": 1.0, "DATALOADER.NUM_WORKERS": workers}
+    with pytest.raises(ConfigError, match="DATASETS.TRAIN_UNLABELED: 2 of 2 images"):
+        load(labeled(), photos / "bad*", **changes)
+
+
+def test_a_labeled_image_of_another_size_than_its_boxes_were_drawn_on_is_skipped(
+    labeled, photos, tmp_path, caplog
+):
+    name = labeled()
+    write_image(tmp_path / "labeled" / "2.png", 41, 30)
+    found = files(load(name, photos / "good*", **{"DATALOADER.MAX_UNREADABLE": 0.4}))
+    assert f"{tmp_path}/labeled/2.png" not in found and f"{tmp_path}/labeled/1.png" in found
+    assert "2.png" in caplog.text
+
+
+KINDS = {
+    "grey.png": dict(mode="L"),
+    "transparent.png": dict(mode="RGBA"),
+    "palette.png": dict(mode="P"),
+    "16 bit.png": dict(mode="I;16"),
+    "black and white.png": dict(mode="1"),
+    "cmyk.jpg": dict(mode="CMYK"),
+    "grey.jpg": dict(mode="L"),
+}
+
+
+def test_images_of_all_kinds_become_two_views_of_three_channels(labeled, tmp_path):
+    folder = tmp_path / "odd"
+    for name, options in KINDS.items():
+        if options["mode"] == "I;16":
+            folder.mkdir(exist_ok=True)
+            Image.fromarray(np.full((30, 40), 40000, np.uint16)).save(folder / name)
+        else:
+            write_image(folder / name, **options)
+    exif = Image.Exif()
+    exif[274] = 6
+    write_image(folder / "turned.jpg", exif=exif)
+    cfg = config(labeled(), folder, **{"DATALOADER.MAX_UNREADABLE": 0.0})
+    samples = [s for batch in build_two_stream_train_loader(cfg) for s in batch]
+    samples = [s for s in samples if "weak_image" in s]
+    assert {s["file_name"].rsplit("/", 1)[1] for s in samples} == {*KINDS, "turned.jpg"}
+    for sample in samples:
+        assert sample["image"].shape[0] == sample["weak_image"].shape[0] == 3
+        if "turned" in sample["file_name"]:
+            assert (sample["height"], sample["width"]) == (40, 30)
+            assert sample["weak_image"].shape[1] > sample["weak_image"].shape[2]
+
+
+# --- orientation --------------------------------------------------------------------------------
+
+
+def mixed_folder(tmp_path, wide, tall):
+    for n in range(wide):
+        write_image(tmp_path / "mixed" / f"wide{n}.png", 40, 30)
+    for n in range(tall):
+        write_image(tmp_path / "mixed" / f"tall{n}.png", 30, 40)
+    return tmp_path / "mixed"
+
+
+def pure_share(batches):
+    """Share of the steps whose unlabeled images have one orientation."""
+    kinds = [{"wide" in n for n in files([batch]) if "mixed" in n} for batch in batches]
+    return np.mean([len(kind) == 1 for kind in kinds])
+
+
+def test_a_rank_s_images_of_a_step_have_one_orientation_where_that_is_wanted(labeled, tmp_path):
+    folder = mixed_folder(tmp_path, 16, 16)
+    grouped = load(labeled(), folder, **{"SOLVER.MAX_ITER": 32})
+    mixed = load(labeled(), folder, **{"DATALOADER.ASPECT_RATIO_GROUPING": False})
+    assert pure_share(grouped) > 0.9 and pure_share(mixed) < 0.5
+    assert len(set(files(grouped))) == 3 + 32
+
+
+@pytest.mark.parametrize("wide, tall", [(1, 0), (0, 3), (1, 1), (2, 30)])
+def test_small_sets_and_sets_of_one_orientation_go_round(wide, tall, labeled, tmp_path):
+    folder = mixed_folder(tmp_path, wide, tall)
+    batches = load(labeled(((40, 30),)), folder, **{"SOLVER.MAX_ITER": 16})
+    assert all(len(batch) == 5 for batch in batches)
+    assert len({n for n in files(batches) if "mixed" in n}) == wide + tall
+
+
+def test_sizes_are_not_looked_up_where_they_are_known_or_not_needed(
+    labeled, photos, tmp_path, monkeypatch
+):
+    from soft_teacher.data import build as build_module
+
+    asked = []
+    usual = build_module.image_sizes
+    monkeypatch.setattr(build_module, "image_sizes", lambda f: (asked.append(f), usual(f))[1])
+    build_two_stream_train_loader(
+        config(labeled(), photos, **{"DATALOADER.ASPECT_RATIO_GROUPING": False})
+    )
+    assert asked == []
+    build_two_stream_train_loader(config(labeled(), photos))
+    assert [len(found) for found in asked] == [NUM_GOOD + NUM_BAD]
+
+
+# --- Pascal VOC ---------------------------------------------------------------------------------
+
+
+def write_voc(root, year, ids):
+    """The layout of VOCdevkit with one dog on each image."""
+    for folder in ("Annotations", "ImageSets/Main", "JPEGImages"):
+        (root / folder).mkdir(parents=True)
+    (root / "ImageSets" / "Main" / "trainval.txt").write_text("\n".join(ids))
+    for name in ids:
+        write_image(root / "JPEGImages" / f"{name}.jpg")
+        annotation = ET.Element("annotation")
+        size = ET.SubElement(annotation, "size")
+        for key, value in (("width", 40), ("height", 30)):
+            ET.SubElement(size, key).text = str(value)
+        thing = ET.SubElement(annotation, "object")
+        ET.SubElement(thing, "name").text = "dog"
+        box = ET.SubElement(thing, "bndbox")
+        for key, value in (("xmin", 3), ("ymin", 4), ("xmax", 20), ("ymax", 25)):
+            ET.SubElement(box, key).text = str(value)
+        ET.ElementTree(annotation).write(root / "Annotations" / f"{name}.xml")
+    register_pascal_voc(f"odd_test_voc_{year}", str(root), "trainval", year)
+    return f"odd_test_voc_{year}"
+
+
+def test_voc_2007_labeled_and_voc_2012_unlabeled(tmp_path):
+    names = [
+        write_voc(tmp_path / "VOC2007", 2007, ["000001", "000002"]),
+        write_voc(tmp_path / "VOC2012", 2012, ["2008_000001", "2008_000002", "2008_000003"]),
+    ]
+    found = check_datasets(labeled=names[:1], unlabeled=names[1:], test=names[:1], num_classes=20)
+    assert len(found) == 1 and "DATASETS.TEST share 2 images" in found[0]
+    loader = build_two_stream_train_loader(config(*names))
+    for step, batch in enumerate(loader):
+        labeled = [s for s in batch if "weak_image" not in s]
+        assert len(labeled) == loader.schedule.total(LABELED, step)
+        assert len(batch) - len(labeled) == loader.schedule.total(UNLABELED, step)
+        assert all("VOC2007" in s["file_name"] for s in labeled)
+        dog = MetadataCatalog.get(names[0]).thing_classes.index("dog")
+        assert {int(c) for s in labeled for c in s["instances"].gt_classes} <= {dog}

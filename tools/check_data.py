@@ -1,0 +1,81 @@
+#!/usr/bin/env python
+"""Look at a training's images and labels before it starts.
+
+Takes the config that train_net.py would take, reads every image and every annotation, and writes
+one page of text and one figure: images and boxes per dataset and class, images without a box, boxes
+that cannot be right, images that cannot be read, and images that stand in more than one dataset.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from soft_teacher import ConfigError
+from soft_teacher.analysis.data_check import check_dataset
+from soft_teacher.analysis.data_report import report_figure, report_text
+from soft_teacher.data.builtin import register_builtin
+from soft_teacher.engine.entry import entry_of
+
+USAGE_ERROR = 2
+EPILOG = """
+It exits with 0 if all images can be read, with 1 if some cannot, and with 2 if the config or its
+datasets are refused. unreadable.txt lists all images that cannot be read.
+
+Example:
+  check_data.py --config-file configs/demo/soft_teacher.yaml \\
+      DATASETS.TRAIN_LABELED my/train.json@my/images DATASETS.TRAIN_UNLABELED my/photos
+"""
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True, help="YAML or LazyConfig (.py)")
+    parser.add_argument("--output", type=Path, default=Path("output/check-data"))
+    parser.add_argument(
+        "--headers-only",
+        action="store_true",
+        help="trust that a file with a readable header is whole: much faster",
+    )
+    parser.add_argument(
+        "opts",
+        nargs=argparse.REMAINDER,
+        metavar="...",
+        help="overrides after all options: KEY VALUE for YAML, key=value for a LazyConfig",
+    )
+    return parser.parse_args(argv)
+
+
+def check(args) -> bool:
+    """Writes the report; returns whether every image can be read.
+
+    Raises:
+        ConfigError: the config or its datasets are refused.
+    """
+    entry = entry_of(args.config_file)
+    cfg = entry.load_config(args.config_file, args.opts)
+    register_builtin()
+    warnings = entry.check_config(cfg, eval_only=False)
+    checks = [
+        check_dataset(role, name, headers_only=args.headers_only)
+        for role, names in entry.dataset_names(cfg).items()
+        for name in names
+    ]
+    unreadable = [line for found in checks for line in found.unreadable]
+    args.output.mkdir(parents=True, exist_ok=True)
+    text = report_text(checks, warnings)
+    (args.output / "report.txt").write_text(text)
+    (args.output / "unreadable.txt").write_text("".join(f"{line}\n" for line in unreadable))
+    report_figure(checks, str(args.output / "report.png"))
+    print(text)
+    print(f"written to {args.output}: report.txt, report.png, unreadable.txt")
+    return not unreadable
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(0 if check(parse_args()) else 1)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USAGE_ERROR)

@@ -1,0 +1,201 @@
+#!/usr/bin/env python
+"""Make the splits of COCO's labeled and unlabeled images, as small files of image ids.
+
+Each file carries a checksum that training verifies. A file that is there already is kept if it is
+identical; one that differs is only replaced with --force.
+"""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Iterator
+
+from soft_teacher.data.builtin import coco_root
+from soft_teacher.data.split_manifest import Split, read_manifest, write_manifest
+from soft_teacher.data.splits import (
+    FAMILIES,
+    FULL,
+    full_split,
+    read_coco_ids,
+    split_name,
+    stac_split,
+    unbiased_teacher_split,
+    without_replacement_split,
+)
+from soft_teacher.errors import ConfigError, one_line
+
+USAGE_ERROR = 2
+EPILOG = """
+The files are FAMILY_PERCENTp_foldFOLD.json and full.json; training finds those in the default
+output folder as coco_2017_stac_10p_fold1_labeled, coco_2017_stac_10p_fold1_unlabeled and so on.
+
+Examples:
+  STAC's 1, 2, 5 and 10 %, five folds each
+    make_splits.py
+  one file, for a first training
+    make_splits.py --family stac --percent 10 --folds 1
+  Unbiased Teacher's, from dataseed/COCO_supervision.txt of its repository
+    make_splits.py --family unbiased_teacher --index-file COCO_supervision.txt --folds 0 1 2
+  all of train2017 labeled, all of unlabeled2017 unlabeled
+    make_splits.py --family full
+  another dataset
+    make_splits.py --json my/instances.json --output my/splits --percent 20
+"""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Tells a wrong argument in one line, as every other mistake is told."""
+
+    def error(self, message: str):
+        self.exit(USAGE_ERROR, f"error: {message} (see --help)\n")
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = OneLineParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--family",
+        nargs="+",
+        choices=FAMILIES,
+        default=["stac"],
+        metavar="FAMILY",
+        help=f"one or more of {', '.join(FAMILIES)}; default: stac",
+    )
+    parser.add_argument(
+        "--percent",
+        nargs="+",
+        type=share,
+        default=[1.0, 2.0, 5.0, 10.0],
+        metavar="P",
+        help="labeled shares; default: 1 2 5 10",
+    )
+    parser.add_argument(
+        "--folds",
+        nargs="+",
+        type=int,
+        default=[1, 2, 3, 4, 5],
+        metavar="N",
+        help="default: 1 2 3 4 5",
+    )
+    parser.add_argument(
+        "--index-file", type=Path, help="Unbiased Teacher's published index, for its family"
+    )
+    annotations = coco_root() / "annotations"
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=annotations / "instances_train2017.json",
+        help="COCO annotations of the images to split; default: %(default)s",
+    )
+    parser.add_argument(
+        "--unlabeled-json",
+        type=Path,
+        default=annotations / "image_info_unlabeled2017.json",
+        help="COCO images without labels, for the family full; default: %(default)s",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=coco_root() / "splits", help="default: %(default)s"
+    )
+    parser.add_argument("--force", action="store_true", help="replace files that differ")
+    args = parser.parse_args(argv)
+    if "unbiased_teacher" in args.family and args.index_file is None:
+        parser.error(
+            "--family unbiased_teacher needs --index-file, the file dataseed/COCO_supervision.txt "
+            "of its repository"
+        )
+    return args
+
+
+def share(text: str) -> float:
+    """A percentage that keeps its value in a file name."""
+    try:
+        percent = float(text)
+    except ValueError:
+        percent = 0.0
+    if not 0 < percent <= 100 or float(f"{percent:g}") != percent:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is no percentage: use more than 0 and at most 100, with at most 6 digits"
+        )
+    return percent
+
+
+def make_splits(args: argparse.Namespace) -> Iterator[Split]:
+    """The splits asked for, one by one; each JSON is read once.
+
+    Raises:
+        ConfigError: a JSON or the index file cannot be read or does not fit.
+    """
+    ids = read_ids(args.json, "--json")
+    source = args.json.name
+    for family in args.family:
+        if family == FULL:
+            pool = read_ids(args.unlabeled_json, "--unlabeled-json")
+            both = f"{source} + {args.unlabeled_json.name}"
+            yield full_split(ids[FULL], pool[FULL], source=both)
+            continue
+        draw = {
+            "stac": stac_split,
+            "without_replacement": without_replacement_split,
+            "unbiased_teacher": partial(unbiased_teacher_split, args.index_file),
+        }[family]
+        for percent in args.percent:
+            for fold in args.folds:
+                yield draw(ids[family], percent, fold, source=source)
+
+
+def read_ids(json_file: Path, option: str) -> dict:
+    if not json_file.is_file():
+        raise ConfigError(
+            f"{json_file} does not exist: set $DETECTRON2_DATASETS, or pass {option} FILE"
+        )
+    print(f"reading {json_file}", flush=True)
+    return read_coco_ids(json_file)
+
+
+def store(split: Split, path: Path, *, force: bool) -> str:
+    """Writes the manifest if it is not there already.
+
+    Returns:
+        "written" or "kept".
+
+    Raises:
+        ConfigError: something else is there, and ``force`` is not given.
+    """
+    if path.exists():
+        try:
+            if read_manifest(path) == split:
+                return "kept"
+        except ConfigError:
+            pass  # a damaged file is one that differs
+        if not force:
+            raise ConfigError(
+                f"{path} exists and differs: pass --force to replace it, or another --output"
+            )
+    write_manifest(split, path)
+    return "written"
+
+
+def main(argv=None) -> int:
+    """Makes the splits and prints one row for each; returns the exit status."""
+    args = parse_args(argv)
+    row = "{:<40}{:>8}{:>11}  {:<14}{}"
+    try:
+        for number, split in enumerate(make_splits(args)):
+            if number == 0:
+                print(f"writing to {args.output}")
+                print(row.format("file", "labeled", "unlabeled", "sha256", ""))
+            name = split_name(split.family, split.percent, split.fold) + ".json"
+            state = store(split, args.output / name, force=args.force)
+            counts = len(split.labeled), len(split.unlabeled)
+            print(row.format(name, *counts, split.sha256[:12], state), flush=True)
+    except (ConfigError, OSError) as error:
+        message = error if isinstance(error, ConfigError) else one_line(error)
+        print(f"error: {message}", file=sys.stderr)
+        return USAGE_ERROR
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
