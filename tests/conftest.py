@@ -1,5 +1,7 @@
 """What the tests share: a tiny digits dataset under its registered names."""
 
+import logging
+
 import pytest
 import torch
 
@@ -33,3 +35,13 @@ def tiny_digits(datasets_folder):
         patch.setenv("DETECTRON2_DATASETS", str(datasets_folder))
         register_builtin()
         yield datasets_folder
+
+
+@pytest.fixture(autouse=True)
+def our_messages(caplog, monkeypatch):
+    """``caplog`` hears our logger, which Detectron2's set-up would cut off from the root."""
+    logger = logging.getLogger("soft_teacher")
+    monkeypatch.setattr(logger, "propagate", False)
+    logger.addHandler(caplog.handler)
+    yield
+    logger.removeHandler(caplog.handler)

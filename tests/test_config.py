@@ -111,8 +111,11 @@ def test_the_keys_stand_under_soft_teacher_but_for_those_beside_their_kind():
         "DATASETS.SPLIT.PERCENT",
         "DATASETS.TRAIN_LABELED",
         "DATASETS.TRAIN_UNLABELED",
-        "SOLVER.OPTIMIZER",
         "SOLVER.AMP.PRECISION",
+        "SOLVER.CHECKPOINTS_TO_KEEP",
+        "SOLVER.GRADIENT_ACCUMULATION",
+        "SOLVER.MAX_NONFINITE",
+        "SOLVER.OPTIMIZER",
     }
 
 

@@ -2,7 +2,7 @@
 
 from . import modeling  # noqa: F401  registers the meta-architecture, the heads and the backbone
 from .config import add_soft_teacher_config
-from .errors import ConfigError
+from .errors import ConfigError, TrainingError
 
 __version__ = "0.1.0"
-__all__ = ["ConfigError", "add_soft_teacher_config"]
+__all__ = ["ConfigError", "TrainingError", "add_soft_teacher_config"]

@@ -25,6 +25,12 @@ def add_soft_teacher_config(cfg) -> None:
 
     # "SGD" (the paper) or "AdamW".
     cfg.SOLVER.OPTIMIZER = "SGD"
+    # Parts that a process divides its images of a step into; gradients add up over them.
+    cfg.SOLVER.GRADIENT_ACCUMULATION = 1
+    # Steps with an infinite or NaN loss that are skipped; one more stops the training.
+    cfg.SOLVER.MAX_NONFINITE = 10
+    # Periodic checkpoints that are kept; 0 keeps all. The last and the best are kept anyway.
+    cfg.SOLVER.CHECKPOINTS_TO_KEEP = 5
     # Number format of SOLVER.AMP.ENABLED: "fp16" (released code) or "bf16".
     cfg.SOLVER.AMP.PRECISION = "fp16"
 
@@ -104,6 +110,8 @@ def add_soft_teacher_config(cfg) -> None:
     # Largest angle of rotation and shear, degrees.
     _C.AUGMENTATION.MAX_ANGLE = 30.0
 
+    # Let --resume go on although the config or the data is not what it was.
+    _C.RESUME_CHANGED = False
     # Networks that are evaluated: "student", "teacher" or both.
     _C.EVAL_NETWORKS = ("student", "teacher")
 

@@ -3,7 +3,7 @@
 import difflib
 from typing import Iterable
 
-__all__ = ["ConfigError", "did_you_mean", "one_line"]
+__all__ = ["ConfigError", "TrainingError", "did_you_mean", "one_line"]
 
 
 class ConfigError(ValueError):
@@ -11,6 +11,14 @@ class ConfigError(ValueError):
 
     The message is a single line that names the key and the fix. ``train_net.py`` prints it and
     exits with status 2, without a traceback.
+    """
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot go on.
+
+    The message is a single line. What was trained is saved; ``train_net.py`` prints the line and
+    exits with status 1.
     """
 
 

@@ -101,7 +101,7 @@ def plain(sample):
     """A sample as something that == compares."""
     found = {}
     for key, value in sample.items():
-        if key == "instances":
+        if key in ("instances", "hidden_instances"):
             boxes = value.gt_boxes.tensor.tolist()
             value = (value.image_size, boxes, value.gt_classes.tolist())
         elif isinstance(value, torch.Tensor):

@@ -84,7 +84,7 @@ def test_the_share_is_constant_and_falls_linearly_to_zero_over_the_last_steps(se
 
 def test_a_training_of_no_steps_has_no_batches():
     for stream in STREAMS:
-        sampler = StreamBatchSampler(schedule(max_iter=0), stream, rank=0)
+        sampler = StreamBatchSampler(schedule(max_iter=0), stream, ranks=[0])
         assert list(sampler) == [] and len(sampler) == 0
 
 
@@ -244,9 +244,9 @@ def test_positions_of_a_stream_follow_on_without_a_gap_or_a_double(world_size, d
 @pytest.mark.parametrize("start", [0, 1, 31, 60])
 def test_a_start_in_the_middle_gives_the_batches_that_were_left(start, rank, stream):
     plan = schedule(world_size=2, burn_in=10)
-    whole = list(StreamBatchSampler(plan, stream, rank))
+    whole = list(StreamBatchSampler(plan, stream, [rank]))
     assert whole == [plan.positions(stream, t, rank) for t in range(60)]
-    rest = StreamBatchSampler(plan, stream, rank)
+    rest = StreamBatchSampler(plan, stream, [rank])
     rest.start_step = start
     assert len(rest) == 60 - start
     assert list(rest) == whole[start:]
@@ -313,3 +313,11 @@ def test_every_part_of_the_key_changes_the_permutation():
 def test_phases_longer_than_the_training_are_refused_by_their_key(key):
     with pytest.raises(ConfigError, match="must not exceed SOLVER.MAX_ITER"):
         schedule(max_iter=10, **{key: 11})
+
+
+def test_one_process_may_load_for_several_ranks_in_turn():
+    plan = schedule(world_size=4)
+    alone = [list(StreamBatchSampler(plan, LABELED, [rank])) for rank in (2, 3)]
+    together = StreamBatchSampler(plan, LABELED, [2, 3])
+    assert list(together) == [batch for step in zip(*alone) for batch in step]
+    assert len(together) == 2 * len(alone[0])

@@ -1,6 +1,8 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
-from detectron2.engine import AMPTrainer, HookBase, SimpleTrainer, hooks
+from detectron2.engine import HookBase, hooks
 from fvcore.common.checkpoint import Checkpointer
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -8,7 +10,10 @@ from torch.nn.parallel import DistributedDataParallel
 from soft_teacher.engine import build as build_module
 from soft_teacher.engine.build import build_hooks, build_train_loop, check_amp, wrap_ddp
 from soft_teacher.engine.ema import EMAHook
-from soft_teacher.engine.hooks import ReproducibleSteps
+from soft_teacher.engine.events import EventFiles, EventHistory
+from soft_teacher.engine.hooks import Evaluation, HTMLReport
+from soft_teacher.engine.saving import BestTeacher, Saver, StepsDone
+from soft_teacher.engine.stopping import StopOnSignal
 from soft_teacher.errors import ConfigError
 
 
@@ -67,34 +72,25 @@ def test_bf16_needs_a_gpu_that_has_it(gpu):
     assert "SOLVER.AMP.PRECISION 'bf16'" in found and "use 'fp16'" in found
 
 
-def loop_of(amp, precision):
-    model = nn.Linear(2, 2)
+def loop_of(tmp_path, model=None, **options):
+    model = model or Model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    loop = build_train_loop(model, [], optimizer, amp=amp, precision=precision)
-    assert loop.model is model and loop.data_loader == [] and loop.optimizer is optimizer
-    return loop
+    return build_train_loop(model, [], optimizer, output_dir=str(tmp_path), seed=7, **options)
 
 
-@pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_full_precision_is_detectron2_s_simple_trainer(precision):
-    assert type(loop_of(False, precision)) is SimpleTrainer
-
-
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("amp", [False, True])
 @pytest.mark.parametrize("precision, dtype", [("fp16", torch.float16), ("bf16", torch.bfloat16)])
-def test_mixed_precision_is_detectron2_s_amp_trainer_in_that_precision(precision, dtype):
-    loop = loop_of(True, precision)
-    assert type(loop) is AMPTrainer and loop.precision is dtype
+def test_the_precision_matters_where_it_is_mixed(amp, precision, dtype, tmp_path):
+    loop = loop_of(tmp_path, amp=amp, precision=precision)
+    assert loop.precision is (dtype if amp else None)
 
 
-def test_a_detectron2_that_cannot_be_told_the_precision_runs_fp16_alone(monkeypatch):
-    class OldAMPTrainer(SimpleTrainer):
-        def __init__(self, model, data_loader, optimizer, grad_scaler=None):
-            super().__init__(model, data_loader, optimizer)
-
-    monkeypatch.setattr(build_module, "AMPTrainer", OldAMPTrainer)
-    assert type(loop_of(True, "fp16")) is OldAMPTrainer
-    assert "SOLVER.AMP.PRECISION 'bf16'" in refusal(loop_of, True, "bf16")
+def test_the_loop_gets_what_it_needs(tmp_path):
+    model = Model()
+    loop = loop_of(tmp_path, model, chunks=3, max_nonfinite=4)
+    assert loop.model is model and loop.data_loader == []
+    assert (loop.seed, loop.chunks, loop.guard.max_skips) == (7, 3, 4)
+    assert loop.guard.folder == str(tmp_path / "nonfinite")
 
 
 # --- several ranks ------------------------------------------------------------------------------
@@ -151,60 +147,62 @@ def test_on_gpus_a_rank_drives_its_own(monkeypatch):
 def hooks_of(**changes):
     network = nn.Linear(1, 1)
     settings = dict(
-        seed=3,
-        data_loader=object(),
+        loop=SimpleNamespace(stops=False),
+        output_dir="output",
         ema=EMAHook(network, network),
         checkpointer=Checkpointer(network),
         checkpoint_period=5,
         eval_period=6,
         evaluate=dict,
+        best_metric="teacher/bbox/AP",
         build_writers=lambda: [],
     )
     return build_hooks(**{**settings, **changes})
 
 
-def test_the_teacher_is_updated_before_it_is_saved_and_evaluated_and_all_before_it_is_written():
+def test_the_teacher_is_updated_before_it_is_evaluated_and_all_is_written_before_it_is_saved():
     assert [type(hook) for hook in hooks_of()] == [
         hooks.IterationTimer,
-        ReproducibleSteps,
         hooks.LRScheduler,
         EMAHook,
-        hooks.PeriodicCheckpointer,
-        hooks.EvalHook,
-        hooks.PeriodicWriter,
+        StepsDone,
+        Evaluation,
+        BestTeacher,
+        EventHistory,
+        EventFiles,
+        Saver,
+        HTMLReport,
+        StopOnSignal,
     ]
 
 
 def test_only_the_main_rank_saves_and_writes(monkeypatch):
     monkeypatch.setattr(build_module.comm, "is_main_process", lambda: False)
-
-    def writers():
-        raise AssertionError("writers belong to the main rank")
-
-    found = [type(hook) for hook in hooks_of(build_writers=writers) if hook is not None]
-    assert found == [
+    assert [type(hook) for hook in hooks_of()] == [
         hooks.IterationTimer,
-        ReproducibleSteps,
         hooks.LRScheduler,
         EMAHook,
-        hooks.EvalHook,
+        StepsDone,
+        Evaluation,
+        StopOnSignal,
     ]
 
 
 def test_the_hooks_get_what_they_need():
-    loader, checkpointer, scheduler = object(), Checkpointer(nn.Linear(1, 1)), HookBase()
-    ema = HookBase()
-    _, steps, third, fourth, saver, evaluation, writer = hooks_of(
-        data_loader=loader,
+    checkpointer, scheduler, ema = Checkpointer(nn.Linear(1, 1)), HookBase(), HookBase()
+    found = hooks_of(
         checkpointer=checkpointer,
         ema=ema,
         scheduler=scheduler,
         max_to_keep=2,
-        evaluate=list,
+        evaluate=lambda: 5,
         log_period=9,
     )
-    assert (steps.data_loader, steps.seed) == (loader, 3)
-    assert (third, fourth) == (scheduler, ema)
+    _, second, third, steps_done, evaluation, best, history, files, saver, report, stop = found
+    assert (second, third) == (scheduler, ema)
     assert (saver.checkpointer, saver.period, saver.max_to_keep) == (checkpointer, 5, 2)
-    assert (evaluation._period, evaluation._func) == (6, list)
-    assert (writer._period, writer._writers) == (9, [])
+    assert saver.steps_done is steps_done
+    assert (evaluation._period, evaluation._func()) == (6, 5)
+    assert (best.checkpointer, best.metric) == (checkpointer, "teacher/bbox/AP")
+    assert (files.output_dir, files.period, history.period) == ("output", 9, 9)
+    assert report.output_dir == "output" and stop.loop.stops is False

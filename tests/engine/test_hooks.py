@@ -1,64 +1,61 @@
 from types import SimpleNamespace
 
 import pytest
-import torch
-from detectron2.engine.train_loop import TrainerBase
+from detectron2.utils.events import EventStorage
 
-from soft_teacher.engine import hooks as hooks_module
-from soft_teacher.engine.hooks import ReproducibleSteps
+from soft_teacher.engine.hooks import Evaluation, HTMLReport
 
 
-class Recorder(TrainerBase):
-    """Draws some numbers at every step; how many, depends on the step."""
-
-    def __init__(self, seed=1, disturb=False):
-        super().__init__()
-        self.loader = SimpleNamespace(start_step=None)
-        self.drawn = {}
-        self.disturb = disturb
-        self.register_hooks([ReproducibleSteps(self.loader, seed)])
-
-    def run_step(self):
-        self.drawn[self.iter] = torch.rand(1 + self.iter % 3).tolist()
-        if self.disturb:
-            torch.rand(100)
-
-
-def trained(start=0, stop=8, **settings):
-    trainer = Recorder(**settings)
-    trainer.train(start, stop)
-    return trainer
+def evaluations(period, max_iter, start=0):
+    """Steps after which a training evaluates."""
+    found = []
+    with EventStorage(start) as storage:
+        hook = Evaluation(period, lambda: found.append(hook.trainer.iter) or {"AP": 1.0})
+        hook.trainer = SimpleNamespace(iter=start, max_iter=max_iter, storage=storage)
+        for hook.trainer.iter in range(start, max_iter):
+            storage.iter = hook.trainer.iter
+            hook.after_step()
+            assert (storage.latest().get("AP", (0, -1))[1] == storage.iter) == (
+                storage.iter in found
+            )
+        hook.trainer.iter += 1
+        hook.after_train()
+    return found
 
 
-def test_no_steps_draw_nothing():
-    assert trained(0, 0).drawn == {}
+def test_a_training_of_no_steps_is_not_evaluated():
+    assert evaluations(period=3, max_iter=0) == []
 
 
-def test_the_loader_is_told_where_to_start():
-    assert [trained(start, 8).loader.start_step for start in (0, 5)] == [0, 5]
+@pytest.mark.parametrize(
+    "period, expected", [(0, [7]), (3, [2, 5, 7]), (4, [3, 7]), (8, [7]), (9, [7])]
+)
+def test_every_period_and_the_last_step_are_evaluated_once(period, expected):
+    assert evaluations(period, max_iter=8) == expected
 
 
-def test_a_step_depends_on_its_number_and_not_on_the_steps_before():
-    whole = trained().drawn
-    torch.manual_seed(99)
-    assert trained(start=5).drawn == {step: whole[step] for step in (5, 6, 7)}
-    assert trained(disturb=True).drawn == whole
+def test_a_training_that_is_finished_is_not_evaluated_again():
+    assert evaluations(3, max_iter=8, start=8) == []
 
 
-def test_every_step_draws_numbers_of_its_own():
-    first = [numbers[0] for numbers in trained(stop=50).drawn.values()]
-    assert len(set(first)) == 50
+# --- the report ---------------------------------------------------------------------------------
 
 
-def test_the_seed_decides():
-    assert trained(seed=1).drawn == trained(seed=1).drawn
-    other = trained(seed=2).drawn
-    assert all(numbers != other[step] for step, numbers in trained(seed=1).drawn.items())
+def report_after(folder, steps, max_iter):
+    hook = HTMLReport(str(folder))
+    hook.trainer = SimpleNamespace(iter=steps, max_iter=max_iter)
+    hook.after_train()
 
 
-@pytest.mark.parametrize("rank", [1, 2])
-def test_ranks_draw_different_numbers(rank, monkeypatch):
-    first = trained().drawn
-    monkeypatch.setattr(hooks_module.comm, "get_rank", lambda: rank)
-    other = trained().drawn
-    assert all(numbers != other[step] for step, numbers in first.items())
+def test_a_training_that_came_to_its_end_is_reported_with_its_command(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train_net.py", "SEED", "7"])
+    (tmp_path / "metrics.json").write_text('{"iteration": 4, "lr": 0.1}\n')
+    report_after(tmp_path, steps=4, max_iter=5)
+    assert not (tmp_path / "report.html").exists()
+    report_after(tmp_path, steps=5, max_iter=5)
+    assert "python train_net.py SEED 7" in (tmp_path / "report.html").read_text()
+
+
+def test_a_report_that_cannot_be_written_is_no_failure(tmp_path, caplog):
+    report_after(tmp_path / "gone", steps=5, max_iter=5)
+    assert "no report" in caplog.text

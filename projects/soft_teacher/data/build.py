@@ -1,7 +1,7 @@
 """The training loader: a labeled and an unlabeled stream, joined by the labeled share."""
 
 import itertools
-from typing import Callable, List, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from detectron2.data import transforms as T
 from detectron2.data.build import trivial_batch_collator
 from detectron2.utils import comm
 
+from ..errors import ConfigError
 from .datasets import KEYS, labeled_dicts, train_names, unlabeled_dicts
 from .mapper import LabeledDatasetMapper, TwoViewDatasetMapper
 from .order import StreamOrder
@@ -25,7 +26,8 @@ __all__ = ["TwoStreamLoader", "build_two_stream_train_loader"]
 class TwoStreamLoader:
     """Iterates over batches: a list of labeled samples followed by unlabeled ones.
 
-    Set ``start_step`` before iterating to begin in the middle of a training.
+    A rank takes ``chunks`` batches at a step, as if each were another rank's. Set ``start_step``
+    before iterating to begin in the middle of a training.
     """
 
     def __init__(
@@ -36,18 +38,21 @@ class TwoStreamLoader:
         *,
         rank: int,
         num_workers: int,
+        chunks: int = 1,
         max_unreadable: float = 0.0,
     ):
         """
         Args:
-            schedule: how many images of each stream every rank gets at every step.
+            schedule: how many images of each stream every chunk of every rank gets at every step.
             labeled, unlabeled: the streams; without unlabeled images, None.
             rank: of this process.
             num_workers: worker processes of each stream; 0 loads in this process.
+            chunks: batches of a rank at a step.
             max_unreadable: see :class:`~soft_teacher.data.unreadable.UnreadableImages`.
         """
         self.schedule = schedule
-        self.rank = rank
+        self.chunks = chunks
+        self.first_chunk = rank * chunks
         self.start_step = 0
         self._streams = {LABELED: labeled, UNLABELED: unlabeled}
         self._num_workers = num_workers
@@ -60,17 +65,24 @@ class TwoStreamLoader:
     def __iter__(self):
         """Raises ConfigError when too many images are unreadable."""
         streams = [self._stream(LABELED), self._stream(UNLABELED)]
-        for step, samples in enumerate(zip(*streams), start=self.start_step):
+        for number, samples in enumerate(zip(*streams)):
+            step = self.start_step + number // self.chunks
             for stream, part in enumerate(samples):
                 self._note_unreadable(part, stream)
                 self._weigh(part, stream, step)
             yield samples[LABELED] + samples[UNLABELED]
 
+    def identity(self) -> Dict[str, object]:
+        """What decides the batches beside the config: the images and the number of parts."""
+        names = {KEYS[stream]: data.digest for stream, data in self._streams.items() if data}
+        return {**names, "processes x SOLVER.GRADIENT_ACCUMULATION": self.schedule.world_size}
+
     def _stream(self, stream: int):
         dataset = self._streams[stream]
         if dataset is None:
             return itertools.repeat([])
-        sampler = StreamBatchSampler(self.schedule, stream, self.rank)
+        ranks = range(self.first_chunk, self.first_chunk + self.chunks)
+        sampler = StreamBatchSampler(self.schedule, stream, ranks)
         sampler.start_step = self.start_step
         return torch.utils.data.DataLoader(
             dataset,
@@ -127,6 +139,7 @@ def _from_config(cfg):
         "draw": _C.LABELED_DRAW,
         "burn_in": _C.BURN_IN,
         "max_iter": cfg.SOLVER.MAX_ITER,
+        "chunks": cfg.SOLVER.GRADIENT_ACCUMULATION,
         "num_workers": cfg.DATALOADER.NUM_WORKERS,
         "filter_empty": cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
         "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
@@ -150,6 +163,7 @@ def build_two_stream_train_loader(
     draw: str = "global",
     burn_in: int = 0,
     max_iter: int,
+    chunks: int = 1,
     num_workers: int,
     filter_empty: bool = True,
     aspect_ratio_grouping: bool = True,
@@ -165,6 +179,7 @@ def build_two_stream_train_loader(
         image_format: as the model expects it, "BGR" or "RGB".
         batch_size, labeled_share, decay_steps, draw, burn_in, max_iter: see
             :class:`~soft_teacher.data.sampler.BatchSchedule`.
+        chunks: batches that each process takes at a step (gradient accumulation).
         num_workers: worker processes of each stream.
         filter_empty: drop labeled images without a box.
         aspect_ratio_grouping: give a rank wide images or tall ones at a step, where it can be.
@@ -175,6 +190,8 @@ def build_two_stream_train_loader(
     Raises:
         ConfigError: for impossible settings or data that cannot be used.
     """
+    if chunks < 1:
+        raise ConfigError(f"SOLVER.GRADIENT_ACCUMULATION must be at least 1, got {chunks}")
     schedule = BatchSchedule(
         batch_size=batch_size,
         share=labeled_share,
@@ -182,7 +199,7 @@ def build_two_stream_train_loader(
         max_iter=max_iter,
         burn_in=burn_in,
         draw=draw,
-        world_size=comm.get_world_size(),
+        world_size=comm.get_world_size() * chunks,
         seed=seed,
     )
 
@@ -211,6 +228,7 @@ def build_two_stream_train_loader(
         unlabeled,
         rank=comm.get_rank(),
         num_workers=num_workers,
+        chunks=chunks,
         max_unreadable=max_unreadable,
     )
 

@@ -1,6 +1,6 @@
 """Which images each rank trains on at each step, as a pure function of the seed."""
 
-from typing import Iterator, List
+from typing import Iterator, List, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -64,7 +64,7 @@ class BatchSchedule:
             draw: "global": one stochastic rounding of batch_size * s_r(t) per step, dealt evenly
                 to the ranks; "per_rank": each rank draws from a binomial, at least one image of
                 each stream (released code, which has no decay).
-            world_size: number of ranks.
+            world_size: number of ranks; with gradient accumulation each chunk counts as one.
             seed: the training's seed, the same on all ranks.
 
         Raises:
@@ -83,7 +83,7 @@ class BatchSchedule:
         if batch_size % world_size or batch_size < world_size:
             raise ConfigError(
                 f"SOLVER.IMS_PER_BATCH ({batch_size}) must be a multiple of the number of "
-                f"processes ({world_size})"
+                f"processes times SOLVER.GRADIENT_ACCUMULATION ({world_size})"
             )
         for key, steps in (("LABELED_SHARE_DECAY", decay_steps), ("BURN_IN", burn_in)):
             if steps > max_iter:
@@ -134,20 +134,27 @@ class BatchSchedule:
 
 
 class StreamBatchSampler(Sampler):
-    """The positions of one stream on one rank, a list per step, from ``start_step`` on."""
+    """The positions of one stream on some ranks, a list per rank and step."""
 
-    def __init__(self, schedule: BatchSchedule, stream: int, rank: int):
+    def __init__(self, schedule: BatchSchedule, stream: int, ranks: Sequence[int]):
+        """
+        Args:
+            schedule: of all ranks.
+            stream: LABELED or UNLABELED.
+            ranks: those whose images one process loads, one after the other at each step.
+        """
         self.schedule = schedule
         self.stream = stream
-        self.rank = rank
+        self.ranks = ranks
         self.start_step = 0
 
     def __iter__(self) -> Iterator[List[int]]:
         for step in range(self.start_step, self.schedule.max_iter):
-            yield self.schedule.positions(self.stream, step, self.rank)
+            for rank in self.ranks:
+                yield self.schedule.positions(self.stream, step, rank)
 
     def __len__(self) -> int:
-        return self.schedule.max_iter - self.start_step
+        return (self.schedule.max_iter - self.start_step) * len(self.ranks)
 
 
 def _dealt(totals: np.ndarray, world_size: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """An endless stream of samples in which every position is reproducible on its own."""
 
+import hashlib
+import os
 import random
 from contextlib import contextmanager
 from itertools import islice
@@ -13,7 +15,7 @@ from .image import UnreadableImage
 from .order import StreamOrder
 from .sampler import SAMPLE, sample_seed
 
-__all__ = ["StreamDataset", "seeded"]
+__all__ = ["StreamDataset", "dicts_digest", "seeded"]
 
 # Images that are tried for one position.
 TRIES = 20
@@ -47,6 +49,7 @@ class StreamDataset(Dataset):
             mapper: dataset dict -> sample dict; raises UnreadableImage.
             order: of these images.
         """
+        self.digest = dicts_digest(dataset_dicts)
         self.dicts = DatasetFromList(dataset_dicts, copy=False)
         self.mapper = mapper
         self.order = order
@@ -76,3 +79,12 @@ class StreamDataset(Dataset):
     def _candidates(self, position: int):
         yield self.order.index(position)
         yield from islice(self.order.substitutes(position), TRIES)
+
+
+def dicts_digest(dataset_dicts: List[dict]) -> str:
+    """A checksum of the images' names and of their boxes, wherever the files lie."""
+    digest = hashlib.sha256()
+    for record in dataset_dicts:
+        boxes = [(a.get("bbox"), a["category_id"]) for a in record.get("annotations", ())]
+        digest.update(repr((os.path.basename(record["file_name"]), boxes)).encode())
+    return digest.hexdigest()

@@ -1,15 +1,19 @@
 """The parts of a training that the CfgNode trainer and the LazyConfig entry share."""
 
-import inspect
 from typing import Callable, List, Optional
 
 import torch
-from detectron2.engine import AMPTrainer, HookBase, SimpleTrainer, create_ddp_model, hooks
+from detectron2.engine import HookBase, create_ddp_model, hooks
 from detectron2.utils import comm
 
 from ..checks import check_choice
 from ..errors import ConfigError
-from .hooks import ReproducibleSteps
+from .events import EventFiles, EventHistory
+from .hooks import Evaluation, HTMLReport
+from .nonfinite import NonFiniteGuard
+from .saving import BestTeacher, Saver, StepsDone
+from .stopping import StopOnSignal
+from .train_loop import SoftTeacherLoop
 
 __all__ = ["build_train_loop", "build_hooks", "check_amp", "wrap_ddp", "PRECISIONS"]
 
@@ -34,48 +38,85 @@ def check_amp(enabled: bool, precision: str, device: str) -> None:
         raise ConfigError("SOLVER.AMP.PRECISION 'bf16' is not supported by this GPU: use 'fp16'")
 
 
-def build_train_loop(model, data_loader, optimizer, *, amp: bool, precision: str) -> SimpleTrainer:
-    """Detectron2's SimpleTrainer or AMPTrainer.
+def build_train_loop(
+    model,
+    data_loader,
+    optimizer,
+    *,
+    output_dir: str,
+    seed: int,
+    chunks: int = 1,
+    max_nonfinite: int = 0,
+    amp: bool = False,
+    precision: str = "fp16",
+) -> SoftTeacherLoop:
+    """The loop over the steps.
 
     Args:
-        model: wrapped for the ranks already.
+        model: a SoftTeacher.
+        data_loader: a TwoStreamLoader for as many chunks.
+        output_dir: folder of the training.
+        seed, chunks: see :class:`SoftTeacherLoop`.
+        max_nonfinite: steps with a non-finite loss that are skipped.
         amp: mixed precision; ``precision`` is "fp16" or "bf16".
-
-    Raises:
-        ConfigError: if this Detectron2's AMPTrainer cannot be told the precision.
     """
-    if not amp:
-        return SimpleTrainer(model, data_loader, optimizer)
-    if "precision" in inspect.signature(AMPTrainer).parameters:
-        return AMPTrainer(model, data_loader, optimizer, precision=PRECISIONS[precision])
-    if precision != "fp16":
-        raise ConfigError(f"SOLVER.AMP.PRECISION '{precision}' needs a newer Detectron2")
-    return AMPTrainer(model, data_loader, optimizer)
+    return SoftTeacherLoop(
+        wrap_ddp(model),
+        data_loader,
+        optimizer,
+        NonFiniteGuard(model, output_dir, max_nonfinite),
+        seed=seed,
+        chunks=chunks,
+        precision=PRECISIONS[precision] if amp else None,
+    )
 
 
 def build_hooks(
     *,
-    seed: int,
-    data_loader,
+    loop: SoftTeacherLoop,
+    output_dir: str,
     ema: HookBase,
     checkpointer,
     checkpoint_period: int,
     eval_period: int,
     evaluate: Callable,
+    best_metric: str,
     build_writers: Callable,
     log_period: int = 20,
     scheduler: Optional[HookBase] = None,
     max_to_keep: Optional[int] = None,
 ) -> List[Optional[HookBase]]:
-    """Hooks in the order they must run: the teacher is updated before it is saved or evaluated."""
+    """Hooks in the order they must run.
+
+    The teacher is updated before it is evaluated; evaluations and events are on the disk before
+    the checkpoint that stands for them.
+
+    Args:
+        loop, output_dir: of the training.
+        ema: updates the teacher.
+        checkpointer: a SoftTeacherCheckpointer.
+        checkpoint_period, max_to_keep: see :class:`~soft_teacher.engine.saving.Saver`.
+        eval_period, evaluate: see :class:`~soft_teacher.engine.hooks.Evaluation`.
+        best_metric: see :class:`~soft_teacher.engine.saving.BestTeacher`.
+        build_writers, log_period: see :class:`~soft_teacher.engine.events.EventFiles`.
+        scheduler: of the learning rate; the trainer's own if None.
+    """
     is_main = comm.is_main_process()
-    saver = hooks.PeriodicCheckpointer(checkpointer, checkpoint_period, max_to_keep=max_to_keep)
-    return [
+    stop = StopOnSignal(loop)
+    steps_done = StepsDone()
+    found = [
         hooks.IterationTimer(),
-        ReproducibleSteps(data_loader, seed),
         scheduler or hooks.LRScheduler(),
         ema,
-        saver if is_main else None,
-        hooks.EvalHook(eval_period, evaluate),
-        hooks.PeriodicWriter(build_writers(), period=log_period) if is_main else None,
+        steps_done,
+        Evaluation(eval_period, stop.interruptible(evaluate)),
     ]
+    if is_main:
+        found += [
+            BestTeacher(checkpointer, best_metric),
+            EventHistory(log_period),
+            EventFiles(output_dir, build_writers, log_period),
+            Saver(checkpointer, steps_done, checkpoint_period, max_to_keep),
+            HTMLReport(output_dir),
+        ]
+    return [*found, stop]

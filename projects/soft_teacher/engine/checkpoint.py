@@ -1,15 +1,22 @@
 """Checkpoints of both networks; weights of a single detector fill both."""
 
+import logging
 import os
 import pickle
+from typing import List, Optional
 
 import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
 from ..errors import ConfigError, one_line
+from .atomic import AtomicPathManager
+from .identity import RunIdentity
+from .saving import BEST, numbered_checkpoints
 
-__all__ = ["SoftTeacherCheckpointer", "check_pickle"]
+__all__ = ["BrokenCheckpoint", "SoftTeacherCheckpointer", "check_pickle"]
+
+logger = logging.getLogger(__name__)
 
 ARRAY_MODULES = ("numpy", "core.multiarray", "_core.multiarray", "core.numeric", "_core.numeric")
 ARRAY_NAMES = ("dtype", "ndarray", "_reconstruct", "scalar", "_frombuffer")
@@ -20,22 +27,77 @@ SAFE_GLOBALS = {("collections", "OrderedDict"), ("_codecs", "encode")} | {
 }
 
 
+class BrokenCheckpoint(ConfigError):
+    """A file of weights that cannot be read."""
+
+
 class SoftTeacherCheckpointer(DetectionCheckpointer):
     """DetectionCheckpointer of a SoftTeacher.
 
     Besides its own checkpoints it loads any Detectron2 detector and any ImageNet backbone: weights
-    without the prefix ``student.`` go into the student, and the teacher becomes its copy.
+    without the prefix ``student.`` go into the student, and the teacher becomes its copy. Files
+    are written atomically, and a broken one is passed over when a training is resumed.
     """
 
-    def __init__(self, model, save_dir="", *, complete: bool = False, **kwargs):
+    def __init__(
+        self,
+        model,
+        save_dir="",
+        *,
+        complete: bool = False,
+        identity: Optional[RunIdentity] = None,
+        **kwargs,
+    ):
         """
         Args:
             complete: every tensor of the networks must come from the file, as evaluation wants
                 it. Otherwise a detector's backbone is enough.
+            identity: of the training, saved, and compared before a resume.
             kwargs: of DetectionCheckpointer.
         """
         super().__init__(model, save_dir, **kwargs)
+        self.path_manager = AtomicPathManager(self.path_manager)
         self.complete = complete
+        self.identity = identity
+        if identity is not None:
+            self.add_checkpointable("identity", identity)
+        self._resuming = False
+
+    def has_checkpoint(self) -> bool:
+        """Whether there is a training in ``save_dir`` that can be gone on with."""
+        return bool(self._resumable())
+
+    def resume_or_load(self, path, *, resume: bool = True):
+        """As the base class; of several checkpoints, the last that can be read is resumed.
+
+        Raises:
+            ConfigError: see :meth:`load`; also if another training would be resumed.
+        """
+        candidates = self._resumable() if resume else []
+        if not candidates:
+            return self.load(path, checkpointables=[])
+        self._resuming = True
+        try:
+            for candidate in candidates[:-1]:
+                try:
+                    return self.load(candidate)
+                except BrokenCheckpoint as error:
+                    logger.warning("%s; going back to the checkpoint before", error)
+            return self.load(candidates[-1])
+        finally:
+            self._resuming = False
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Names the checkpoint to resume from; the best one is not for that."""
+        if last_filename_basename != f"{BEST}.pth":
+            super().tag_last_checkpoint(last_filename_basename)
+
+    def _resumable(self) -> List[str]:
+        """Checkpoints of a training, the one to try first at the front."""
+        tagged = [self.get_checkpoint_file()] if super().has_checkpoint() else []
+        tagged = [path for path in tagged if os.path.isfile(path)]
+        others = reversed(numbered_checkpoints(self.save_dir))
+        return tagged + [path for path in others if path not in tagged]
 
     def load(self, path, *args, **kwargs):
         """As the base class.
@@ -74,7 +136,9 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
             raise
         except Exception as error:  # readers raise many kinds for a file that is not theirs
             reason = one_line(error)
-            raise ConfigError(f"MODEL.WEIGHTS '{filename}' cannot be read: {reason}") from error
+            raise BrokenCheckpoint(
+                f"MODEL.WEIGHTS '{filename}' cannot be read: {reason}"
+            ) from error
         if not _is_state_dict(checkpoint["model"]):
             raise ConfigError(f"MODEL.WEIGHTS '{filename}' holds no weights")
         return checkpoint
@@ -83,6 +147,9 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
         return torch.load(f, map_location="cpu", weights_only=True)
 
     def _load_model(self, checkpoint):
+        if self._resuming and self.identity is not None and "identity" in checkpoint:
+            for change in self.identity.check(checkpoint["identity"]):
+                logger.warning("resumed although %s", change)
         if any(key.startswith("student.") for key in checkpoint["model"]):
             incompatible = super()._load_model(checkpoint)
             _check_filled(self.model, incompatible, every_tensor=True)

@@ -6,21 +6,45 @@ import os
 import weakref
 from typing import Dict, List
 
-from detectron2.config import LazyConfig, instantiate
-from detectron2.engine import default_setup, default_writers, hooks
+from detectron2.config import LazyConfig, get_cfg, instantiate
+from detectron2.engine import default_setup, hooks
+from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 from detectron2.utils.registry import locate
 from omegaconf import OmegaConf
 
 from ..data.builtin import register_builtin
 from ..data.datasets import check_datasets
 from ..errors import ConfigError, did_you_mean
-from ..evaluation.evaluate import check_networks, evaluate_networks
-from .build import build_hooks, build_train_loop, check_amp, wrap_ddp
+from ..evaluation.evaluate import best_metric, check_networks, evaluate_networks
+from .build import build_hooks, build_train_loop, check_amp
 from .checkpoint import SoftTeacherCheckpointer
 from .device import usable_device
+from .events import build_writers
+from .identity import RunIdentity, flat
 
 SECTIONS = ("model", "dataloader", "optimizer", "lr_multiplier", "ema", "train")
+# Keys that may change when a training is gone on with. Its images are compared themselves.
+COURSE_FREE = (
+    "dataloader.evaluator",
+    "dataloader.test",
+    "dataloader.train.chunks",
+    "dataloader.train.labeled_names",
+    "dataloader.train.max_unreadable",
+    "dataloader.train.num_workers",
+    "dataloader.train.unlabeled_names",
+    "split",
+    "train.checkpointer",
+    "train.device",
+    "train.eval_networks",
+    "train.eval_period",
+    "train.init_checkpoint",
+    "train.log_period",
+    "train.max_nonfinite",
+    "train.output_dir",
+    "train.resume_changed",
+)
 
 __all__ = ["check_config", "dataset_names", "load_config", "main"]
 
@@ -88,6 +112,7 @@ def main(args):
     if cfg.train.seed < 0:
         cfg.train.seed = comm.shared_random_seed() % 2**31
     default_setup(cfg, args)
+    setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="soft_teacher")
     for warning in warnings:
         logger.warning(warning)
     model = instantiate(cfg.model).to(cfg.train.device)
@@ -100,17 +125,26 @@ def main(args):
 
 def _train(cfg, model, *, resume: bool):
     cfg.optimizer.params.model = model
-    optimizer = instantiate(cfg.optimizer)
+    optimizer = _clipped(instantiate(cfg.optimizer), cfg.train.clip_gradients)
     cfg.ema.student, cfg.ema.teacher = model.student, model.teacher
     ema = instantiate(cfg.ema)
     loader = instantiate(cfg.dataloader.train)
-    amp = cfg.train.amp
+    settings = cfg.train
     trainer = build_train_loop(
-        wrap_ddp(model), loader, optimizer, amp=amp.enabled, precision=amp.precision
+        model,
+        loader,
+        optimizer,
+        output_dir=settings.output_dir,
+        seed=settings.seed,
+        chunks=cfg.dataloader.train.chunks,
+        max_nonfinite=settings.max_nonfinite,
+        amp=settings.amp.enabled,
+        precision=settings.amp.precision,
     )
     checkpointer = SoftTeacherCheckpointer(
         model,
-        cfg.train.output_dir,
+        settings.output_dir,
+        identity=_identity(cfg, loader),
         save_to_disk=comm.is_main_process(),
         trainer=weakref.proxy(trainer),
     )
@@ -122,23 +156,38 @@ def _train(cfg, model, *, resume: bool):
 
     trainer.register_hooks(
         build_hooks(
-            seed=cfg.train.seed,
-            data_loader=loader,
+            loop=trainer,
+            output_dir=settings.output_dir,
             ema=ema,
             scheduler=hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
             checkpointer=checkpointer,
-            checkpoint_period=cfg.train.checkpointer.period,
-            max_to_keep=cfg.train.checkpointer.max_to_keep,
-            eval_period=cfg.train.eval_period,
+            checkpoint_period=settings.checkpointer.period,
+            max_to_keep=settings.checkpointer.max_to_keep,
+            eval_period=settings.eval_period,
             evaluate=evaluate,
-            build_writers=lambda: default_writers(cfg.train.output_dir, cfg.train.max_iter),
-            log_period=cfg.train.log_period,
+            best_metric=best_metric(settings.eval_networks, _test_names(cfg)),
+            build_writers=lambda first: build_writers(
+                settings.output_dir, settings.max_iter, first
+            ),
+            log_period=settings.log_period,
         )
     )
-    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
+    checkpointer.resume_or_load(settings.init_checkpoint, resume=resume)
     start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
-    trainer.train(start, cfg.train.max_iter)
+    trainer.train(start, settings.max_iter)
     return results
+
+
+def _identity(cfg, loader) -> RunIdentity:
+    values = flat(OmegaConf.to_container(cfg, resolve=True), without=COURSE_FREE)
+    return RunIdentity({**values, **loader.identity()}, allow_changes=cfg.train.resume_changed)
+
+
+def _clipped(optimizer, settings):
+    """The optimizer with Detectron2's gradient clipping, if that is wanted."""
+    solver = get_cfg()
+    solver.SOLVER.CLIP_GRADIENTS.update({k.upper(): v for k, v in settings.items()})
+    return maybe_add_gradient_clipping(solver, optimizer)
 
 
 def _evaluate(cfg, model):

@@ -17,14 +17,38 @@ from detectron2.utils.logger import setup_logger
 from ..checks import check_choice
 from ..data.build import build_two_stream_train_loader
 from ..data.paths import slug
-from ..evaluation.evaluate import evaluate_networks
-from .build import build_hooks, build_train_loop, wrap_ddp
+from ..evaluation.evaluate import best_metric, evaluate_networks
+from .build import build_hooks, build_train_loop
 from .checkpoint import SoftTeacherCheckpointer
 from .ema import EMAHook
+from .events import build_writers
+from .identity import RunIdentity, flat
 
 __all__ = ["SoftTeacherTrainer"]
 
 OPTIMIZERS = ("SGD", "AdamW")
+# Keys that may change when a training is gone on with. Its images are compared themselves.
+COURSE_FREE = (
+    "CUDNN_BENCHMARK",
+    "DATALOADER.MAX_UNREADABLE",
+    "DATALOADER.NUM_WORKERS",
+    "DATASETS",
+    "GLOBAL",
+    "INPUT.MAX_SIZE_TEST",
+    "INPUT.MIN_SIZE_TEST",
+    "MODEL.DEVICE",
+    "MODEL.WEIGHTS",
+    "OUTPUT_DIR",
+    "SOFT_TEACHER.EVAL_NETWORKS",
+    "SOFT_TEACHER.RESUME_CHANGED",
+    "SOLVER.CHECKPOINTS_TO_KEEP",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "SOLVER.GRADIENT_ACCUMULATION",
+    "SOLVER.MAX_NONFINITE",
+    "TEST",
+    "VERSION",
+    "VIS_PERIOD",
+)
 
 
 class SoftTeacherTrainer(DefaultTrainer):
@@ -47,14 +71,22 @@ class SoftTeacherTrainer(DefaultTrainer):
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         loader = self.build_train_loader(cfg)
-        ddp = wrap_ddp(model)
         self._trainer = build_train_loop(
-            ddp, loader, optimizer, amp=cfg.SOLVER.AMP.ENABLED, precision=cfg.SOLVER.AMP.PRECISION
+            model,
+            loader,
+            optimizer,
+            output_dir=cfg.OUTPUT_DIR,
+            seed=cfg.SEED,
+            chunks=cfg.SOLVER.GRADIENT_ACCUMULATION,
+            max_nonfinite=cfg.SOLVER.MAX_NONFINITE,
+            amp=cfg.SOLVER.AMP.ENABLED,
+            precision=cfg.SOLVER.AMP.PRECISION,
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = SoftTeacherCheckpointer(
             model,
             cfg.OUTPUT_DIR,
+            identity=self._identity(loader),
             save_to_disk=comm.is_main_process(),
             trainer=weakref.proxy(self),
         )
@@ -80,15 +112,25 @@ class SoftTeacherTrainer(DefaultTrainer):
             buffers=_C.EMA.BUFFERS,
         )
         return build_hooks(
-            seed=cfg.SEED,
-            data_loader=self.data_loader,
+            loop=self._trainer,
+            output_dir=cfg.OUTPUT_DIR,
             ema=ema,
             checkpointer=self.checkpointer,
             checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
+            max_to_keep=cfg.SOLVER.CHECKPOINTS_TO_KEEP or None,
             eval_period=cfg.TEST.EVAL_PERIOD,
             evaluate=self._evaluate,
+            best_metric=best_metric(_C.EVAL_NETWORKS, cfg.DATASETS.TEST),
             build_writers=self.build_writers,
         )
+
+    def build_writers(self, first: int = 0):
+        """See :func:`~soft_teacher.engine.events.build_writers`."""
+        return build_writers(self.cfg.OUTPUT_DIR, self.max_iter, first)
+
+    def _identity(self, loader) -> RunIdentity:
+        values = {**flat(self.cfg, without=COURSE_FREE), **loader.identity()}
+        return RunIdentity(values, allow_changes=self.cfg.SOFT_TEACHER.RESUME_CHANGED)
 
     def _evaluate(self):
         self._last_eval_results = self.test(self.cfg, self.soft_teacher)

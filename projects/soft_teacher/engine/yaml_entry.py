@@ -8,6 +8,7 @@ from typing import Dict, List, Sequence
 from detectron2.config import get_cfg
 from detectron2.engine import default_setup
 from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 
 from ..config import add_soft_teacher_config
 from ..data.builtin import register_builtin
@@ -107,6 +108,7 @@ def main(args):
         cfg.SEED = comm.shared_random_seed() % 2**31
     cfg.freeze()
     default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="soft_teacher")
     for warning in warnings:
         logger.warning(warning)
     if args.eval_only:

@@ -10,7 +10,7 @@ from detectron2.utils import comm
 from ..checks import check_choice
 from ..errors import ConfigError
 
-__all__ = ["NETWORKS", "check_networks", "evaluate_networks"]
+__all__ = ["NETWORKS", "best_metric", "check_networks", "evaluate_networks"]
 
 NETWORKS = ("student", "teacher")
 
@@ -21,6 +21,15 @@ def check_networks(networks: Sequence[str]) -> None:
         raise ConfigError("SOFT_TEACHER.EVAL_NETWORKS is empty: name student, teacher or both")
     for network in networks:
         check_choice("SOFT_TEACHER.EVAL_NETWORKS", network, NETWORKS)
+
+
+def best_metric(networks: Sequence[str], datasets: Sequence[str]) -> str:
+    """Name in the event storage of the AP that says which checkpoint is the best one.
+
+    The teacher's if it is evaluated, on the first test dataset.
+    """
+    network = "teacher" if "teacher" in networks else networks[0]
+    return "/".join([network, *datasets[:1], "bbox/AP"] if datasets[1:] else [network, "bbox/AP"])
 
 
 def evaluate_networks(

@@ -1,0 +1,143 @@
+"""Event files that look after an interruption as if there had been none."""
+
+import json
+import os
+from typing import Callable, List
+
+from detectron2.engine import HookBase
+from detectron2.utils.events import EventWriter, JSONWriter, TensorboardXWriter
+
+from .atomic import atomic_write
+from .progress import ProgressLine
+
+__all__ = ["CLOCKS", "EventFiles", "EventHistory", "build_writers", "trim_metrics"]
+
+METRICS = "metrics.json"
+# Writers smooth over this many steps.
+WINDOW = 20
+# What a clock measured is no part of a training, and starts anew with each of its parts.
+CLOCKS = ("data_time", "eta_seconds", "images_per_second", "time")
+
+
+class FlushedTensorboardWriter(TensorboardXWriter):
+    """TensorboardXWriter whose events are on the disk when ``write`` returns."""
+
+    def write(self) -> None:
+        super().write()
+        self._writer.flush()
+
+
+def build_writers(output_dir: str, max_iter: int, first: int) -> List[EventWriter]:
+    """Writers to the terminal, to metrics.json and to TensorBoard.
+
+    Args:
+        output_dir: folder of the training.
+        max_iter: steps of the whole training.
+        first: step that is written first; events of this and later ones in older files of
+            TensorBoard are hidden.
+    """
+    purge = {"purge_step": first} if first else {}
+    return [
+        ProgressLine(max_iter),
+        JSONWriter(os.path.join(output_dir, METRICS)),
+        FlushedTensorboardWriter(output_dir, **purge),
+    ]
+
+
+def written_before(start_iter: int, period: int) -> int:
+    """Events of this step and later ones were not written when ``start_iter`` steps were done."""
+    return start_iter // period * period
+
+
+def trim_metrics(output_dir: str, first: int) -> None:
+    """Drops lines of step ``first`` and later, and a line that was not finished."""
+    path = os.path.join(output_dir, METRICS)
+    if not os.path.isfile(path):
+        return
+    with open(path) as file:
+        lines = file.read().splitlines()
+    kept = [line for line in lines if _step(line) < first]
+    if len(kept) < len(lines):
+        with atomic_write(path) as file:
+            file.write("".join(f"{line}\n" for line in kept))
+
+
+def _step(line: str) -> float:
+    try:
+        return json.loads(line)["iteration"]
+    except ValueError:
+        return float("inf")
+
+
+class EventFiles(HookBase):
+    """Detectron2's PeriodicWriter for trainings that are interrupted and gone on with.
+
+    Register it before the hook that saves checkpoints: a checkpoint then stands for events that
+    are on the disk. What was gathered since the last line stays in the checkpoint
+    (:class:`EventHistory`) and is written by the training that goes on.
+    """
+
+    def __init__(self, output_dir: str, build_writers: Callable, period: int = 20):
+        """
+        Args:
+            output_dir: folder of the training.
+            build_writers: first step to write -> EventWriters; called when the training starts.
+            period: steps between writes.
+        """
+        self.output_dir = output_dir
+        self.build_writers = build_writers
+        self.period = period
+        self.writers: List[EventWriter] = []
+
+    def before_train(self) -> None:
+        start = self.trainer.start_iter
+        first = written_before(start, self.period)
+        if start < self.trainer.max_iter:
+            trim_metrics(self.output_dir, first)
+        self.writers = self.build_writers(first)
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done % self.period == 0 or done == self.trainer.max_iter:
+            for writer in self.writers:
+                writer.write()
+
+    def after_train(self) -> None:
+        for writer in self.writers:
+            writer.close()
+
+
+class EventHistory(HookBase):
+    """Keeps in checkpoints what writers would smooth over, or have not written yet."""
+
+    def __init__(self, period: int = 20):
+        """
+        Args:
+            period: of :class:`EventFiles`.
+        """
+        self.period = period
+        self._saved = {}
+
+    def state_dict(self) -> dict:
+        storage = self.trainer.storage
+        hints = storage.smoothing_hints()
+        return {
+            name: {"values": history.values()[-WINDOW:], "smooth": hints.get(name, True)}
+            for name, history in storage.histories().items()
+            if name not in CLOCKS
+        }
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self._saved = state_dict
+
+    def before_train(self) -> None:
+        storage = self.trainer.storage
+        written = written_before(self.trainer.start_iter, self.period)
+        for name, saved in self._saved.items():
+            for value, step in saved["values"]:
+                if step < written:  # putting it would have it written again
+                    storage.histories()[name].update(value, step)
+                else:
+                    storage.put_scalar(
+                        name, value, smoothing_hint=saved["smooth"], cur_iter=int(step)
+                    )

@@ -1,0 +1,138 @@
+"""When checkpoints are saved, which of them are kept, and that a full disk is no end."""
+
+import logging
+import math
+import os
+import re
+from typing import List, Optional
+
+from detectron2.engine import HookBase
+
+from ..errors import TrainingError, one_line
+
+__all__ = ["BEST", "BestTeacher", "Saver", "StepsDone", "numbered_checkpoints"]
+
+logger = logging.getLogger(__name__)
+
+BEST = "model_best"
+
+
+def numbered_checkpoints(folder: str) -> List[str]:
+    """The periodic checkpoints ``model_0000123.pth`` in a folder, oldest first."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return sorted(os.path.join(folder, n) for n in names if re.fullmatch(r"model_\d{7,}\.pth", n))
+
+
+class StepsDone(HookBase):
+    """Counts the steps that are complete, the teacher's update included."""
+
+    def __init__(self):
+        self.count: Optional[int] = None
+
+    def before_train(self) -> None:
+        self.count = self.trainer.start_iter
+
+    def after_step(self) -> None:
+        self.count = self.trainer.iter + 1
+
+
+class Saver(HookBase):
+    """Saves every ``period`` steps, at the end, and whatever is complete when training breaks off.
+
+    A save that fails, for instance because the disk is full, is told and tried again at the next
+    one; the last one raises.
+    """
+
+    def __init__(
+        self, checkpointer, steps_done: StepsDone, period: int, max_to_keep: Optional[int] = None
+    ):
+        """
+        Args:
+            checkpointer: a SoftTeacherCheckpointer.
+            steps_done: registered before this hook.
+            period: steps between checkpoints.
+            max_to_keep: periodic checkpoints that are kept, those before a resume included; all
+                if None. The final one and the best are kept anyway.
+        """
+        self.checkpointer = checkpointer
+        self.steps_done = steps_done
+        self.period = period
+        self.max_to_keep = max_to_keep
+        self._saved: Optional[int] = None
+
+    def before_train(self) -> None:
+        self._saved = self.trainer.start_iter
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done == self.trainer.max_iter:
+            self._save("model_final", done)
+        elif done % self.period == 0:
+            self.save_or_complain(done)
+
+    def after_train(self) -> None:
+        done = self.steps_done.count
+        if done is None or done == self._saved or done >= self.trainer.max_iter:
+            return
+        # A step that was broken off does not count: the next training repeats it.
+        self.trainer.iter = done - 1
+        self.save_or_complain(done)
+
+    def save_or_complain(self, done: int) -> None:
+        """Saves as after step ``done``, the way a periodic checkpoint is."""
+        try:
+            self._save(f"model_{done - 1:07d}", done)
+        except TrainingError as error:
+            logger.error("%s; training goes on", error)
+        else:
+            self._prune()
+
+    def _save(self, name: str, done: int) -> None:
+        try:
+            self.checkpointer.save(name, iteration=done - 1)
+        except (OSError, RuntimeError) as error:  # torch.save turns a failed write into either
+            raise TrainingError(
+                f"{name}.pth cannot be saved to {self.checkpointer.save_dir} "
+                f"({one_line(error)}): make room there"
+            ) from error
+        self._saved = done
+
+    def _prune(self) -> None:
+        if self.max_to_keep is None:
+            return
+        for path in numbered_checkpoints(self.checkpointer.save_dir)[: -self.max_to_keep]:
+            os.remove(path)
+
+
+class BestTeacher(HookBase):
+    """Keeps the checkpoint whose teacher had the highest AP, across interruptions, too.
+
+    Register it after the evaluation.
+    """
+
+    def __init__(self, checkpointer, metric: str):
+        """
+        Args:
+            checkpointer: a SoftTeacherCheckpointer.
+            metric: name of the teacher's AP in the event storage.
+        """
+        self.checkpointer = checkpointer
+        self.metric = metric
+        self.best = -math.inf
+        self.best_step: Optional[int] = None
+
+    def after_step(self) -> None:
+        value, step = self.trainer.storage.latest().get(self.metric, (math.nan, None))
+        if step != self.trainer.iter or not value > self.best:
+            return
+        self.best, self.best_step = float(value), step
+        try:
+            self.checkpointer.save(BEST, iteration=step)
+        except (OSError, RuntimeError) as error:
+            logger.error("%s.pth cannot be saved: %s", BEST, one_line(error))
+
+    def state_dict(self) -> dict:
+        return {"best": self.best, "best_step": self.best_step}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.best, self.best_step = state_dict["best"], state_dict["best_step"]

@@ -1,0 +1,112 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+from detectron2.utils.events import EventStorage, JSONWriter
+
+from soft_teacher.engine.events import EventFiles, EventHistory, build_writers, trim_metrics
+
+
+def write_lines(folder, *lines):
+    (folder / "metrics.json").write_text("".join(f"{line}\n" for line in lines))
+
+
+def steps(folder):
+    return [json.loads(line)["iteration"] for line in (folder / "metrics.json").open()]
+
+
+# --- what an interruption leaves ----------------------------------------------------------------
+
+
+def test_without_a_file_there_is_nothing_to_trim(tmp_path):
+    trim_metrics(str(tmp_path), 5)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("start, left", [(0, []), (4, [3]), (8, [3, 7]), (99, [3, 7, 11])])
+def test_lines_of_steps_that_come_again_go(start, left, tmp_path):
+    write_lines(tmp_path, *(json.dumps({"iteration": step}) for step in (3, 7, 11)))
+    trim_metrics(str(tmp_path), start)
+    assert steps(tmp_path) == left
+
+
+@pytest.mark.parametrize("half", ['{"iterat', "", '{"loss": NaN, "iter'])
+def test_a_line_that_was_not_finished_goes(half, tmp_path):
+    write_lines(tmp_path, '{"iteration": 3}')
+    with (tmp_path / "metrics.json").open("a") as file:
+        file.write(half)
+    trim_metrics(str(tmp_path), 5)
+    assert steps(tmp_path) == [3]
+
+
+# --- a training in parts ------------------------------------------------------------------------
+
+
+def train(folder, start, stop, *, period, state=None, evaluate_at=(), max_iter=20):
+    """Steps with a loss of their number squared; returns what a checkpoint would hold."""
+    with EventStorage(start) as storage:
+        trainer = SimpleNamespace(start_iter=start, max_iter=max_iter, storage=storage, iter=start)
+        history = EventHistory(period)
+        files = EventFiles(
+            str(folder), lambda first: [JSONWriter(str(folder / "metrics.json"))], period
+        )
+        history.trainer = files.trainer = trainer
+        history.load_state_dict(state or {})
+        history.before_train(), files.before_train()
+        for trainer.iter in range(start, stop):
+            storage.iter = trainer.iter
+            storage.put_scalar("loss", float(trainer.iter**2))
+            storage.put_scalar("time", 0.1)
+            if trainer.iter in evaluate_at:
+                storage.put_scalar("AP", 7.0 * trainer.iter, smoothing_hint=False)
+            history.after_step(), files.after_step()
+        state = history.state_dict()
+        history.after_train(), files.after_train()
+    return state
+
+
+def lines(folder):
+    found = [json.loads(line) for line in (folder / "metrics.json").open()]
+    return [{k: v for k, v in line.items() if k != "time"} for line in found]
+
+
+def test_a_new_training_writes_every_period_and_the_last_step(tmp_path):
+    train(tmp_path, 0, 20, period=6)
+    assert steps(tmp_path) == [5, 11, 17, 19]
+
+
+@pytest.mark.parametrize("cut", range(1, 20))
+def test_a_training_in_two_parts_writes_what_one_writes(cut, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir(), parts.mkdir()
+    settings = dict(period=6, evaluate_at=(3, 9, 10, 19))
+    train(whole, 0, 20, **settings)
+    state = train(parts, 0, cut, **settings)
+    # It went on for some steps after the checkpoint that is resumed.
+    train(parts, cut, min(cut + 7, 19), state=state, **settings)
+    train(parts, cut, 20, state=state, **settings)
+    assert lines(parts) == lines(whole)
+
+
+def test_resuming_a_finished_training_leaves_its_lines(tmp_path):
+    state = train(tmp_path, 0, 20, period=6)
+    before = lines(tmp_path)
+    train(tmp_path, 20, 20, period=6, state=state)
+    assert lines(tmp_path) == before
+
+
+def test_a_clock_s_values_are_not_kept(tmp_path):
+    assert set(train(tmp_path, 0, 3, period=6)) == {"loss"}
+
+
+def test_there_are_three_writers_and_tensorboard_is_on_the_disk(tmp_path):
+    with EventStorage(0) as storage:
+        writers = build_writers(str(tmp_path), max_iter=10, first=0)
+        storage.put_scalar("loss", 1.0)
+        for writer in writers:
+            writer.write()
+        (events,) = tmp_path.glob("events.out.tfevents.*")
+        assert b"loss" in events.read_bytes()
+        assert (tmp_path / "metrics.json").read_text() == '{"iteration": 0, "loss": 1.0}\n'
+        for writer in writers:
+            writer.close()

@@ -1,0 +1,28 @@
+#!/usr/bin/env python
+"""Write the HTML report of a training, finished or not, into its folder."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from soft_teacher import ConfigError
+from soft_teacher.analysis.run_report import write_report
+
+USAGE_ERROR = 2
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="+", help="OUTPUT_DIR of a training")
+    parser.add_argument("--title", default="Soft Teacher")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    args = parse_args()
+    try:
+        for folder in args.folder:
+            print(write_report(folder, title=args.title))
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
