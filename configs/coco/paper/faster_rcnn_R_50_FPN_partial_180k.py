@@ -1,0 +1,15 @@
+"""The supervised baseline of Partially Labeled Data, ResNet-50."""
+
+from ..supervised_partial import use_labels_only
+from .soft_teacher_R_50_FPN_partial_180k import (  # noqa: F401
+    dataloader,
+    ema,
+    lr_multiplier,
+    model,
+    optimizer,
+    split,
+    train,
+)
+
+use_labels_only(dataloader)
+train.output_dir = "output/coco/paper/faster_rcnn_R_50_FPN_partial_180k"

@@ -1,0 +1,14 @@
+"""Fully Labeled Data, ResNet-101."""
+
+from ..R_101 import use_resnet_101
+from .soft_teacher_R_50_FPN_full_720k import (  # noqa: F401
+    dataloader,
+    ema,
+    lr_multiplier,
+    model,
+    optimizer,
+    train,
+)
+
+use_resnet_101(model, train)
+train.output_dir = "output/coco/paper/soft_teacher_R_101_FPN_full_720k"
