@@ -24,7 +24,8 @@ from training import (
 
 from soft_teacher import ConfigError
 from soft_teacher.engine import SoftTeacherTrainer, lazy_entry, yaml_entry
-from soft_teacher.modeling.soft_teacher import LOSS_NAMES, detector_config
+from soft_teacher.modeling.detector import detector_config
+from soft_teacher.modeling.soft_teacher import LOSS_NAMES
 
 pytestmark = pytest.mark.usefixtures("tiny_digits")
 

@@ -71,6 +71,7 @@ dataloader = dict(
         aspect_ratio_grouping=True,
         max_unreadable=0.01,
         chunks=1,
+        hidden_labels=True,
     ),
     test=L(build_detection_test_loader)(
         dataset=L(get_detection_dataset_dicts)(names="coco_2017_val", filter_empty=False),
@@ -103,6 +104,8 @@ train = dict(
     clip_gradients=dict(enabled=False, clip_type="value", clip_value=1.0, norm_type=2.0),
     max_nonfinite=10,
     resume_changed=False,
+    vis_period=0,
+    watch=dict(patience=200, wandb=dict(project="", name="")),
     checkpointer=dict(period=10_000, max_to_keep=5),
     eval_period=10_000,
     eval_networks=["student", "teacher"],

@@ -112,6 +112,17 @@ def add_soft_teacher_config(cfg) -> None:
 
     # Let --resume go on although the config or the data is not what it was.
     _C.RESUME_CHANGED = False
+    # What a training shows of itself; docs/watching.md.
+    _C.WATCH = CN()
+    # Steps with unlabeled images between looks at the health of the pseudo boxes.
+    _C.WATCH.PATIENCE = 200
+    # Measure pseudo boxes with the truth about unlabeled images, where a dataset knows it.
+    _C.WATCH.HIDDEN_LABELS = True
+    # Weights & Biases: a PROJECT switches it on; an empty NAME lets it choose one.
+    _C.WATCH.WANDB = CN()
+    _C.WATCH.WANDB.PROJECT = ""
+    _C.WATCH.WANDB.NAME = ""
+
     # Networks that are evaluated: "student", "teacher" or both.
     _C.EVAL_NETWORKS = ("student", "teacher")
 

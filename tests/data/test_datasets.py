@@ -9,6 +9,7 @@ from PIL import Image
 from soft_teacher import add_soft_teacher_config
 from soft_teacher.data.datasets import (
     check_datasets,
+    class_names,
     labeled_dicts,
     train_names,
     unlabeled_dicts,
@@ -115,11 +116,28 @@ def test_unlabeled_images_lose_their_annotations_and_none_is_dropped(coco):
     assert [len(d["annotations"]) for d in labeled_dicts([name])] == [2, 1]
 
 
+def test_annotations_of_unlabeled_images_are_hidden_dataset_by_dataset(coco):
+    names = [coco("known", boxes=(0, 2)), coco("unknown", boxes=(0, 0))]
+    found = [d.get("hidden_annotations") for d in unlabeled_dicts(names)]
+    assert [None if truth is None else len(truth) for truth in found] == [0, 2, None, None]
+    bare = unlabeled_dicts(names, hidden_labels=False)
+    assert not any("hidden_annotations" in d for d in bare)
+    assert [d["image_id"] for d in bare] == [1, 2, 1, 2]
+
+
 @each_loader
 def test_several_datasets_are_joined_in_order(key, load, coco):
     names = [coco("second", boxes=(1,)), coco("first", boxes=(1, 1))]
     files = [d["file_name"].rsplit("/", 1)[1] for d in load(names)]
     assert files == ["second1.png", "first1.png", "first2.png"]
+
+
+def test_class_names_are_those_of_the_first_dataset_that_tells_any(coco):
+    silent = register_dicts("silent", [{"file_name": "somewhere.jpg", "image_id": 1}])
+    name = coco()
+    labeled_dicts([name])
+    assert class_names([]) == class_names([silent]) == []
+    assert class_names([silent, name]) == class_names(name) == CLASSES
 
 
 # --- mistakes in one dataset --------------------------------------------------------------------

@@ -90,6 +90,41 @@ def test_the_annotations_are_not_even_read(record):
     assert "annotations" not in two_views()(record)
 
 
+HIDDEN = {"bbox": list(RECTANGLE), "bbox_mode": 0, "category_id": 3}
+
+
+def test_hidden_annotations_come_along_in_the_weak_view(record):
+    np.random.seed(3)
+    record["hidden_annotations"] = [HIDDEN]
+    for _ in range(5):
+        sample = two_views(WEAK, WEAK + GEOMETRY)(record)
+        assert "hidden_annotations" not in sample
+        truth = sample["hidden_instances"]
+        assert truth.image_size == tuple(sample["weak_image"].shape[1:])
+        assert truth.gt_classes.tolist() == [3]
+        _, box = bright(sample["weak_image"])
+        np.testing.assert_allclose(truth.gt_boxes.tensor[0], box, atol=2)
+
+
+@pytest.mark.parametrize("variant", ["paper", "reference"])
+@pytest.mark.parametrize("hidden", [[], [HIDDEN], 5 * [HIDDEN]])
+def test_hidden_annotations_change_neither_view(record, variant, hidden):
+    view = dict(short_edge=64, max_size=128)
+    mapper = two_views(
+        build_policy("weak", variant, **view), build_policy("strong", variant, **view)
+    )
+    for seed in range(4):
+        np.random.seed(seed)
+        expected = mapper(record)
+        np.random.seed(seed)
+        found = mapper({**record, "hidden_annotations": hidden})
+        assert len(found.pop("hidden_instances")) == len(hidden)
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            same = torch.equal if isinstance(value, torch.Tensor) else lambda a, b: a == b
+            assert same(found[key], value), key
+
+
 def test_the_image_is_decoded_once(record, monkeypatch):
     decoded = []
     read_image = mapper_module.read_image

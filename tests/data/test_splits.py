@@ -347,6 +347,8 @@ def test_applying_keeps_boxes_of_the_labeled_part_only():
     assert [d["image_id"] for d in unlabeled] == list(split.unlabeled)
     assert all(d["annotations"] for d in labeled)
     assert not any("annotations" in d for d in unlabeled)
+    assert all(d["hidden_annotations"] for d in unlabeled)
+    assert not any("hidden_annotations" in d for d in labeled)
     assert all("annotations" in d for d in dicts), "the caller's dicts stay as they were"
 
 

@@ -433,7 +433,7 @@ def test_no_boxes_have_no_predictions(build_heads, tiny_cfg):
         ("three images", (2 + 0 + 4) / 3, "reverse_iou"),
     ],
 )
-def test_the_mean_number_of_regression_samples_and_the_mean_reliability_are_logged(
+def test_the_mean_number_of_regression_samples_is_logged_and_the_mean_reliability_kept(
     build_heads, monkeypatch, targets, storage, name, reg_samples, indicator
 ):
     scene = SCENES[name]
@@ -444,14 +444,18 @@ def test_the_mean_number_of_regression_samples_and_the_mean_reliability_are_logg
     samples = [s for boxes, g_cls, _ in scene for s in samples_of(boxes, *g_cls)]
     r = [RELIABILITY[indicator](s[0], s[3]) for s in samples if s[1] == BG]
     expected = np.mean(r) if r else 0.0
-    assert logged["mean_background_reliability"] == pytest.approx(expected, rel=1e-5)
+    mean = heads.background_reliability
+    assert mean.shape == () and not mean.requires_grad
+    assert mean.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_without_weights_no_reliability_is_logged(build_heads, monkeypatch, targets, storage):
+def test_without_weights_there_is_no_reliability_to_keep(
+    build_heads, monkeypatch, targets, storage
+):
     heads = build_heads(INDICATOR="none")
     pseudo_losses(heads, Recorder(heads, monkeypatch), SCENES["three images"], targets)
     assert "num_reg_samples" in storage.latest()
-    assert "mean_background_reliability" not in storage.latest()
+    assert heads.background_reliability is None
 
 
 # --- configuration

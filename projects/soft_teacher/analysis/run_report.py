@@ -10,7 +10,7 @@ from typing import Dict, List, Sequence, Tuple
 import matplotlib
 from detectron2.utils.collect_env import collect_env_info
 
-from ..engine.atomic import atomic_write
+from ..atomic import atomic_write
 from ..errors import ConfigError
 
 matplotlib.use("Agg")

@@ -144,6 +144,7 @@ def _from_config(cfg):
         "filter_empty": cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
         "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         "max_unreadable": cfg.DATALOADER.MAX_UNREADABLE,
+        "hidden_labels": _C.WATCH.HIDDEN_LABELS,
         "seed": cfg.SEED,
     }
 
@@ -168,6 +169,7 @@ def build_two_stream_train_loader(
     filter_empty: bool = True,
     aspect_ratio_grouping: bool = True,
     max_unreadable: float = 0.01,
+    hidden_labels: bool = True,
     seed: int,
 ) -> TwoStreamLoader:
     """The loader of semi-supervised training; with ``labeled_share`` 1, of the baseline.
@@ -185,6 +187,8 @@ def build_two_stream_train_loader(
         aspect_ratio_grouping: give a rank wide images or tall ones at a step, where it can be.
         max_unreadable: share of a stream's images that may be unreadable; others take their
             place.
+        hidden_labels: carry the truth about unlabeled images beside them, see
+            :mod:`.hidden_labels`.
         seed: of the training, the same on all ranks.
 
     Raises:
@@ -221,7 +225,8 @@ def build_two_stream_train_loader(
             strong_augmentations=strong_augmentations,
             image_format=image_format,
         )
-        unlabeled = stream(unlabeled_dicts(unlabeled_names), mapper, UNLABELED)
+        dicts = unlabeled_dicts(unlabeled_names, hidden_labels=hidden_labels)
+        unlabeled = stream(dicts, mapper, UNLABELED)
     return TwoStreamLoader(
         schedule,
         labeled,

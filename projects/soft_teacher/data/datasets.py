@@ -8,6 +8,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..errors import ConfigError, did_you_mean, one_line
 from .builtin import missing_dataset_hint
+from .hidden_labels import hide_annotations
 from .paths import register_path
 from .sampler import LABELED, UNLABELED
 
@@ -15,6 +16,7 @@ __all__ = [
     "KEYS",
     "ROLES",
     "check_datasets",
+    "class_names",
     "dataset_dicts",
     "labeled_dicts",
     "train_names",
@@ -64,14 +66,25 @@ def labeled_dicts(names: Sequence[str], *, filter_empty: bool = True) -> List[di
     return with_boxes if filter_empty else dicts
 
 
-def unlabeled_dicts(names: Sequence[str]) -> List[dict]:
-    """Unlabeled images; annotations that a dataset may have are left out.
+def unlabeled_dicts(names: Sequence[str], *, hidden_labels: bool = True) -> List[dict]:
+    """Unlabeled images; training never sees the annotations that a dataset may have.
+
+    Args:
+        names: registered datasets, or paths (:mod:`.paths`).
+        hidden_labels: keep annotations under a key of their own, to measure pseudo boxes with,
+            see :func:`~soft_teacher.data.hidden_labels.hide_annotations`.
 
     Raises:
         ConfigError: if a dataset or one of its files is missing, or it is empty.
     """
-    dicts = _load(KEYS[UNLABELED], names)
-    return [{k: v for k, v in d.items() if k != "annotations"} for d in dicts]
+    parts = _load_each(KEYS[UNLABELED], names)
+    return [d for part in parts for d in hide_annotations(part, keep=hidden_labels)]
+
+
+def class_names(names: Sequence[str]) -> List[str]:
+    """Classes of loaded datasets, by class number; empty if none of them tells any."""
+    found = (MetadataCatalog.get(name).get("thing_classes") for name in _listed(names))
+    return next((list(classes) for classes in found if classes), [])
 
 
 def check_datasets(
@@ -171,15 +184,18 @@ def _check_same_categories(classes: dict) -> None:
 
 
 def _load(key: str, names: Sequence[str]) -> List[dict]:
+    return [d for part in _load_each(key, names) for d in part]
+
+
+def _load_each(key: str, names: Sequence[str]) -> List[List[dict]]:
     names = _listed(names)
     if not names:
         raise ConfigError(f"{key} is empty: name at least one dataset")
-    dicts = []
+    parts = []
     for name in names:
-        found = dataset_dicts(key, name)
-        _check_files(f"{key} '{name}'", found)
-        dicts += found
-    return dicts
+        parts.append(dataset_dicts(key, name))
+        _check_files(f"{key} '{name}'", parts[-1])
+    return parts
 
 
 def _check_files(where: str, dicts: Iterable[dict]) -> None:

@@ -3,6 +3,7 @@
 import copy
 from typing import List
 
+import cv2
 import numpy as np
 import torch
 from detectron2.data import DatasetMapper
@@ -10,6 +11,7 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
 from ..geometry import transform_matrix, weak_to_strong
+from .hidden_labels import ANNOTATIONS, INSTANCES, hidden_instances
 from .image import UnreadableImage, read_image
 
 __all__ = ["LabeledDatasetMapper", "TwoViewDatasetMapper"]
@@ -53,7 +55,10 @@ class LabeledDatasetMapper(DatasetMapper):
 
 
 class TwoViewDatasetMapper:
-    """One decode, two independent views, and the matrix between them. Annotations are not read."""
+    """One decode, two independent views, and the matrix between them.
+
+    Annotations are not read; hidden ones (:mod:`.hidden_labels`) change nothing but their own key.
+    """
 
     def __init__(
         self,
@@ -76,19 +81,21 @@ class TwoViewDatasetMapper:
     def __call__(self, dataset_dict: dict) -> dict:
         """
         Args:
-            dataset_dict: in Detectron2's format; ``file_name`` is read.
+            dataset_dict: in Detectron2's format; ``file_name`` and ``hidden_annotations`` are
+                read.
 
         Returns:
             a copy without annotations, with ``image`` (strong view, uint8 (C, H, W)),
             ``weak_image`` (uint8 (C, h, w)), ``weak_to_strong`` (float32 (3, 3), absolute pixels
             of the weak view to those of the strong view), and the ``height`` and ``width`` that
-            the file really has.
+            the file really has. Hidden annotations become ``hidden_instances``, in the weak view.
 
         Raises:
             UnreadableImage: the file cannot be read.
         """
         sample = copy.copy(dataset_dict)
         sample.pop("annotations", None)
+        truth = sample.pop(ANNOTATIONS, None)
         image = read_image(sample["file_name"], self.image_format)
         sample["height"], sample["width"] = image.shape[:2]
         # A careless augmentation may write into its array; the other view must not see it.
@@ -96,6 +103,9 @@ class TwoViewDatasetMapper:
         sample["image"], strong_matrix = _view(self.strong, image)
         matrix = weak_to_strong(weak_matrix, strong_matrix)
         sample["weak_to_strong"] = torch.as_tensor(matrix, dtype=torch.float32)
+        if truth is not None:
+            size = tuple(sample["weak_image"].shape[1:])
+            sample[INSTANCES] = hidden_instances(truth, weak_matrix, size)
         return sample
 
 
@@ -106,4 +116,7 @@ def _view(augmentations: T.AugmentationList, image: np.ndarray):
 
 
 def _tensor(image: np.ndarray) -> torch.Tensor:
-    return torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    """(H, W, C) to (C, H, W); splitting is the fastest way to transpose."""
+    planes = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
+    cv2.split(image, list(planes))
+    return torch.from_numpy(planes)

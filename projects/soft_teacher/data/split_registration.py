@@ -10,6 +10,7 @@ from typing import Callable, Iterable
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..errors import ConfigError
+from .hidden_labels import ANNOTATIONS
 from .split_manifest import Split, read_manifest
 
 __all__ = ["PARTS", "apply_split", "register_split", "without_ground_truth"]
@@ -26,7 +27,7 @@ def apply_split(dataset_dicts: Iterable[dict], split: Split, part: str) -> list[
     Dicts that the part does not name are left out.
 
     Returns:
-        dicts in the order of the split; unlabeled ones are copies without ground truth.
+        dicts in the order of the split; unlabeled ones are copies whose annotations are hidden.
 
     Raises:
         ConfigError: an id of the part is missing, or the dataset has an id twice.
@@ -43,12 +44,18 @@ def apply_split(dataset_dicts: Iterable[dict], split: Split, part: str) -> list[
             f"dataset, first {missing[0]}: use the dataset that the split was made from"
         )
     chosen = [by_id[i] for i in ids]
-    return chosen if part == "labeled" else [without_ground_truth(d) for d in chosen]
+    return chosen if part == "labeled" else [_with_hidden_annotations(d) for d in chosen]
 
 
 def without_ground_truth(record: dict) -> dict:
     """A copy of a dataset dict that holds no labels."""
     return {k: v for k, v in record.items() if k not in GROUND_TRUTH}
+
+
+def _with_hidden_annotations(record: dict) -> dict:
+    """A copy whose annotations, if it has any, go by a name that training does not read."""
+    bare = without_ground_truth(record)
+    return {**bare, ANNOTATIONS: record["annotations"]} if "annotations" in record else bare
 
 
 def register_split(

@@ -1,6 +1,6 @@
 """The parts of a training that the CfgNode trainer and the LazyConfig entry share."""
 
-from typing import Callable, List, Optional
+from typing import Callable, List, Optional, Sequence
 
 import torch
 from detectron2.engine import HookBase, create_ddp_model, hooks
@@ -83,6 +83,7 @@ def build_hooks(
     best_metric: str,
     build_writers: Callable,
     log_period: int = 20,
+    watch: Sequence[HookBase] = (),
     scheduler: Optional[HookBase] = None,
     max_to_keep: Optional[int] = None,
 ) -> List[Optional[HookBase]]:
@@ -99,6 +100,7 @@ def build_hooks(
         eval_period, evaluate: see :class:`~soft_teacher.engine.hooks.Evaluation`.
         best_metric: see :class:`~soft_teacher.engine.saving.BestTeacher`.
         build_writers, log_period: see :class:`~soft_teacher.engine.events.EventFiles`.
+        watch: hooks that show what the teacher does.
         scheduler: of the learning rate; the trainer's own if None.
     """
     is_main = comm.is_main_process()
@@ -109,6 +111,7 @@ def build_hooks(
         scheduler or hooks.LRScheduler(),
         ema,
         steps_done,
+        *watch,
         Evaluation(eval_period, stop.interruptible(evaluate)),
     ]
     if is_main:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
+from ..atomic import AtomicPathManager
 from ..errors import ConfigError, one_line
-from .atomic import AtomicPathManager
 from .identity import RunIdentity
 from .saving import BEST, numbered_checkpoints
 

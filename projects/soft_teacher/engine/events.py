@@ -7,8 +7,9 @@ from typing import Callable, List
 from detectron2.engine import HookBase
 from detectron2.utils.events import EventWriter, JSONWriter, TensorboardXWriter
 
-from .atomic import atomic_write
+from ..atomic import atomic_write
 from .progress import ProgressLine
+from .wandb_writer import WandbWriter
 
 __all__ = ["CLOCKS", "EventFiles", "EventHistory", "build_writers", "trim_metrics"]
 
@@ -27,19 +28,26 @@ class FlushedTensorboardWriter(TensorboardXWriter):
         self._writer.flush()
 
 
-def build_writers(output_dir: str, max_iter: int, first: int) -> List[EventWriter]:
-    """Writers to the terminal, to metrics.json and to TensorBoard.
+def build_writers(
+    output_dir: str, max_iter: int, first: int, *, wandb_project: str = "", wandb_name: str = ""
+) -> List[EventWriter]:
+    """Writers to the terminal, to metrics.json, to TensorBoard, and where wanted to W&B.
 
     Args:
         output_dir: folder of the training.
         max_iter: steps of the whole training.
         first: step that is written first; events of this and later ones in older files of
             TensorBoard are hidden.
+        wandb_project, wandb_name: see :class:`WandbWriter`; without a project it is left out.
     """
+    wandb = []
+    if wandb_project:
+        wandb = [WandbWriter(output_dir, project=wandb_project, name=wandb_name, resume=first > 0)]
     purge = {"purge_step": first} if first else {}
     return [
         ProgressLine(max_iter),
         JSONWriter(os.path.join(output_dir, METRICS)),
+        *wandb,
         FlushedTensorboardWriter(output_dir, **purge),
     ]
 

@@ -15,7 +15,7 @@ from detectron2.utils.registry import locate
 from omegaconf import OmegaConf
 
 from ..data.builtin import register_builtin
-from ..data.datasets import check_datasets
+from ..data.datasets import check_datasets, class_names
 from ..errors import ConfigError, did_you_mean
 from ..evaluation.evaluate import best_metric, check_networks, evaluate_networks
 from .build import build_hooks, build_train_loop, check_amp
@@ -23,6 +23,8 @@ from .checkpoint import SoftTeacherCheckpointer
 from .device import usable_device
 from .events import build_writers
 from .identity import RunIdentity, flat
+from .wandb_writer import check_wandb
+from .watch import build_watch_hooks
 
 SECTIONS = ("model", "dataloader", "optimizer", "lr_multiplier", "ema", "train")
 # Keys that may change when a training is gone on with. Its images are compared themselves.
@@ -30,6 +32,7 @@ COURSE_FREE = (
     "dataloader.evaluator",
     "dataloader.test",
     "dataloader.train.chunks",
+    "dataloader.train.hidden_labels",
     "dataloader.train.labeled_names",
     "dataloader.train.max_unreadable",
     "dataloader.train.num_workers",
@@ -44,6 +47,8 @@ COURSE_FREE = (
     "train.max_nonfinite",
     "train.output_dir",
     "train.resume_changed",
+    "train.vis_period",
+    "train.watch",
 )
 
 __all__ = ["check_config", "dataset_names", "load_config", "main"]
@@ -87,6 +92,7 @@ def check_config(cfg, *, eval_only: bool) -> List[str]:
     _check_sections(cfg, SECTIONS)
     check_networks(cfg.train.eval_networks)
     if not eval_only:
+        check_wandb(cfg.train.watch.wandb.project)
         check_amp(cfg.train.amp.enabled, cfg.train.amp.precision, cfg.train.device)
     names = dataset_names(cfg, eval_only=eval_only)
     return check_datasets(**names, num_classes=cfg.model.student.roi_heads.num_classes)
@@ -167,8 +173,13 @@ def _train(cfg, model, *, resume: bool):
             evaluate=evaluate,
             best_metric=best_metric(settings.eval_networks, _test_names(cfg)),
             build_writers=lambda first: build_writers(
-                settings.output_dir, settings.max_iter, first
+                settings.output_dir,
+                settings.max_iter,
+                first,
+                wandb_project=settings.watch.wandb.project,
+                wandb_name=settings.watch.wandb.name,
             ),
+            watch=_watch_hooks(cfg, model, loader, trainer),
             log_period=settings.log_period,
         )
     )
@@ -176,6 +187,21 @@ def _train(cfg, model, *, resume: bool):
     start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
     trainer.train(start, settings.max_iter)
     return results
+
+
+def _watch_hooks(cfg, model, loader, trainer):
+    settings = cfg.train
+    return build_watch_hooks(
+        model,
+        loader.schedule,
+        output_dir=settings.output_dir,
+        log_period=settings.log_period,
+        vis_period=settings.vis_period,
+        patience=settings.watch.patience,
+        saves=lambda done: done % settings.checkpointer.period == 0 or trainer.stops,
+        class_names=class_names(cfg.dataloader.train.labeled_names),
+        image_format=cfg.dataloader.train.image_format,
+    )
 
 
 def _identity(cfg, loader) -> RunIdentity:

@@ -16,6 +16,7 @@ from detectron2.utils.logger import setup_logger
 
 from ..checks import check_choice
 from ..data.build import build_two_stream_train_loader
+from ..data.datasets import class_names, train_names
 from ..data.paths import slug
 from ..evaluation.evaluate import best_metric, evaluate_networks
 from .build import build_hooks, build_train_loop
@@ -23,6 +24,7 @@ from .checkpoint import SoftTeacherCheckpointer
 from .ema import EMAHook
 from .events import build_writers
 from .identity import RunIdentity, flat
+from .watch import build_watch_hooks
 
 __all__ = ["SoftTeacherTrainer"]
 
@@ -41,6 +43,7 @@ COURSE_FREE = (
     "OUTPUT_DIR",
     "SOFT_TEACHER.EVAL_NETWORKS",
     "SOFT_TEACHER.RESUME_CHANGED",
+    "SOFT_TEACHER.WATCH",
     "SOLVER.CHECKPOINTS_TO_KEEP",
     "SOLVER.CHECKPOINT_PERIOD",
     "SOLVER.GRADIENT_ACCUMULATION",
@@ -122,11 +125,32 @@ class SoftTeacherTrainer(DefaultTrainer):
             evaluate=self._evaluate,
             best_metric=best_metric(_C.EVAL_NETWORKS, cfg.DATASETS.TEST),
             build_writers=self.build_writers,
+            watch=self._build_watch_hooks(),
+        )
+
+    def _build_watch_hooks(self):
+        cfg, period = self.cfg, self.cfg.SOLVER.CHECKPOINT_PERIOD
+        return build_watch_hooks(
+            self.soft_teacher,
+            self.data_loader.schedule,
+            output_dir=cfg.OUTPUT_DIR,
+            vis_period=cfg.VIS_PERIOD,
+            patience=cfg.SOFT_TEACHER.WATCH.PATIENCE,
+            saves=lambda done: done % period == 0 or self._trainer.stops,
+            class_names=class_names(train_names(cfg)[0]),
+            image_format=cfg.INPUT.FORMAT,
         )
 
     def build_writers(self, first: int = 0):
         """See :func:`~soft_teacher.engine.events.build_writers`."""
-        return build_writers(self.cfg.OUTPUT_DIR, self.max_iter, first)
+        wandb = self.cfg.SOFT_TEACHER.WATCH.WANDB
+        return build_writers(
+            self.cfg.OUTPUT_DIR,
+            self.max_iter,
+            first,
+            wandb_project=wandb.PROJECT,
+            wandb_name=wandb.NAME,
+        )
 
     def _identity(self, loader) -> RunIdentity:
         values = {**flat(self.cfg, without=COURSE_FREE), **loader.identity()}

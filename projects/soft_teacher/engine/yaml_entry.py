@@ -19,6 +19,7 @@ from .build import check_amp
 from .checkpoint import SoftTeacherCheckpointer
 from .device import usable_device
 from .trainer import SoftTeacherTrainer
+from .wandb_writer import check_wandb
 
 __all__ = ["check_config", "dataset_names", "load_config", "main"]
 
@@ -62,6 +63,7 @@ def check_config(cfg, *, eval_only: bool) -> List[str]:
         )
     check_networks(cfg.SOFT_TEACHER.EVAL_NETWORKS)
     if not eval_only:
+        check_wandb(cfg.SOFT_TEACHER.WATCH.WANDB.PROJECT)
         check_amp(cfg.SOLVER.AMP.ENABLED, cfg.SOLVER.AMP.PRECISION, cfg.MODEL.DEVICE)
     names = dataset_names(cfg, eval_only=eval_only)
     return check_datasets(**names, num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES)

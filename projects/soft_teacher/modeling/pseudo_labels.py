@@ -1,7 +1,7 @@
 """From the teacher's detections to the two sets of pseudo boxes, and on to the student's view."""
 
-from dataclasses import dataclass
-from typing import List, Optional
+from dataclasses import dataclass, field
+from typing import List, Optional, Sized
 
 import torch
 from detectron2.config import configurable
@@ -12,7 +12,27 @@ from ..checks import check_fraction
 from ..geometry import clip_boxes, nonempty, transform_boxes
 from .box_jitter import BoxJitter
 
-__all__ = ["PseudoLabels", "PseudoLabeler", "carry"]
+__all__ = ["PseudoLabels", "PseudoLabeler", "TeacherBoxes", "carry"]
+
+
+@dataclass(frozen=True)
+class TeacherBoxes:
+    """The teacher's detections on one image, and what becomes of them.
+
+    Attributes:
+        detections: Instances with ``pred_boxes`` (weak view, absolute XYXY), ``pred_classes`` and
+            ``scores``.
+        confident: (n,) int64 rows of ``detections`` that make up G_cls.
+        candidates: (n,) int64 rows that are jittered; none without box jittering.
+        variances: their (n,) box regression variances.
+        stable: (n,) int64 rows that make up G_reg.
+    """
+
+    detections: Instances
+    confident: torch.Tensor
+    candidates: torch.Tensor
+    variances: torch.Tensor
+    stable: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -22,10 +42,13 @@ class PseudoLabels:
     Attributes:
         classification: G_cls, Instances with ``gt_boxes`` and ``gt_classes``.
         regression: G_reg, likewise.
+        chosen_from: per image, the detections that they were chosen from; empty for labels that
+            were carried to another view.
     """
 
     classification: List[Instances]
     regression: List[Instances]
+    chosen_from: List[TeacherBoxes] = field(default_factory=list)
 
     def carried(self, matrices, image_sizes) -> "PseudoLabels":
         """The same labels under one 3x3 matrix per image, see :func:`carry`."""
@@ -48,7 +71,7 @@ def carry(labels: Instances, matrix: torch.Tensor, image_size) -> Instances:
         left it dropped.
     """
     boxes = clip_boxes(transform_boxes(labels.gt_boxes.tensor, matrix), image_size)
-    keep = nonempty(boxes)
+    keep = rows_where(nonempty(boxes))
     return Instances(image_size, gt_boxes=Boxes(boxes[keep]), gt_classes=labels.gt_classes[keep])
 
 
@@ -92,20 +115,49 @@ class PseudoLabeler:
         Returns:
             PseudoLabels in the weak view.
         """
-        confident = [d[d.scores > self.score_thresh] for d in detections]
-        regression = confident
-        if self.jitter is not None:
-            regression = self._stable(roi_heads, features, detections, seeds)
-        log_mean_count("num_detections", detections)
-        log_mean_count("num_cls_boxes", confident)
-        log_mean_count("num_reg_boxes", regression)
-        return PseudoLabels([as_targets(c) for c in confident], [as_targets(r) for r in regression])
+        if self.jitter is None:
+            chosen = [self._by_score(d) for d in detections]
+        else:
+            chosen = self._by_score_and_variance(roi_heads, features, detections, seeds)
+        log_mean_count("num_detections", [c.detections for c in chosen])
+        log_mean_count("num_cls_boxes", [c.confident for c in chosen])
+        log_mean_count("num_reg_boxes", [c.stable for c in chosen])
+        return PseudoLabels(
+            [as_targets(c.detections[c.confident]) for c in chosen],
+            [as_targets(c.detections[c.stable]) for c in chosen],
+            chosen,
+        )
 
-    def _stable(self, roi_heads, features, detections, seeds) -> List[Instances]:
-        candidates = [d[d.scores > self.jitter.score_thresh] for d in detections]
+    def _by_score(self, detections: Instances) -> TeacherBoxes:
+        """G_cls is G_reg."""
+        confident = rows_where(detections.scores > self.score_thresh)
+        nothing = confident[:0]
+        return TeacherBoxes(detections, confident, nothing, nothing.float(), confident)
+
+    def _by_score_and_variance(self, roi_heads, features, detections, seeds) -> List[TeacherBoxes]:
+        rows = [rows_where(d.scores > self.jitter.score_thresh) for d in detections]
+        candidates = [d[r] for d, r in zip(detections, rows)]
         variances = self.jitter.variance(roi_heads, features, candidates, seeds)
         log_mean_count("num_reg_candidates", candidates)
-        return [c[v < self.jitter.variance_thresh] for c, v in zip(candidates, variances)]
+        return [
+            TeacherBoxes(
+                detections=d,
+                confident=rows_where(d.scores > self.score_thresh),
+                candidates=r,
+                variances=v,
+                stable=r[rows_where(v < self.jitter.variance_thresh)],
+            )
+            for d, r, v in zip(detections, rows, variances)
+        ]
+
+
+def rows_where(mask: torch.Tensor) -> torch.Tensor:
+    """(n,) int64 rows of a (m,) bool mask.
+
+    Finding them waits for the device; indexing with them does not, while a mask would be read
+    again for every field.
+    """
+    return torch.nonzero(mask).squeeze(1)
 
 
 def as_targets(detections: Instances) -> Instances:
@@ -115,6 +167,6 @@ def as_targets(detections: Instances) -> Instances:
     )
 
 
-def log_mean_count(name: str, per_image: List[Instances]) -> None:
+def log_mean_count(name: str, per_image: List[Sized]) -> None:
     """Logs the mean number of boxes per image."""
     get_event_storage().put_scalar(name, sum(map(len, per_image)) / max(len(per_image), 1))

@@ -1,6 +1,6 @@
 """ROI heads that learn from pseudo boxes with teacher-scored backgrounds."""
 
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, Optional
 
 import torch
 from detectron2.config import configurable
@@ -10,7 +10,7 @@ from detectron2.utils.events import get_event_storage
 
 from ..checks import check_choice
 from .fast_rcnn import SoftFastRCNNOutputLayers
-from .pseudo_labels import PseudoLabels
+from .pseudo_labels import PseudoLabels, log_mean_count, rows_where
 from .reliability import (
     FORMULAS,
     INDICATORS,
@@ -31,6 +31,11 @@ class SoftTeacherROIHeads(StandardROIHeads):
     """StandardROIHeads (boxes only) with a second way to learn: :meth:`pseudo_losses`.
 
     Labeled images go through the stock forward; the state dict is the stock one.
+
+    Attributes:
+        background_reliability: of the last :meth:`pseudo_losses`, the mean r of its background
+            samples, a scalar on the device (reading it waits for the device); None before, and
+            for the indicator "none".
     """
 
     @configurable
@@ -67,6 +72,7 @@ class SoftTeacherROIHeads(StandardROIHeads):
         self.cls_formula = cls_formula
         self.reg_normalizer = reg_normalizer
         self.average = average
+        self.background_reliability: Optional[torch.Tensor] = None
 
     @classmethod
     def from_config(cls, cfg, input_shape):
@@ -125,7 +131,7 @@ class SoftTeacherROIHeads(StandardROIHeads):
         samples = self.label_and_sample_proposals(proposals, pseudo.classification)
         with get_event_storage().name_scope("reg"):
             drawn = self.label_and_sample_proposals(proposals, pseudo.regression)
-        regression = [d[d.gt_classes < self.num_classes] for d in drawn]
+        regression = [d[rows_where(d.gt_classes < self.num_classes)] for d in drawn]
         rows = [_stack(s, r) for s, r in zip(samples, regression)]
         predictions = self.predict(features, [r.proposal_boxes for r in rows])
         reliabilities = self._reliabilities(samples, rows, predictions, pseudo, score_with_teacher)
@@ -134,7 +140,8 @@ class SoftTeacherROIHeads(StandardROIHeads):
         for row, cls_weight, reg_weight in zip(rows, cls_weights, reg_weights):
             row.cls_weight = torch.cat([cls_weight, torch.zeros_like(reg_weight)])
             row.reg_weight = torch.cat([torch.zeros_like(cls_weight), reg_weight])
-        self._log(samples, regression, reliabilities)
+        self.background_reliability = self._mean_reliability(samples, reliabilities)
+        log_mean_count("num_reg_samples", regression)
         return self.box_predictor.losses(predictions, rows)
 
     def _reliabilities(self, samples, rows, predictions, pseudo, score_with_teacher):
@@ -178,14 +185,12 @@ class SoftTeacherROIHeads(StandardROIHeads):
             for f, n in zip(regression, counts)
         ]
 
-    def _log(self, samples, regression, reliabilities) -> None:
-        storage = get_event_storage()
-        storage.put_scalar("num_reg_samples", sum(map(len, regression)) / len(regression))
-        if reliabilities[0] is not None:
-            background = torch.cat([s.gt_classes for s in samples]) == self.num_classes
-            r = torch.cat(reliabilities)
-            mean = (r * background).sum() / background.sum().clamp(min=1)
-            storage.put_scalar("mean_background_reliability", mean.item())
+    def _mean_reliability(self, samples, reliabilities) -> Optional[torch.Tensor]:
+        if reliabilities[0] is None:
+            return None
+        background = torch.cat([s.gt_classes for s in samples]) == self.num_classes
+        r = torch.cat(reliabilities)
+        return (r * background).sum() / background.sum().clamp(min=1)
 
 
 def _stack(samples: Instances, regression: Instances) -> Instances:

@@ -3,7 +3,7 @@
 import copy
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Dict, List
+from typing import Callable, Dict, List
 
 import torch
 from detectron2.config import configurable
@@ -13,10 +13,10 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from ..checks import check_choice, check_not_negative
-from ..errors import ConfigError
 from ..geometry import clip_boxes, invert_affine, transform_boxes
+from .detector import check_detector, check_score_threshold, detector_config
+from .observation import StepView
 from .pseudo_labels import PseudoLabeler, PseudoLabels
-from .roi_heads import SoftTeacherROIHeads
 
 __all__ = ["SoftTeacher", "LOSS_NAMES"]
 
@@ -39,6 +39,10 @@ class SoftTeacher(nn.Module):
 
     In training it maps a batch of labeled and unlabeled images to losses; in evaluation it is
     the teacher. Checkpoints hold both networks under ``student.`` and ``teacher.``.
+
+    Attributes:
+        observers: functions that every training step with unlabeled images is shown to, as a
+            :class:`~soft_teacher.modeling.observation.StepView`; none at first.
     """
 
     @configurable
@@ -76,6 +80,7 @@ class SoftTeacher(nn.Module):
         self.rpn_on_unlabeled = rpn_on_unlabeled
         self.teacher_proposals = teacher_proposals
         self.per_image = student.roi_heads.average == "image"
+        self.observers: List[Callable[[StepView], None]] = []
 
     @classmethod
     def from_config(cls, cfg):
@@ -119,12 +124,21 @@ class SoftTeacher(nn.Module):
         Returns:
             in training a dict of losses, "sup/..." and "unsup/..." (already times alpha), with
             the same keys on every step; a stream without images gives zeros that are connected
-            to every parameter. In evaluation, what the teacher's GeneralizedRCNN returns.
+            to every parameter, boxes that are NaN make all losses NaN. In evaluation, what the
+            teacher's GeneralizedRCNN returns.
         """
         if not self.training:
             return self.teacher(batched_inputs)
         if not batched_inputs:
             return self._losses(self._absent_stream(LOSS_NAMES), self._absent_unsup())
+        try:
+            return self._step(batched_inputs)
+        except FloatingPointError:
+            # Detectron2's RPN found NaN. Only this rank knows; it has to go on to the backward.
+            losses = self._losses(self._absent_stream(LOSS_NAMES), self._absent_unsup())
+            return {name: loss * float("nan") for name, loss in losses.items()}
+
+    def _step(self, batched_inputs: List[dict]) -> Dict[str, torch.Tensor]:
         labeled = [x for x in batched_inputs if "weak_image" not in x]
         unlabeled = [x for x in batched_inputs if "weak_image" in x]
         view = self._teach(unlabeled) if unlabeled else None
@@ -171,7 +185,7 @@ class SoftTeacher(nn.Module):
         return {**losses, **detector_losses}
 
     def _unlabeled_losses(self, unlabeled, view, images, features) -> Dict[str, torch.Tensor]:
-        to_strong = [x["weak_to_strong"].to(self.device) for x in unlabeled]
+        to_strong = [x["weak_to_strong"].to(self.device, non_blocking=True) for x in unlabeled]
         to_weak = [invert_affine(m) for m in to_strong]
         labels = view.labels.carried(to_strong, images.image_sizes)
         proposals, losses = self.student.proposal_generator(images, features, labels.classification)
@@ -184,6 +198,11 @@ class SoftTeacher(nn.Module):
         detector_losses = self.student.roi_heads.pseudo_losses(
             features, proposals, labels, score_with_teacher
         )
+        if self.observers:
+            reliability = self.student.roi_heads.background_reliability
+            shown = StepView(unlabeled, view.labels.chosen_from, labels, reliability)
+            for observe in self.observers:
+                observe(shown)
         return {**losses, **detector_losses}
 
     @torch.no_grad()
@@ -234,53 +253,3 @@ def proposal_setting(rpn: nn.Module, setting: str):
         yield
     finally:
         rpn.pre_nms_topk, rpn.post_nms_topk = saved
-
-
-def detector_config(cfg):
-    """The config of the wrapped detector: the user's, with our heads in place of the stock ones.
-
-    Raises:
-        ConfigError: for a detector that cannot be wrapped.
-    """
-    heads = cfg.MODEL.ROI_HEADS.NAME
-    if heads not in ("StandardROIHeads", "SoftTeacherROIHeads"):
-        raise ConfigError(
-            f"MODEL.ROI_HEADS.NAME '{heads}' cannot be wrapped by SoftTeacher: use StandardROIHeads"
-        )
-    for key in ("MASK_ON", "KEYPOINT_ON"):
-        if cfg.MODEL[key]:
-            raise ConfigError(f"MODEL.{key} is not supported by SoftTeacher: set it to False")
-    detector = cfg.clone()
-    detector.defrost()
-    detector.MODEL.ROI_HEADS.NAME = "SoftTeacherROIHeads"
-    return detector
-
-
-def check_detector(detector: nn.Module) -> None:
-    """Raises ConfigError unless ``detector`` is a box-only Faster R-CNN with our heads."""
-    heads = getattr(detector, "roi_heads", None)
-    if not isinstance(detector, GeneralizedRCNN) or not isinstance(heads, SoftTeacherROIHeads):
-        raise ConfigError(
-            "SoftTeacher wraps a GeneralizedRCNN with SoftTeacherROIHeads, got "
-            f"{type(detector).__name__} with {type(heads).__name__}"
-        )
-    if detector.proposal_generator is None:
-        raise ConfigError("SoftTeacher needs an RPN: set MODEL.PROPOSAL_GENERATOR.NAME to 'RPN'")
-    if heads.mask_on or heads.keypoint_on:
-        raise ConfigError("SoftTeacher wraps box-only detectors: switch masks and keypoints off")
-    if getattr(heads.box_predictor, "use_sigmoid_ce", False):
-        raise ConfigError(
-            "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE leaves no background score: set it to False"
-        )
-
-
-def check_score_threshold(heads: SoftTeacherROIHeads, labeler: PseudoLabeler) -> None:
-    """Raises ConfigError if the teacher's test threshold would cut pseudo boxes off."""
-    lowest = labeler.score_thresh
-    if labeler.jitter is not None:
-        lowest = min(lowest, labeler.jitter.score_thresh)
-    if heads.box_predictor.test_score_thresh > lowest:
-        raise ConfigError(
-            f"MODEL.ROI_HEADS.SCORE_THRESH_TEST ({heads.box_predictor.test_score_thresh}) is above "
-            f"the lowest threshold of pseudo boxes ({lowest}): lower it"
-        )

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from soft_teacher.engine.atomic import AtomicPathManager, atomic_write
+from soft_teacher.atomic import AtomicPathManager, atomic_write
 
 
 def test_nothing_written_is_an_empty_file(tmp_path):
