@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from detectron2.data import transforms as T
 
+from soft_teacher import ConfigError
 from soft_teacher.data import augmentation as A
 from soft_teacher.data import color_augmentation as C
 from soft_teacher.data import photometric as P
@@ -234,10 +235,14 @@ def test_fill_reaches_the_transform():
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: A.RandomTranslation(axes="z"), lambda: A.RandomShear(slope="sin")]
+    "make, message",
+    [
+        (lambda: A.RandomTranslation(axes="z"), "RandomTranslation.axes must be one of x, y, xy"),
+        (lambda: A.RandomShear(slope="sin"), "RandomShear.slope must be one of tan, tanh"),
+    ],
 )
-def test_unknown_options_are_refused(make):
-    with pytest.raises(ValueError, match="must be"):
+def test_unknown_options_are_refused(make, message):
+    with pytest.raises(ConfigError, match=message):
         make()
 
 

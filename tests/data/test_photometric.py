@@ -59,6 +59,11 @@ def test_shape_and_type_are_kept_and_the_input_is_not_written_to(transform, shap
 
 
 @all_transforms
+def test_repr_is_the_call_that_makes_it(transform):
+    assert repr(eval(repr(transform))) == repr(transform)
+
+
+@all_transforms
 def test_nothing_moves(transform):
     points, boxes = np.array([[1.5, 2.0]]), np.array([[1.0, 2.0, 3.0, 4.0]])
     segmentation = np.array([[0, 255], [7, 1]], dtype=np.uint8)

@@ -1,12 +1,14 @@
-import collections
-
 import numpy as np
 import pytest
+from detectron2.config import LazyCall as L
+from detectron2.config import instantiate
 from detectron2.data import transforms as T
+from omegaconf import OmegaConf
 
+from soft_teacher import ConfigError
 from soft_teacher.data import augmentation as A
 from soft_teacher.data import color_augmentation as C
-from soft_teacher.data import photometric as P
+from soft_teacher.data.build import build_two_stream_train_loader
 from soft_teacher.data.policies import (
     NAMES,
     VARIANTS,
@@ -15,7 +17,7 @@ from soft_teacher.data.policies import (
     strong_policy,
     weak_policy,
 )
-from soft_teacher.data.transforms import AffineTransform, CutoutTransform, FlipTransform
+from soft_teacher.data.transforms import AffineTransform, FlipTransform
 from soft_teacher.geometry import transform_matrix
 
 IMAGE = np.random.RandomState(0).randint(0, 256, (30, 40, 3), dtype=np.uint8)
@@ -93,67 +95,6 @@ def test_reference_weak_view_is_an_integer_short_edge_and_a_flip():
     assert scale.integer and flip.prob == 0.5
 
 
-NINE_COLOURS = {
-    T.NoOpTransform,
-    P.AutoContrastTransform,
-    P.EqualizeTransform,
-    P.SolarizeTransform,
-    P.SaturationTransform,
-    P.ContrastTransform,
-    P.BrightnessTransform,
-    P.SharpnessTransform,
-    P.PosterizeTransform,
-}
-
-
-def test_reference_labeled_view_takes_one_of_nine_colours_and_no_cutout():
-    runs = run(labeled_policy("reference", flip=False, **SMALL), 1800)
-    assert {len(transforms) for transforms in runs} == {2}
-    counts = collections.Counter(type(transforms[1]) for transforms in runs)
-    assert set(counts) == NINE_COLOURS
-    for count in counts.values():
-        assert abs(count - 200) <= 4 * np.sqrt(1800 * (1 / 9) * (8 / 9))
-
-
-def geometry_of(transforms):
-    (transform,) = (t for t in transforms.transforms if isinstance(t, AffineTransform))
-    linear, shift = transform.matrix[:, :2], transform.matrix[:, 2]
-    if np.array_equal(linear, np.eye(2)):
-        return "translate x" if shift[1] == 0 else "translate y"
-    return "shear" if np.array_equal(shift, [0, 0]) else "rotate"
-
-
-def test_reference_strong_view_takes_exactly_one_of_four_geometries():
-    runs = run(strong_policy("reference", **SMALL), 1200)
-    counts = collections.Counter(geometry_of(transforms) for transforms in runs)
-    assert set(counts) == {"translate x", "translate y", "rotate", "shear"}
-    for count in counts.values():
-        assert abs(count - 300) <= 4 * np.sqrt(1200 * 0.25 * 0.75)
-
-
-def test_reference_strong_view_shuffles_colour_and_geometry():
-    runs = run(strong_policy("reference", flip=False, **SMALL), 800)
-    colour_first = sum(not isinstance(t[1], AffineTransform) for t in runs)
-    assert abs(colour_first - 400) <= 4 * np.sqrt(800 * 0.25)
-
-
-def test_reference_shears_by_tanh_and_fills_with_125():
-    runs = run(strong_policy("reference", **SMALL), 1200)
-    affine = [t for r in runs for t in r.transforms if isinstance(t, AffineTransform)]
-    assert {t.fill for t in affine} == {125}
-    slopes = [t.matrix[0, 1] for r, t in zip(runs, affine) if geometry_of(r) == "shear"]
-    assert 0.95 * np.tanh(np.pi / 6) < max(np.abs(slopes)) <= np.tanh(np.pi / 6)
-
-
-def test_reference_strong_view_cuts_out_one_to_four_grey_rectangles():
-    runs = run(strong_policy("reference", **SMALL), 300)
-    cutouts = [transforms[-1] for transforms in runs]
-    assert {type(t) for t in cutouts} == {CutoutTransform} and {t.fill for t in cutouts} == {125}
-    assert {len(t.rectangles) for t in cutouts} == {1, 2, 3, 4}
-    share = strong_policy("reference")[-1].ratio
-    assert share == (0, 0.2)
-
-
 @every_policy
 def test_no_view_is_mirrored_when_flip_is_off(name, variant):
     def flips(flip):
@@ -201,7 +142,87 @@ def test_unknown_names_are_refused_with_the_choices(arguments, choices):
         build_policy(*arguments)
 
 
+@pytest.mark.parametrize(
+    "knobs, message",
+    [
+        (dict(short_edge=0), "AUGMENTATION.SHORT_EDGE must be at least 1 pixel, got 0"),
+        (dict(max_size=-1), "AUGMENTATION.MAX_SIZE must be at least 1 pixel, got -1"),
+        (dict(scale_range=(1.5, 0.5)), "SCALE_RANGE must be two scales .*, got .1.5, 0.5."),
+        (dict(scale_range=(0.0, 0.5)), "SCALE_RANGE must be two scales above 0"),
+        (dict(scale_range=(1.0,)), "SCALE_RANGE must be two scales"),
+    ],
+)
+@every_policy
+def test_impossible_sizes_are_refused_naming_the_key(name, variant, knobs, message):
+    with pytest.raises(ConfigError, match=message):
+        build_policy(name, variant, **knobs)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("angle", [-1.0, 90.0, float("nan")])
+def test_impossible_angles_are_refused_naming_the_key(variant, angle):
+    with pytest.raises(ConfigError, match="AUGMENTATION.MAX_ANGLE must be at least 0 and below 90"):
+        build_policy("strong", variant, max_angle=angle)
+    assert build_policy("strong", variant, max_angle=0.0)
+
+
 @pytest.mark.parametrize("policy", [weak_policy, labeled_policy, strong_policy])
 def test_each_column_refuses_an_unknown_variant(policy):
     with pytest.raises(ValueError, match="paper, reference"):
         policy("released")
+
+
+# --- in a LazyConfig ------------------------------------------------------------------------------
+
+# One augmentation of every kind of argument: numbers, ranges, colours, other augmentations.
+OWN_LIST = [
+    L(A.ShortEdgeScaleJitter)(base=32, max_size=60, scale_range=(0.9, 1.1)),
+    L(C.RandomContrast)(prob=1.0, image_format="BGR"),
+    L(A.RandomRotate)(prob=1.0, angle=(5.0, 15.0), fill=(1, 2, 3)),
+    L(A.OneOf)(augs=[L(A.RandomTranslation)(prob=1.0), L(A.RandomShear)(prob=1.0)]),
+    L(A.RandomCutout)(num=(2, 3), ratio=(0.1, 0.2), fill=(4, 5, 6)),
+]
+
+
+def lazily(node):
+    return instantiate(OmegaConf.create({"policy": node}, flags={"allow_objects": True}).policy)
+
+
+@every_policy
+def test_a_policy_named_in_a_lazy_config_draws_the_same(name, variant):
+    knobs = dict(variant=variant, short_edge=32, max_size=60, scale_range=(0.8, 1.2))
+    lazy = lazily(L(build_policy)(name=name, **knobs))
+    assert str(run(lazy, 30)) == str(run(build_policy(name, **knobs), 30))
+
+
+def test_a_list_of_single_augmentations_in_a_lazy_config_draws_the_same():
+    plain = [
+        A.ShortEdgeScaleJitter(32, 60, (0.9, 1.1)),
+        C.RandomContrast(1.0),
+        A.RandomRotate(1.0, (5.0, 15.0), (1, 2, 3)),
+        A.OneOf([A.RandomTranslation(1.0), A.RandomShear(1.0)]),
+        A.RandomCutout((2, 3), (0.1, 0.2), (4, 5, 6)),
+    ]
+    for lazy, expected in zip(run(lazily(OWN_LIST), 30), run(plain, 30), strict=True):
+        assert [type(t) for t in lazy.transforms] == [type(t) for t in expected.transforms]
+        np.testing.assert_array_equal(lazy.apply_image(IMAGE), expected.apply_image(IMAGE))
+
+
+@pytest.mark.usefixtures("tiny_digits")
+def test_the_training_loader_takes_such_a_list():
+    node = L(build_two_stream_train_loader)(
+        labeled_names=["digits_fold1_labeled"],
+        unlabeled_names=["digits_unlabeled"],
+        **{f"{view}_augmentations": OWN_LIST for view in NAMES},
+        image_format="BGR",
+        batch_size=4,
+        labeled_share=0.5,
+        decay_steps=0,
+        max_iter=2,
+        num_workers=0,
+        seed=0,
+    )
+    labeled, *_, unlabeled = next(iter(lazily(node)))
+    views = (labeled["image"], unlabeled["image"], unlabeled["weak_image"])
+    assert {view.shape[0] for view in views} == {3}
+    assert all(29 <= min(view.shape[1:]) <= 35 for view in views)

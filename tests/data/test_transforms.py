@@ -198,6 +198,19 @@ def test_resize_coordinates_are_detectron2s(new_size):
     assert ours.inverse().apply_image(np.zeros((*new_size, 3), np.uint8)).shape == (H, W, 3)
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.float32, np.float64])
+def test_resized_boxes_and_polygons_keep_their_fractions(dtype):
+    transform = ResizeTransform(100, 200, 137, 274)
+    corners = np.array([[10, 20], [40, 51]], dtype=dtype)
+    expected = [[13.7, 27.4], [54.8, 69.87]]
+    np.testing.assert_allclose(transform.apply_coords(corners), expected, rtol=1e-6)
+    np.testing.assert_array_equal(corners, [[10, 20], [40, 51]])
+    box = transform.apply_box(corners.reshape(1, 4))
+    np.testing.assert_allclose(box, np.reshape(expected, (1, 4)), rtol=1e-6)
+    (polygon,) = transform.apply_polygons([corners])
+    np.testing.assert_allclose(polygon, expected, rtol=1e-6)
+
+
 def test_resized_images_resemble_detectron2s():
     image = np.random.RandomState(0).randint(0, 256, (9, 12, 3), dtype=np.uint8)
     image = cv2.resize(image, (W, H), interpolation=cv2.INTER_CUBIC)

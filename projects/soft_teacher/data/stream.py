@@ -86,5 +86,5 @@ def dicts_digest(dataset_dicts: List[dict]) -> str:
     digest = hashlib.sha256()
     for record in dataset_dicts:
         boxes = [(a.get("bbox"), a["category_id"]) for a in record.get("annotations", ())]
-        digest.update(repr((os.path.basename(record["file_name"]), boxes)).encode())
+        digest.update(repr((os.path.basename(record.get("file_name", "")), boxes)).encode())
     return digest.hexdigest()

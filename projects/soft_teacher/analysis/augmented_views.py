@@ -1,0 +1,170 @@
+"""The views of an image that training would see, with what was done to it and where its boxes went.
+
+The views come out of the mappers that training uses. Boxes are absolute pixels XYXY of their view.
+"""
+
+from dataclasses import dataclass, field
+from typing import List
+
+import numpy as np
+import torch
+from detectron2.data import transforms as T
+from detectron2.structures import BoxMode
+
+from ..data.image import UnreadableImage, read_image
+from ..data.mapper import LabeledDatasetMapper, TwoViewDatasetMapper
+from ..data.sampler import LABELED, UNLABELED, sample_seed
+from ..data.stream import seeded
+from ..errors import ConfigError, one_line
+from ..geometry import clip_boxes, nonempty, transform_boxes, transform_matrix
+from .transform_text import describe
+
+__all__ = ["Policies", "View", "draw_views"]
+
+
+@dataclass
+class Policies:
+    """The three columns of Table 2 and the channel order that their colour jitters expect."""
+
+    labeled: List[T.Augmentation]
+    weak: List[T.Augmentation]
+    strong: List[T.Augmentation]
+    image_format: str
+
+
+@dataclass
+class View:
+    """One picture of an image.
+
+    Attributes:
+        title: what kind of view it is.
+        image: RGB, uint8 (H, W, 3).
+        boxes: float32 (N, 4), clipped to the view.
+        classes: N category ids.
+        outlines: float32 (N, 4, 2), the exact corners of carried boxes, not clipped; or empty.
+        text: what was done, one phrase per operation.
+    """
+
+    title: str
+    image: np.ndarray
+    boxes: torch.Tensor
+    classes: List[int]
+    outlines: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 4, 2))
+    text: List[str] = field(default_factory=list)
+
+
+def draw_views(
+    dataset_dict: dict, policies: Policies, *, num_draws: int, seed: int, index: int = 0
+) -> List[View]:
+    """The original, ``num_draws`` labeled views, and as many pairs of a weak and a strong view.
+
+    A draw depends on (seed, index, its number) alone. The weak view carries the ground truth; the
+    strong view the same boxes through the mapper's ``weak_to_strong``, one enclosing box each.
+
+    Args:
+        dataset_dict: in Detectron2's format, with annotations or without.
+        policies: what to draw from.
+        num_draws: of each kind.
+        seed, index: not negative; of the sheet, and of the image in it.
+
+    Raises:
+        ConfigError: the image file cannot be read, or the policies cannot be used.
+    """
+    dataset_dict = _with_boxes_only(dataset_dict)
+    try:
+        views = [_original(dataset_dict, policies.image_format)]
+        for stream, draw in ((LABELED, _labeled), (UNLABELED, _weak_and_strong)):
+            for number in range(num_draws):
+                with seeded(sample_seed(seed, index, stream, number)):
+                    views += draw(dataset_dict, policies)
+    except UnreadableImage as error:
+        raise ConfigError(f"{error}: mend the file, or remove it from the dataset") from error
+    except ConfigError:
+        raise
+    except ValueError as error:  # e.g. of a view that no matrix describes
+        raise ConfigError(f"the augmentations cannot be used: {one_line(error)}") from error
+    return views
+
+
+class _Recorder(T.Augmentation):
+    """Applies augmentations and keeps what they drew as ``transforms``."""
+
+    def __init__(self, augmentations: List[T.Augmentation]):
+        super().__init__()
+        self.augmentations = T.AugmentationList(augmentations)
+
+    def __call__(self, aug_input: T.AugInput) -> T.TransformList:
+        self.transforms = self.augmentations(aug_input)
+        return self.transforms
+
+    @property
+    def text(self) -> List[str]:
+        return describe(self.transforms.transforms)
+
+
+def _original(dataset_dict: dict, image_format: str) -> View:
+    image = read_image(dataset_dict["file_name"], image_format)
+    boxes, classes = _ground_truth(dataset_dict)
+    size = f"{image.shape[1]}x{image.shape[0]}"
+    return View("original", _rgb(image, image_format), boxes, classes, text=[size])
+
+
+def _labeled(dataset_dict: dict, policies: Policies) -> List[View]:
+    record = _Recorder(policies.labeled)
+    order = policies.image_format
+    sample = LabeledDatasetMapper(augmentations=[record], image_format=order)(dataset_dict)
+    boxes, classes = torch.zeros(0, 4), []
+    if "instances" in sample:
+        boxes = sample["instances"].gt_boxes.tensor
+        classes = sample["instances"].gt_classes.tolist()
+    return [View("labeled", _array(sample["image"], order), boxes, classes, text=record.text)]
+
+
+def _weak_and_strong(dataset_dict: dict, policies: Policies) -> List[View]:
+    weak, strong = _Recorder(policies.weak), _Recorder(policies.strong)
+    order = policies.image_format
+    sample = TwoViewDatasetMapper(
+        weak_augmentations=[weak], strong_augmentations=[strong], image_format=order
+    )(dataset_dict)
+    weak_image, strong_image = (_array(sample[key], order) for key in ("weak_image", "image"))
+    boxes, classes = _ground_truth(dataset_dict)
+    to_weak = torch.as_tensor(transform_matrix(weak.transforms))
+    boxes = clip_boxes(transform_boxes(boxes, to_weak), weak_image.shape[:2])
+
+    matrix = sample["weak_to_strong"]
+    carried = clip_boxes(transform_boxes(boxes, matrix), strong_image.shape[:2])
+    kept = nonempty(carried)
+    outlines = _corners(boxes[kept]) @ matrix[:2, :2].T + matrix[:2, 2]
+    kept_classes = [c for c, keep in zip(classes, kept.tolist()) if keep]
+    return [
+        View("weak", weak_image, boxes, classes, text=weak.text),
+        View("strong", strong_image, carried[kept], kept_classes, outlines, strong.text),
+    ]
+
+
+def _with_boxes_only(dataset_dict: dict) -> dict:
+    """Crowds and annotations without a box are not drawn."""
+    if "annotations" not in dataset_dict:
+        return dataset_dict
+    boxed = [a for a in dataset_dict["annotations"] if "bbox" in a and not a.get("iscrowd", 0)]
+    return {**dataset_dict, "annotations": boxed}
+
+
+def _ground_truth(dataset_dict: dict):
+    annotations = dataset_dict.get("annotations", [])
+    boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
+    boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    return boxes, [a["category_id"] for a in annotations]
+
+
+def _corners(boxes: torch.Tensor) -> torch.Tensor:
+    """(N, 4) boxes as (N, 4, 2) corners, going round."""
+    return boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
+
+
+def _array(tensor: torch.Tensor, image_format: str) -> np.ndarray:
+    return _rgb(tensor.numpy().transpose(1, 2, 0), image_format)
+
+
+def _rgb(image: np.ndarray, image_format: str) -> np.ndarray:
+    return image if image_format == "RGB" else image[:, :, ::-1]

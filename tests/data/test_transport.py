@@ -1,0 +1,292 @@
+"""Pixels, masks, polygons and boxes stay together through whole policies and both views.
+
+The oracle samples an image by a transform's declared matrix, in numpy and in double precision.
+"""
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import transforms as T
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from soft_teacher.data import augmentation as A
+from soft_teacher.data.mapper import TwoViewDatasetMapper
+from soft_teacher.data.photometric import PhotometricTransform
+from soft_teacher.data.policies import NAMES, VARIANTS, build_policy
+from soft_teacher.data.transforms import (
+    AffineTransform,
+    CutoutTransform,
+    FlipTransform,
+    ResizeTransform,
+)
+from soft_teacher.geometry import transform_boxes, transform_matrix
+
+# The grey that augmentations fill with, and a box that is brighter.
+GREY, BRIGHT = 125, 245
+# OpenCV rounds a sampling position to 1/32 pixel: up to 1/64 wrong on either axis.
+LEVELS = 1.5 + 2 * BRIGHT / 64
+STEADY = (T.NoOpTransform, CutoutTransform, PhotometricTransform)
+
+seeds = st.integers(0, 2**32 - 1)
+sides = st.one_of(st.integers(1, 3), st.integers(4, 70))
+every_policy = pytest.mark.parametrize(
+    "name, variant", [(name, variant) for name in NAMES for variant in VARIANTS]
+)
+variants = pytest.mark.parametrize("variant", VARIANTS)
+quick = settings(max_examples=30, deadline=None, derandomize=True)
+
+
+@st.composite
+def boxes_in_images(draw):
+    """(height, width) and an integer box XYXY of at least one pixel in it."""
+    size = h, w = draw(sides), draw(sides)
+    x0, y0 = draw(st.integers(0, w - 1)), draw(st.integers(0, h - 1))
+    x1, y1 = draw(st.integers(x0 + 1, w)), draw(st.integers(y0 + 1, h))
+    return size, (x0, y0, x1, y1)
+
+
+def drawn(size, box, background=0):
+    image = np.full(size, background, dtype=np.uint8)
+    x0, y0, x1, y1 = box
+    image[y0:y1, x0:x1] = BRIGHT
+    return image
+
+
+# --- the oracle -------------------------------------------------------------------------------
+
+
+def declared(transform):
+    """The 3x3 matrix that a transform's own parameters say, and its output's (height, width)."""
+    if isinstance(transform, ResizeTransform):
+        scale = transform.new_w / transform.w, transform.new_h / transform.h
+        return np.diag([*scale, 1]), (transform.new_h, transform.new_w)
+    if isinstance(transform, FlipTransform):
+        return np.array([[-1, 0, transform.width], [0, 1, 0], [0, 0, 1]]), None
+    return np.vstack([transform.matrix, [0, 0, 1]]), (transform.h, transform.w)
+
+
+def sources(matrix, size):
+    """Where the centres of the output's pixels come from: x and y, continuous."""
+    ys, xs = np.mgrid[: size[0], : size[1]] + 0.5
+    inverse = np.linalg.inv(matrix)
+    return np.tensordot(inverse[:2], [xs, ys, np.ones(size)], axes=1)
+
+
+def pixels(image, xs, ys, fill):
+    """image[y, x]; outside, ``fill`` or the nearest pixel."""
+    h, w = image.shape
+    values = image[np.clip(ys, 0, h - 1), np.clip(xs, 0, w - 1)].astype(float)
+    outside = (xs < 0) | (xs >= w) | (ys < 0) | (ys >= h)
+    return values if fill is None else np.where(outside, fill, values)
+
+
+def bilinear(image, x, y, fill):
+    left, top = np.floor(x - 0.5).astype(int), np.floor(y - 0.5).astype(int)
+    right, down = x - 0.5 - left, y - 0.5 - top
+    rows = [
+        (1 - right) * pixels(image, left, top + n, fill)
+        + right * pixels(image, left + 1, top + n, fill)
+        for n in (0, 1)
+    ]
+    return (1 - down) * rows[0] + down * rows[1]
+
+
+def follow(transforms, image):
+    """Applies what moves pixels, each step compared with the oracle; returns image and matrix."""
+    total = np.eye(3)
+    for transform in (t for t in transforms if not isinstance(t, STEADY)):
+        matrix, size = declared(transform)
+        x, y = sources(matrix, size or image.shape)
+        fill = transform.fill if isinstance(transform, AffineTransform) else None
+        moved = transform.apply_image(image)
+        np.testing.assert_allclose(moved, bilinear(image, x, y, fill), rtol=0, atol=LEVELS)
+        image, total = moved, matrix @ total
+    return image, total
+
+
+def follow_mask(transforms, mask):
+    """The same for a segmentation: nearest pixel, 0 outside. Pixels at a tie may go either way."""
+    for transform in transforms:
+        moved = transform.apply_segmentation(mask)
+        if isinstance(transform, STEADY):
+            np.testing.assert_array_equal(moved, mask)
+            continue
+        matrix, size = declared(transform)
+        x, y = sources(matrix, size or mask.shape)
+        sure = (np.abs(x - np.rint(x)) > 0.05) & (np.abs(y - np.rint(y)) > 0.05)
+        fill = 0 if isinstance(transform, AffineTransform) else None
+        expected = pixels(mask, np.floor(x).astype(int), np.floor(y).astype(int), fill)
+        np.testing.assert_array_equal(moved[sure], expected[sure])
+        mask = moved
+    return mask
+
+
+def corners(box):
+    x0, y0, x1, y1 = box
+    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=float)
+
+
+def carried(points, matrix):
+    return points @ matrix[:2, :2].T + matrix[:2, 2]
+
+
+def run(policy, size):
+    """The flat list of transforms that a policy draws for an image of this size."""
+    image = np.random.randint(0, 256, (*size, 3), dtype=np.uint8)
+    return T.AugmentationList(policy)(T.AugInput(image))
+
+
+def test_the_oracle_itself():
+    image = np.array([[10, 20, 30]], dtype=np.uint8)
+    x, y = sources(np.array([[1, 0, 0.5], [0, 1, 0], [0, 0, 1]]), (1, 3))
+    np.testing.assert_allclose(x, [[0, 1, 2]])
+    np.testing.assert_allclose(bilinear(image, x, y, 0), [[5, 15, 25]])
+    np.testing.assert_allclose(bilinear(image, x, y, None), [[10, 15, 25]])
+
+
+# --- every operation --------------------------------------------------------------------------
+
+GEOMETRY = {
+    "scale": A.ShortEdgeScaleJitter(30, 80),
+    "integer scale": A.ShortEdgeScaleJitter(30, 80, integer=True),
+    "flip": A.RandomHorizontalFlip(prob=1.0),
+    "translation": A.RandomTranslation(prob=1.0),
+    "rotation": A.RandomRotate(prob=1.0),
+    "shear": A.RandomShear(prob=1.0),
+    "tanh shear": A.RandomShear(prob=1.0, slope="tanh"),
+    "cutout": A.RandomCutout(),
+}
+
+
+@pytest.mark.parametrize("name", GEOMETRY)
+@given(case=boxes_in_images(), seed=seeds)
+@quick
+def test_a_drawn_box_stays_on_its_pixels(name, case, seed):
+    np.random.seed(seed)
+    size, box = case
+    transform = GEOMETRY[name].get_transform(np.zeros((*size, 3), np.uint8))
+    image, matrix = follow([transform], drawn(size, box, GREY))
+    np.testing.assert_allclose(transform.apply_coords(corners(box)), carried(corners(box), matrix))
+
+    # A pixel that shows more of the box than of the rest has its centre inside.
+    enclosing = transform_boxes(torch.tensor([box]), torch.from_numpy(matrix))[0].tolist()
+    ys, xs = np.nonzero(image > (GREY + BRIGHT) / 2 + LEVELS)
+    assert np.all((xs + 0.5 > enclosing[0]) & (xs + 0.5 < enclosing[2]))
+    assert np.all((ys + 0.5 > enclosing[1]) & (ys + 0.5 < enclosing[3]))
+
+
+# --- whole policies ---------------------------------------------------------------------------
+
+
+@every_policy
+@given(case=boxes_in_images(), seed=seeds, short_edge=st.integers(1, 48))
+@quick
+def test_pixels_masks_polygons_and_boxes_go_the_same_way(name, variant, case, seed, short_edge):
+    np.random.seed(seed)
+    size, box = case
+    transforms = run(build_policy(name, variant, short_edge=short_edge, max_size=64), size)
+    image, expected = follow(transforms.transforms, drawn(size, box))
+    mask = follow_mask(transforms.transforms, drawn(size, box))
+    assert image.shape == mask.shape == transforms.apply_image(np.zeros(size, np.uint8)).shape
+    np.testing.assert_array_equal(transforms.apply_segmentation(drawn(size, box)), mask)
+
+    moved = carried(corners(box), expected)
+    (polygon,) = transforms.apply_polygons([corners(box)])
+    np.testing.assert_allclose(polygon, moved, rtol=1e-9, atol=1e-9)
+    matrix = transform_matrix(transforms)
+    np.testing.assert_allclose(matrix, expected, rtol=1e-6, atol=1e-6)
+    enclosing = transform_boxes(torch.tensor([box]).double(), torch.from_numpy(matrix))
+    np.testing.assert_allclose(enclosing, [[*moved.min(0), *moved.max(0)]], rtol=1e-6, atol=1e-6)
+
+
+def centre_of_light(image):
+    """Of what is brighter than the grey around; rejects an example whose box leaves the view."""
+    light = np.clip(image.astype(float) - GREY, 0, None)
+    assume(light.max() > 0.9 * (BRIGHT - GREY))
+    assume(max(light[0].max(), light[-1].max(), light[:, 0].max(), light[:, -1].max()) == 0)
+    ys, xs = np.indices(light.shape) + 0.5
+    return np.array([(xs * light).sum(), (ys * light).sum()]) / light.sum()
+
+
+# Enlarged, since a reduction skips source pixels, and with the box where most draws keep it.
+LARGE = dict(short_edge=150, max_size=600, scale_range=(1.0, 1.5))
+central = st.tuples(st.integers(61, 79), st.integers(61, 79)).map(
+    lambda size: (size, (20, 20, 20 + size[1] // 3, 20 + size[0] // 4))
+)
+
+
+class OnlyGeometry(T.Augmentation):
+    """Draws a whole policy and applies, of what it drew, what moves pixels."""
+
+    def __init__(self, policy):
+        self.policy = T.AugmentationList(policy)
+
+    def __call__(self, aug_input):
+        drawn = self.policy(T.AugInput(aug_input.image)).transforms
+        self.transforms = T.TransformList([t for t in drawn if not isinstance(t, STEADY)])
+        aug_input.transform(self.transforms)
+        return self.transforms
+
+
+@every_policy
+@given(case=central, seed=seeds)
+@settings(quick, max_examples=15)
+def test_light_arrives_where_the_policys_matrix_says(name, variant, case, seed):
+    np.random.seed(seed)
+    (size, box), view = case, OnlyGeometry(build_policy(name, variant, **LARGE))
+    inputs = T.AugInput(drawn(size, box, GREY)[:, :, None].repeat(3, axis=2))
+    matrix = transform_matrix(view(inputs))
+    centre = carried(corners(box), matrix).mean(0)
+    np.testing.assert_allclose(centre_of_light(inputs.image[:, :, 0]), centre, atol=0.12)
+
+
+# --- from the weak to the strong view ---------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def png(tmp_path_factory):
+    return tmp_path_factory.mktemp("views") / "image.png"
+
+
+def two_views(png, image, variant, **view):
+    """A sample of the mapper, and what the weak and the strong policy drew for it."""
+    Image.fromarray(image).save(png)
+    weak, strong = (
+        OnlyGeometry(build_policy(name, variant, **view)) for name in ("weak", "strong")
+    )
+    mapper = TwoViewDatasetMapper(
+        weak_augmentations=[weak], strong_augmentations=[strong], image_format="BGR"
+    )
+    sample = mapper({"file_name": str(png)})
+    return sample, weak.transforms.transforms, strong.transforms.transforms
+
+
+@variants
+@given(case=boxes_in_images(), seed=seeds, short_edge=st.integers(1, 48))
+@quick
+def test_both_views_and_their_matrix_at_any_size(png, variant, case, seed, short_edge):
+    np.random.seed(seed)
+    image = drawn(*case)
+    sample, weak, strong = two_views(png, image, variant, short_edge=short_edge, max_size=64)
+    weak_image, to_weak = follow(weak, image)
+    strong_image, to_strong = follow(strong, image)
+    np.testing.assert_array_equal(sample["weak_image"][0], weak_image)
+    np.testing.assert_array_equal(sample["image"][0], strong_image)
+    in_weak, in_strong = (carried(corners(case[1]), m) for m in (to_weak, to_strong))
+    there = carried(in_weak, sample["weak_to_strong"].double().numpy())
+    np.testing.assert_allclose(there, in_strong, rtol=1e-5, atol=1e-3)
+
+
+@variants
+@given(case=central, seed=seeds)
+@quick
+def test_light_of_the_weak_view_arrives_in_the_strong_view(png, variant, case, seed):
+    np.random.seed(seed)
+    sample, _, _ = two_views(png, drawn(*case, GREY), variant, **LARGE)
+    weak_centre, strong_centre = (
+        centre_of_light(sample[key][0].numpy()) for key in ("weak_image", "image")
+    )
+    carried_centre = carried(weak_centre, sample["weak_to_strong"].numpy())
+    np.testing.assert_allclose(carried_centre, strong_centre, atol=0.12)

@@ -1,0 +1,159 @@
+#!/usr/bin/env python
+"""Draw what Table 2 makes of some images: labeled, weak and strong views with their boxes.
+
+The dataset and the sizes of the views come from a training's config. Each row is one image under
+the paper's or the released code's policies, and below each tile stands what was drawn.
+"""
+
+import argparse
+import inspect
+import sys
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+from detectron2.config import instantiate
+from detectron2.data import MetadataCatalog
+from detectron2.utils.registry import locate
+from omegaconf import OmegaConf
+
+from soft_teacher import ConfigError
+from soft_teacher.analysis.augmentation_sheet import augmentation_sheet
+from soft_teacher.analysis.augmented_views import Policies
+from soft_teacher.checks import check_not_negative
+from soft_teacher.data.build import build_two_stream_train_loader
+from soft_teacher.data.builtin import register_builtin
+from soft_teacher.data.datasets import dataset_dicts
+from soft_teacher.data.policies import VARIANTS
+from soft_teacher.engine.entry import entry_of
+from soft_teacher.errors import one_line
+
+USAGE_ERROR = 2
+VIEWS = ("labeled", "weak", "strong")
+EPILOG = """
+Example:
+  show_augmentations.py --config-file configs/demo/soft_teacher.yaml --dataset digits_val \\
+      --num-draws 2 SOFT_TEACHER.AUGMENTATION.MAX_ANGLE 30.0
+"""
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True, help="YAML or LazyConfig (.py)")
+    parser.add_argument(
+        "--dataset", help="registered name or path; the first labeled one of the config if left out"
+    )
+    parser.add_argument("--variant", choices=VARIANTS, help="one of the two; both if left out")
+    parser.add_argument("--num-images", type=int, default=3, help="the dataset's first ones")
+    parser.add_argument("--num-draws", type=int, default=2, help="of each kind of view")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("output/augmentations.png"))
+    parser.add_argument(
+        "opts",
+        nargs=argparse.REMAINDER,
+        metavar="...",
+        help="overrides after all options: KEY VALUE for YAML, key=value for a LazyConfig",
+    )
+    return parser.parse_args(argv)
+
+
+def yaml_policies(cfg, variant: Optional[str]) -> Tuple[Dict[str, Policies], List[str]]:
+    """Policies per variant, and the names of the labeled datasets."""
+    found = {}
+    for name in [variant] if variant else VARIANTS:
+        cfg.SOFT_TEACHER.AUGMENTATION.VARIANT = name
+        loader = build_two_stream_train_loader.from_config(cfg)
+        columns = (loader[f"{view}_augmentations"] for view in VIEWS)
+        found[name] = Policies(*columns, image_format=loader["image_format"])
+    return found, list(loader["labeled_names"])
+
+
+def lazy_policies(cfg, variant: Optional[str]) -> Tuple[Dict[str, Policies], List[str]]:
+    """The same of a LazyConfig; one that lists its augmentations itself has one set, "config"."""
+    loader = OmegaConf.select(cfg, "dataloader.train", default={})
+    for key in (*(f"{view}_augmentations" for view in VIEWS), "image_format"):
+        if key not in loader:
+            raise ConfigError(f"the LazyConfig has no dataloader.train.{key}")
+    nodes = [loader[f"{view}_augmentations"] for view in VIEWS]
+    variants = [variant] if variant else VARIANTS
+    if not any(takes_variant(node) for node in nodes):
+        if variant:
+            raise ConfigError("--variant: the config lists its own augmentations, leave it out")
+        variants = ["config"]
+    found = {}
+    for name in variants:
+        columns = (instantiated(node, name) for node in nodes)
+        found[name] = Policies(*columns, image_format=loader.image_format)
+    names = loader.get("labeled_names") or []
+    return found, [names] if isinstance(names, str) else list(names)
+
+
+def takes_variant(node) -> bool:
+    """Whether a node calls a policy function, rather than being a list of augmentations."""
+    if not OmegaConf.is_dict(node) or "_target_" not in node:
+        return False
+    target = node["_target_"]
+    target = locate(target) if isinstance(target, str) else target
+    return "variant" in inspect.signature(target).parameters
+
+
+def instantiated(node, variant: str):
+    """The augmentations of a node, of this variant if it takes one."""
+    if takes_variant(node):
+        node = OmegaConf.merge(node, {"variant": variant})
+    try:
+        return instantiate(node)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a class makes of a wrong argument
+        raise ConfigError(f"the augmentations cannot be built: {one_line(error)}") from error
+
+
+def draw(args) -> Path:
+    """Draws the sheet and returns its path.
+
+    Raises:
+        ConfigError: for every mistake in the arguments, the config and the data.
+    """
+    check_not_negative("--seed", args.seed)
+    for option, value in (("--num-images", args.num_images), ("--num-draws", args.num_draws)):
+        if value < 1:
+            raise ConfigError(f"{option} must be at least 1, got {value}")
+    if args.output.suffix != ".png":
+        raise ConfigError(f"--output must end in .png, got '{args.output}'")
+    cfg = entry_of(args.config_file).load_config(args.config_file, args.opts)
+    read = lazy_policies if OmegaConf.is_config(cfg) else yaml_policies
+    policies, labeled = read(cfg, args.variant)
+    register_builtin()
+    if not (args.dataset or labeled):
+        raise ConfigError("the config names no labeled dataset: name one with --dataset")
+    name = args.dataset or labeled[0]
+    dicts = dataset_dicts("--dataset" if args.dataset else "DATASETS.TRAIN_LABELED", name)
+    try:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        augmentation_sheet(
+            dicts[: args.num_images],
+            policies,
+            args.output,
+            class_names=MetadataCatalog.get(name).get("thing_classes", ()),
+            num_draws=args.num_draws,
+            seed=args.seed,
+        )
+    except OSError as error:
+        raise ConfigError(f"--output cannot be written: {one_line(error)}") from error
+    return args.output
+
+
+def main(argv=None) -> int:
+    args = parse_args(argv)
+    try:
+        print(f"written: {draw(args)}")
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
