@@ -3,15 +3,14 @@
 
 import sys
 
-from detectron2.engine import default_argument_parser, launch
-from detectron2.utils import comm
-from torch.multiprocessing import ProcessExitedException
+from detectron2.engine import default_argument_parser
 
 from soft_teacher import ConfigError
 from soft_teacher.engine.device import share_cpu
 from soft_teacher.engine.entry import entry_of
+from soft_teacher.engine.launch import USAGE_ERROR, run
+from soft_teacher.engine.launch_args import is_first_here, parse_launch_args
 
-USAGE_ERROR = 2
 EPILOG = """
 A config that ends in .py is a LazyConfig and takes overrides as key=value; any other is YAML and
 takes KEY VALUE. Without a GPU, --num-gpus N trains N processes on the CPU.
@@ -29,39 +28,28 @@ Examples:
   two machines
     (machine0) train_net.py --machine-rank 0 --num-machines 2 --dist-url tcp://HOST:PORT ...
     (machine1) train_net.py --machine-rank 1 --num-machines 2 --dist-url tcp://HOST:PORT ...
+  torchrun instead of --num-gpus, --num-machines, --machine-rank and --dist-url
+    torchrun --nproc_per_node 8 train_net.py --config-file configs/demo/soft_teacher.yaml
 """
 
 
 def main(args):
-    """Runs on every rank. A mistake of the user's ends it with one line and status 2."""
+    """Runs on every rank."""
     share_cpu(args.num_gpus)
-    try:
-        return entry_of(args.config_file).main(args)
-    except ConfigError as error:
-        if comm.is_main_process():
-            print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(USAGE_ERROR)
+    return entry_of(args.config_file).main(args)
 
 
 def parse_args(argv=None):
     parser = default_argument_parser(epilog=EPILOG)
     parser.description = __doc__
-    args = parser.parse_args(argv)
+    try:
+        args = parse_launch_args(parser, argv)
+    except ConfigError as error:
+        parser.exit(USAGE_ERROR, f"error: {error}\n" if is_first_here() else None)
     if not args.config_file:
         parser.error("--config-file is required")
     return args
 
 
 if __name__ == "__main__":
-    args = parse_args()
-    try:
-        launch(
-            main,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
-    except ProcessExitedException as error:
-        sys.exit(error.exit_code)
+    sys.exit(run(main, parse_args()))

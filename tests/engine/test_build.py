@@ -72,10 +72,13 @@ def test_bf16_needs_a_gpu_that_has_it(gpu):
     assert "SOLVER.AMP.PRECISION 'bf16'" in found and "use 'fp16'" in found
 
 
+LOADER = SimpleNamespace(schedule=None)
+
+
 def loop_of(tmp_path, model=None, **options):
     model = model or Model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    return build_train_loop(model, [], optimizer, output_dir=str(tmp_path), seed=7, **options)
+    return build_train_loop(model, LOADER, optimizer, output_dir=str(tmp_path), seed=7, **options)
 
 
 @pytest.mark.parametrize("amp", [False, True])
@@ -88,7 +91,7 @@ def test_the_precision_matters_where_it_is_mixed(amp, precision, dtype, tmp_path
 def test_the_loop_gets_what_it_needs(tmp_path):
     model = Model()
     loop = loop_of(tmp_path, model, chunks=3, max_nonfinite=4)
-    assert loop.model is model and loop.data_loader == []
+    assert loop.model is model and loop.data_loader is LOADER
     assert (loop.seed, loop.chunks, loop.guard.max_skips) == (7, 3, 4)
     assert loop.guard.folder == str(tmp_path / "nonfinite")
 

@@ -13,6 +13,7 @@ from .hooks import Evaluation, HTMLReport
 from .nonfinite import NonFiniteGuard
 from .saving import BestTeacher, Saver, StepsDone
 from .stopping import StopOnSignal
+from .sync_bn import check_no_idle_rank, synchronize_batch_norm
 from .train_loop import SoftTeacherLoop
 
 __all__ = ["build_train_loop", "build_hooks", "check_amp", "wrap_ddp", "PRECISIONS"]
@@ -60,6 +61,8 @@ def build_train_loop(
         max_nonfinite: steps with a non-finite loss that are skipped.
         amp: mixed precision; ``precision`` is "fp16" or "bf16".
     """
+    synchronize_batch_norm(model)
+    check_no_idle_rank(model, data_loader.schedule)
     return SoftTeacherLoop(
         wrap_ddp(model),
         data_loader,

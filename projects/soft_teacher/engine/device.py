@@ -29,7 +29,18 @@ def usable_device(device: str) -> str:
 def share_cpu(processes: int) -> None:
     """Divides the cores among the processes of this machine, unless OMP_NUM_THREADS says else.
 
-    Processes that each take all cores slow each other down by an order of magnitude.
+    Processes that each take all cores slow each other down by an order of magnitude. torchrun
+    sets OMP_NUM_THREADS to 1 for several processes where it is not set.
+
+    Args:
+        processes: of the training on this machine.
     """
     if not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+        torch.set_num_threads(max(1, _cores() // max(1, processes)))
+
+
+def _cores() -> int:
+    """Cores that this process may use, which in a job of a cluster are fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

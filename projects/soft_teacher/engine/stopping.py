@@ -42,6 +42,8 @@ class StopOnSignal(HookBase):
             self._exit()
 
     def after_train(self) -> None:
+        if self.loop.stops:
+            comm.synchronize()  # the first to end would have a rank that still saves killed
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         if self._signal is not None and comm.is_main_process():

@@ -1,0 +1,183 @@
+"""Running a training on all its ranks, and telling how it ended."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from argparse import Namespace
+from contextlib import contextmanager, suppress
+from pydoc import locate
+from typing import Callable, List
+
+import torch
+import torch.distributed as dist
+from detectron2.engine import launch
+from detectron2.engine.launch import DEFAULT_TIMEOUT
+from detectron2.utils import comm
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+
+from ..errors import ConfigError, TrainingError
+from .heartbeat import LOST_RANK, Heartbeat, connect, culprit_first
+from .launch_args import under_torchrun
+
+__all__ = ["USAGE_ERROR", "run"]
+
+USAGE_ERROR = 2
+# Errors whose message is a line for the user, and the exit statuses they lead to.
+STATUSES = {ConfigError: USAGE_ERROR, TrainingError: 1}
+
+
+def run(main: Callable[[Namespace], object], args: Namespace) -> int:
+    """Runs ``main(args)`` on every rank and says in one line why it failed, if it did.
+
+    Args:
+        main: importable by child processes.
+        args: of :func:`~soft_teacher.engine.launch_args.parse_launch_args`.
+
+    Returns:
+        the exit status: 0, 2 for a ConfigError, 128 + signal for a signal,
+        :data:`~soft_teacher.engine.heartbeat.LOST_RANK` where another rank was dead, else that of
+        the rank that failed first.
+    """
+    if not under_torchrun() and args.num_machines * args.num_gpus > 1:
+        return _run_children(main, args)
+    try:
+        if args.num_machines * args.num_gpus > 1:
+            _join_torchrun(args.num_gpus)
+        _on_rank(main, args)
+    except tuple(STATUSES) as error:
+        if comm.get_world_size() == 1 or _is_first_to_tell(args.dist_url):
+            _print(f"error: {error}")
+        return _status_of(type(error))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    return 0
+
+
+def _status_of(kind: type) -> int:
+    return next(status for base, status in STATUSES.items() if issubclass(kind, base))
+
+
+def _join_torchrun(local_size: int) -> None:
+    """What Detectron2's launch does in a child, with torchrun's numbers."""
+    if not hasattr(comm, "create_local_process_group"):
+        raise ConfigError("this Detectron2 does not run under torchrun: use --num-gpus instead")
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=DEFAULT_TIMEOUT)
+    comm.create_local_process_group(local_size)
+    comm.synchronize()
+
+
+def _on_rank(main: Callable, args: Namespace) -> None:
+    """``main`` on one rank, which learns of dead ranks that no parent of its own sees."""
+    if comm.get_world_size() == 1:
+        main(args)
+    elif args.num_machines > 1 or under_torchrun():
+        store = connect(args.dist_url)
+        with Heartbeat(store, rank=comm.get_rank(), world_size=comm.get_world_size()):
+            main(args)
+    else:
+        with culprit_first():
+            main(args)
+
+
+def _is_first_to_tell(dist_url: str) -> bool:
+    """Whether no other rank has told the mistake that all of them meet."""
+    try:
+        return connect(dist_url).add("told", 1) == 1
+    except RuntimeError:
+        return True
+
+
+def _run_children(main: Callable, args: Namespace) -> int:
+    with _forwarded_signals() as received:
+        try:
+            launch(
+                _child,
+                args.num_gpus,
+                num_machines=args.num_machines,
+                machine_rank=args.machine_rank,
+                dist_url=args.dist_url,
+                args=(main, args),
+            )
+            status = 0
+        except ProcessRaisedException as error:
+            status = _raised(error, args)
+        except ProcessExitedException as error:
+            status = _exited(error, args, stopped=bool(received))
+    # A child that Ctrl-C reaches before main() ends as if all were well.
+    return 128 + received[0] if received and status == 0 else status
+
+
+def _child(main: Callable, args: Namespace) -> None:
+    try:
+        _on_rank(main, args)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def _raised(error: ProcessRaisedException, args: Namespace) -> int:
+    last = error.msg.strip().splitlines()[-1]
+    name, _, message = last.partition(": ")
+    kind = locate(name)
+    if isinstance(kind, type) and issubclass(kind, tuple(STATUSES)):
+        _print(f"error: {message}")
+        return _status_of(kind)
+    _print(error.msg)
+    _print_ended(error, args, last)
+    return 1
+
+
+def _exited(error: ProcessExitedException, args: Namespace, *, stopped: bool) -> int:
+    code = error.exit_code
+    if code < 0 and not stopped:
+        _print_ended(error, args, f"signal {error.signal_name}")
+    # A rank that lost another has told it; above 128 are those that ended because they were told.
+    elif 0 < code <= 128 and code != LOST_RANK:
+        _print_ended(error, args, f"status {code}")
+    return 128 - code if code < 0 else code
+
+
+def _print_ended(error, args: Namespace, how: str) -> None:
+    rank = args.machine_rank * args.num_gpus + error.error_index
+    _print(f"error: rank {rank} (pid {error.error_pid}, {how}) ended; the others were stopped")
+
+
+def _print(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _forwarded_signals():
+    """Passes SIGTERM and Ctrl-C on to the child processes, each once, instead of dying of them.
+
+    Yields:
+        a list of the signals that came.
+    """
+    received: List[int] = []
+
+    def forward(number: int, frame) -> None:
+        if number in received:
+            return
+        received.append(number)
+        children = multiprocessing.active_children()
+        if not children:
+            sys.exit(128 + number)
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, number)
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    # A signal that is ignored, as in the background of a shell, stays so.
+    previous = {n: handler for n, handler in handlers.items() if handler is not signal.SIG_IGN}
+    for number in previous:
+        signal.signal(number, forward)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

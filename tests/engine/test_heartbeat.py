@@ -1,0 +1,364 @@
+"""Dead ranks are found, slow ones are left in peace."""
+
+import json
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import pytest
+import torch.distributed as dist
+
+from soft_teacher.engine import heartbeat as heartbeat_module
+from soft_teacher.engine.heartbeat import (
+    LOST_RANK,
+    Beat,
+    Heartbeat,
+    SilenceWatch,
+    connect,
+    culprit_first,
+    end_process,
+    is_lost_peer,
+)
+
+INTERVAL = 0.04
+SILENCE = 0.4  # below it nobody is dead
+PATIENCE = 20.0  # of the tests
+BROKEN = RuntimeError("[third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer")
+
+
+class TestSilenceWatch:
+    def test_nobody_is_silent_where_there_is_nobody(self):
+        watch = SilenceWatch(3)
+        watch.look({}, 3)
+        assert watch.seconds == {}
+
+    def test_silence_counts_from_the_first_look(self):
+        watch = SilenceWatch(3)
+        watch.look({"a": 0}, 3)
+        assert watch.seconds == {"a": 0}
+
+    def test_it_adds_up_until_something_changes(self):
+        watch = SilenceWatch(3)
+        for sign, expected in [(0, 0), (0, 3), (0, 6), (1, 0), (1, 3)]:
+            watch.look({"a": sign}, 3)
+            assert watch.seconds == {"a": expected}
+
+    def test_a_pause_of_this_process_is_not_the_silence_of_others(self):
+        watch = SilenceWatch(3)
+        watch.look({"a": 0}, 3)
+        watch.look({"a": 0}, 3600)
+        assert watch.seconds == {"a": 6}
+
+    def test_those_who_join_later_start_at_zero(self):
+        watch = SilenceWatch(3)
+        watch.look({"a": 0}, 3)
+        watch.look({"a": 0, "b": 0}, 3)
+        assert watch.seconds == {"a": 3, "b": 0}
+
+
+class Store:
+    """A store in this process that can stop to answer."""
+
+    def __init__(self, store):
+        self.store = store
+        self.broken = False
+        self.asked = 0
+
+    def __getattr__(self, name):
+        def call(*args):
+            self.asked += 1
+            if self.broken == "hangs":
+                time.sleep(PATIENCE)
+            if self.broken:
+                raise dist.DistNetworkError("Broken pipe")
+            return getattr(self.store, name)(*args)
+
+        return call
+
+
+@pytest.fixture
+def shared():
+    return dist.HashStore()
+
+
+@pytest.fixture(autouse=True)
+def sigterm():
+    """Waiting for the culprit changes what SIGTERM does."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+class Ranks:
+    """Heartbeats of one process, which note their lines instead of ending it."""
+
+    def __init__(self, shared, world_size):
+        self.shared = shared
+        self.world_size = world_size
+        self.lines = {}
+
+    def heart(self, rank, store=None, silence=SILENCE):
+        return Heartbeat(
+            store or self.shared,
+            rank=rank,
+            world_size=self.world_size,
+            interval=INTERVAL,
+            silence=silence,
+            end=lambda line: self.lines.setdefault(rank, line),
+        )
+
+    def wait(self, *ranks):
+        deadline = time.monotonic() + PATIENCE
+        while not set(ranks) <= set(self.lines):
+            assert time.monotonic() < deadline, self.lines
+            time.sleep(INTERVAL / 2)
+
+    def died(self, rank, **beat):
+        """As if a rank had lived, and had written this last."""
+        beat = Beat(**{"host": "b", "pid": 7, **beat})
+        self.shared.set(str(rank), json.dumps(asdict(beat)))
+
+
+@pytest.fixture
+def ranks(shared):
+    return Ranks(shared, 2)
+
+
+def test_a_rank_alone_lives_for_ever(shared):
+    ranks = Ranks(shared, 1)
+    with ranks.heart(0):
+        time.sleep(2 * SILENCE)
+    assert ranks.lines == {}
+
+
+def test_ranks_that_live_leave_each_other_in_peace(ranks):
+    with ranks.heart(0), ranks.heart(1):
+        time.sleep(2 * SILENCE)
+    assert ranks.lines == {}
+
+
+def test_a_rank_that_falls_silent_is_named_with_its_place(ranks):
+    ranks.died(1)
+    with ranks.heart(0):
+        ranks.wait(0)
+    assert ranks.lines[0].startswith("error: rank 1 (host b, pid 7) has been silent for ")
+    assert ranks.lines[0].endswith(" s: rank 0 ends")
+
+
+def test_ranks_that_die_together_are_all_named(shared):
+    ranks = Ranks(shared, 4)
+    ranks.died(1)
+    ranks.died(3, pid=9)
+    with ranks.heart(0), ranks.heart(2):
+        ranks.wait(0, 2)
+    for rank in (0, 2):
+        assert "rank 1 (host b, pid 7)" in ranks.lines[rank]
+        assert "rank 3 (host b, pid 9)" in ranks.lines[rank]
+        assert "rank 2 (" not in ranks.lines[rank]
+
+
+def test_a_rank_is_not_dead_before_its_time(ranks):
+    ranks.died(1)
+    with ranks.heart(0, silence=PATIENCE):
+        time.sleep(2 * SILENCE)
+    assert ranks.lines == {}
+
+
+def test_a_rank_that_begins_late_is_waited_for(ranks):
+    with ranks.heart(0):
+        time.sleep(2 * SILENCE)
+        assert ranks.lines == {}
+        with ranks.heart(1):
+            time.sleep(SILENCE)
+    assert ranks.lines == {}
+
+
+@pytest.mark.parametrize("end", [None, SystemExit(143), KeyboardInterrupt()])
+def test_a_rank_that_has_ended_as_it_should_may_be_silent(ranks, end):
+    with ranks.heart(0):
+        with left_by(end), ranks.heart(1):
+            time.sleep(3 * INTERVAL)
+            if end is not None:
+                raise end
+        time.sleep(2 * SILENCE)
+    assert ranks.lines == {}
+
+
+def test_a_rank_that_failed_is_named_with_its_error(ranks):
+    with ranks.heart(0):
+        with left_by(ValueError()), ranks.heart(1):
+            time.sleep(3 * INTERVAL)
+            raise ValueError("a bug\nin two lines")
+        ranks.wait(0)
+    assert f"rank 1 (host {os.uname().nodename}, pid {os.getpid()}) ended with" in ranks.lines[0]
+    assert "ValueError: a bug in two lines: rank 0 ends" in ranks.lines[0]
+
+
+@contextmanager
+def left_by(error):
+    try:
+        yield
+    except BaseException as found:
+        assert type(found) is type(error)
+
+
+@pytest.mark.parametrize("how", ["breaks", "hangs"])
+def test_a_store_that_does_not_answer_is_the_death_of_rank_0(ranks, shared, how):
+    store = Store(shared)
+    with ranks.heart(0), ranks.heart(1, store):
+        time.sleep(4 * INTERVAL)
+        store.broken = how
+        ranks.wait(1)
+        found = Beat(**json.loads(shared.get("0")))
+    assert f"rank 0 (host {found.host}, pid {found.pid}), whose store has not" in ranks.lines[1]
+
+
+def test_a_store_that_ends_with_its_rank_is_no_death(ranks, shared):
+    store = Store(shared)
+    with ranks.heart(1, store):
+        with ranks.heart(0):
+            time.sleep(4 * INTERVAL)
+        time.sleep(4 * INTERVAL)
+        store.broken = "breaks"
+        time.sleep(2 * SILENCE)
+    assert ranks.lines == {}
+
+
+def test_a_rank_that_was_silent_before_the_store_is_the_one_that_died(shared):
+    ranks, store = Ranks(shared, 3), Store(shared)
+    ranks.died(2)
+    with ranks.heart(0), ranks.heart(1, store, silence=2 * SILENCE):
+        time.sleep(SILENCE)
+        store.broken = "breaks"
+        ranks.wait(1)
+    assert "rank 2 (host b, pid 7)" in ranks.lines[1]
+    assert "rank 0" not in ranks.lines[1]
+
+
+def test_a_broken_connection_shortens_the_patience_and_waits_for_the_culprit(ranks):
+    ranks.died(1)
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match="gloo"):
+        with ranks.heart(0, silence=1000):
+            raise BROKEN
+    assert "rank 1 (host b, pid 7)" in ranks.lines[0]
+    assert time.monotonic() - start < PATIENCE
+    # The parent's SIGTERM must not stop the store before all know.
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
+def test_a_broken_connection_to_living_ranks_is_an_error_like_any_other(ranks):
+    with ranks.heart(1, silence=1000):
+        with pytest.raises(RuntimeError, match="gloo"):
+            with ranks.heart(0, silence=1000):
+                raise BROKEN
+    assert ranks.lines == {}
+
+
+def test_the_main_thread_may_wait_without_end(ranks):
+    """As in a collective of NCCL, which a dead rank leaves hanging."""
+    ranks.died(1)
+    told = threading.Event()
+    heart = Heartbeat(
+        ranks.shared,
+        rank=0,
+        world_size=2,
+        interval=INTERVAL,
+        silence=SILENCE,
+        end=lambda line: told.set(),
+    )
+    with heart:
+        assert told.wait(PATIENCE)
+
+
+def test_the_main_thread_may_compute_without_end(ranks):
+    """As in an evaluation."""
+    with ranks.heart(0), ranks.heart(1):
+        end = time.monotonic() + 2 * SILENCE
+        while time.monotonic() < end:
+            sum(range(100))
+    assert ranks.lines == {}
+
+
+def test_it_costs_the_store_a_few_questions_per_interval(ranks, shared):
+    store = Store(shared)
+    with ranks.heart(0), ranks.heart(1, store):
+        time.sleep(20 * INTERVAL)
+    assert 5 <= store.asked <= 3 * 20 + 3
+
+
+@pytest.mark.parametrize(
+    "error, lost",
+    [
+        (BROKEN, True),
+        (dist.DistNetworkError("Broken pipe"), True),
+        (dist.DistBackendError("NCCL error: remote process exited"), True),
+        (RuntimeError("CUDA out of memory"), False),
+        (ValueError("gloo"), False),
+    ],
+)
+def test_what_says_that_a_rank_is_lost(error, lost):
+    assert is_lost_peer(error) is lost
+
+
+def test_the_process_ends_with_a_status_of_its_own(monkeypatch, capsys):
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    end_process("error: rank 1 is dead")
+    assert ended == [LOST_RANK] == [75]
+    assert capsys.readouterr().err == "error: rank 1 is dead\n"
+
+
+class TestCulpritFirst:
+    @pytest.fixture
+    def slept(self, monkeypatch):
+        found = []
+        monkeypatch.setattr(heartbeat_module.time, "sleep", found.append)
+        return found
+
+    def test_a_broken_connection_waits_and_can_be_terminated(self, slept):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with pytest.raises(RuntimeError, match="gloo"):
+            with culprit_first(5):
+                raise BROKEN
+        assert slept == [5]
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    @pytest.mark.parametrize("error", [ValueError("a bug"), SystemExit(143)])
+    def test_everything_else_does_not(self, slept, error):
+        with pytest.raises(type(error)):
+            with culprit_first(5):
+                raise error
+        with culprit_first(5):
+            pass
+        assert slept == []
+
+
+class TestConnection:
+    @pytest.fixture
+    def server(self):
+        return dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+    def test_connections_share_their_keys_and_leave_those_of_others_alone(self, server):
+        url = f"tcp://127.0.0.1:{server.port}"
+        one, other = connect(url), connect(url)
+        one.set("0", "alive")
+        assert other.get("0") == b"alive"
+        assert not server.check(["0"])
+
+    def test_ranks_that_torchrun_starts_again_begin_anew(self, server, monkeypatch):
+        url = f"tcp://127.0.0.1:{server.port}"
+        connect(url).set("0", "alive")
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+        assert not connect(url).check(["0"])
+
+    def test_two_ranks_over_the_network(self, server):
+        url = f"tcp://127.0.0.1:{server.port}"
+        ranks = Ranks(None, 3)
+        connect(url).set("2", json.dumps(asdict(Beat("b", 7))))
+        with ranks.heart(0, connect(url)), ranks.heart(1, connect(url)):
+            ranks.wait(0, 1)
+        assert all("rank 2 (host b, pid 7)" in line for line in ranks.lines.values())
