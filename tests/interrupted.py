@@ -62,10 +62,12 @@ class Training:
         return self.output.read_text()
 
     def lines(self) -> list:
-        """metrics.json without clocks; a line that is being written is left out."""
+        """metrics.json by step, without clocks; a line that is being written is left out."""
         path = self.folder / "metrics.json"
         lines = path.read_text().split("\n")[:-1] if path.is_file() else []
-        return [{k: v for k, v in json.loads(line).items() if k not in CLOCKS} for line in lines]
+        found = [{k: v for k, v in json.loads(line).items() if k not in CLOCKS} for line in lines]
+        # Lines that are written at once stand in the order in which their scalars first came up.
+        return sorted(found, key=lambda line: line["iteration"])
 
     def events(self) -> dict:
         """{tag: [(step, value as text), ...]} of TensorBoard without clocks."""

@@ -8,7 +8,13 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from soft_teacher.engine import build as build_module
-from soft_teacher.engine.build import build_hooks, build_train_loop, check_amp, wrap_ddp
+from soft_teacher.engine.build import (
+    build_hooks,
+    build_train_loop,
+    check_amp,
+    saves_after,
+    wrap_ddp,
+)
 from soft_teacher.engine.ema import EMAHook
 from soft_teacher.engine.events import EventFiles, EventHistory
 from soft_teacher.engine.hooks import Evaluation, HTMLReport
@@ -209,3 +215,14 @@ def test_the_hooks_get_what_they_need():
     assert (best.checkpointer, best.metric) == (checkpointer, "teacher/bbox/AP")
     assert (files.output_dir, files.period, history.period) == ("output", 9, 9)
     assert report.output_dir == "output" and stop.loop.stops is False
+
+
+@pytest.mark.parametrize(
+    "eval_period, stops, expected",
+    [(0, False, [4, 8]), (3, False, [3, 4, 6, 8]), (0, True, [1, 2, 3, 4, 5, 6, 7, 8])],
+)
+def test_a_checkpoint_may_be_saved_after_a_period_an_evaluation_or_a_signal(
+    eval_period, stops, expected
+):
+    saves = saves_after(SimpleNamespace(stops=stops), 4, eval_period)
+    assert [done for done in range(1, 9) if saves(done)] == expected

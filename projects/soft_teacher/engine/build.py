@@ -16,7 +16,14 @@ from .stopping import StopOnSignal
 from .sync_bn import check_no_idle_rank, synchronize_batch_norm
 from .train_loop import SoftTeacherLoop
 
-__all__ = ["build_train_loop", "build_hooks", "check_amp", "wrap_ddp", "PRECISIONS"]
+__all__ = [
+    "PRECISIONS",
+    "build_hooks",
+    "build_train_loop",
+    "check_amp",
+    "saves_after",
+    "wrap_ddp",
+]
 
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -72,6 +79,19 @@ def build_train_loop(
         chunks=chunks,
         precision=PRECISIONS[precision] if amp else None,
     )
+
+
+def saves_after(loop: SoftTeacherLoop, checkpoint_period: int, eval_period: int) -> Callable:
+    """steps done -> whether a checkpoint may be saved then; all ranks know it alike.
+
+    An evaluation can be broken off by a signal, after which there is no time to ask other ranks.
+    """
+
+    def saves(done: int) -> bool:
+        evaluates = eval_period > 0 and done % eval_period == 0
+        return done % checkpoint_period == 0 or evaluates or loop.stops
+
+    return saves
 
 
 def build_hooks(

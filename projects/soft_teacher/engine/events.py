@@ -29,7 +29,13 @@ class FlushedTensorboardWriter(TensorboardXWriter):
 
 
 def build_writers(
-    output_dir: str, max_iter: int, first: int, *, wandb_project: str = "", wandb_name: str = ""
+    output_dir: str,
+    max_iter: int,
+    first: int,
+    *,
+    resume: bool = False,
+    wandb_project: str = "",
+    wandb_name: str = "",
 ) -> List[EventWriter]:
     """Writers to the terminal, to metrics.json, to TensorBoard, and where wanted to W&B.
 
@@ -38,11 +44,12 @@ def build_writers(
         max_iter: steps of the whole training.
         first: step that is written first; events of this and later ones in older files of
             TensorBoard are hidden.
+        resume: whether the training goes on.
         wandb_project, wandb_name: see :class:`WandbWriter`; without a project it is left out.
     """
     wandb = []
     if wandb_project:
-        wandb = [WandbWriter(output_dir, project=wandb_project, name=wandb_name, resume=first > 0)]
+        wandb = [WandbWriter(output_dir, project=wandb_project, name=wandb_name, resume=resume)]
     purge = {"purge_step": first} if first else {}
     return [
         ProgressLine(max_iter),

@@ -18,7 +18,7 @@ from ..data.builtin import register_builtin
 from ..data.datasets import check_datasets, class_names
 from ..errors import ConfigError, did_you_mean
 from ..evaluation.evaluate import best_metric, check_networks, evaluate_networks
-from .build import build_hooks, build_train_loop, check_amp
+from .build import build_hooks, build_train_loop, check_amp, saves_after
 from .checkpoint import SoftTeacherCheckpointer
 from .device import usable_device
 from .events import build_writers
@@ -176,6 +176,7 @@ def _train(cfg, model, *, resume: bool):
                 settings.output_dir,
                 settings.max_iter,
                 first,
+                resume=trainer.start_iter > 0,
                 wandb_project=settings.watch.wandb.project,
                 wandb_name=settings.watch.wandb.name,
             ),
@@ -198,7 +199,7 @@ def _watch_hooks(cfg, model, loader, trainer):
         log_period=settings.log_period,
         vis_period=settings.vis_period,
         patience=settings.watch.patience,
-        saves=lambda done: done % settings.checkpointer.period == 0 or trainer.stops,
+        saves=saves_after(trainer, settings.checkpointer.period, settings.eval_period),
         class_names=class_names(cfg.dataloader.train.labeled_names),
         image_format=cfg.dataloader.train.image_format,
     )

@@ -19,7 +19,7 @@ from ..data.build import build_two_stream_train_loader
 from ..data.datasets import class_names, train_names
 from ..data.paths import slug
 from ..evaluation.evaluate import best_metric, evaluate_networks
-from .build import build_hooks, build_train_loop
+from .build import build_hooks, build_train_loop, saves_after
 from .checkpoint import SoftTeacherCheckpointer
 from .ema import EMAHook
 from .events import build_writers
@@ -129,14 +129,14 @@ class SoftTeacherTrainer(DefaultTrainer):
         )
 
     def _build_watch_hooks(self):
-        cfg, period = self.cfg, self.cfg.SOLVER.CHECKPOINT_PERIOD
+        cfg = self.cfg
         return build_watch_hooks(
             self.soft_teacher,
             self.data_loader.schedule,
             output_dir=cfg.OUTPUT_DIR,
             vis_period=cfg.VIS_PERIOD,
             patience=cfg.SOFT_TEACHER.WATCH.PATIENCE,
-            saves=lambda done: done % period == 0 or self._trainer.stops,
+            saves=saves_after(self._trainer, cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD),
             class_names=class_names(train_names(cfg)[0]),
             image_format=cfg.INPUT.FORMAT,
         )
@@ -148,6 +148,7 @@ class SoftTeacherTrainer(DefaultTrainer):
             self.cfg.OUTPUT_DIR,
             self.max_iter,
             first,
+            resume=self.start_iter > 0,
             wandb_project=wandb.PROJECT,
             wandb_name=wandb.NAME,
         )
