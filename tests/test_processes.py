@@ -88,6 +88,20 @@ class TestTheSameTraining:
         moved = [name for name in one if not torch.allclose(one[name], before[name], atol=1e-4)]
         assert {name.split(".")[0] for name in moved} == {"student", "teacher"}
 
+    @pytest.mark.long
+    def test_chunks_of_one_process_train_as_processes(self, start, tmp_path):
+        """Also where proposals are sampled: a chunk draws what the process would draw."""
+        opts = ["MODEL.WEIGHTS", start, "MODEL.RESNETS.NORM", "FrozenBN"]
+        opts += ["SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "0.01", "SOLVER.WARMUP_ITERS", "0"]
+        train_yaml(tmp_path / "one", *opts, "SOLVER.GRADIENT_ACCUMULATION", 2)
+        on_two_ranks(tmp_path / "two", *opts)
+        before, one, two = (
+            weights(folder) for folder in (start.parent, tmp_path / "one", tmp_path / "two")
+        )
+        for name, tensor in one.items():
+            torch.testing.assert_close(two[name], tensor, rtol=1e-5, atol=1e-6)
+        assert any(not torch.allclose(one[name], before[name], atol=1e-4) for name in one)
+
     @pytest.fixture(scope="class")
     def start(self, tiny_digits, tmp_path_factory):
         """Weights that find some pseudo boxes."""

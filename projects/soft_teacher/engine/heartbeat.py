@@ -10,14 +10,24 @@ import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Callable, Dict, Hashable, List
+from typing import Callable, Dict, Hashable, List, Optional
 from urllib.parse import urlsplit
 
 import torch.distributed as dist
 
 from ..errors import one_line
 
-__all__ = ["LOST_RANK", "Beat", "Heartbeat", "SilenceWatch", "connect", "culprit_first"]
+__all__ = [
+    "LOST_RANK",
+    "SILENCE",
+    "Beat",
+    "Heartbeat",
+    "SilenceWatch",
+    "connect",
+    "culprit_first",
+    "end_process",
+    "is_lost_peer",
+]
 
 # Exit status of a process that ended because another rank was dead.
 LOST_RANK = 75
@@ -84,7 +94,7 @@ class Heartbeat:
         world_size: int,
         interval: float = INTERVAL,
         silence: float = SILENCE,
-        end: Callable[[str], None] = None,
+        end: Optional[Callable[[str], None]] = None,
     ):
         """
         Args:
