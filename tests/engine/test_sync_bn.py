@@ -162,35 +162,35 @@ class TestWhatStays:
 
 class TestIdleRanks:
     @staticmethod
-    def loader(**changes):
+    def schedule(**changes):
         settings = dict(batch_size=4, share=0.25, decay_steps=0, max_iter=6, burn_in=3)
         settings |= dict(draw="global", world_size=2, seed=0)
-        return SimpleNamespace(schedule=BatchSchedule(**{**settings, **changes}))
+        return BatchSchedule(**{**settings, **changes})
 
     def test_a_rank_without_images_cannot_be_waited_for(self, world):
         model = synchronize_batch_norm(Model())
         with pytest.raises(ConfigError) as error:
-            check_no_idle_rank(model, self.loader())
+            check_no_idle_rank(model, self.schedule())
         assert str(error.value).startswith(
             "SOFT_TEACHER.BURN_IN: step 0 has 1 labeled images for 2 batches"
         )
 
     @pytest.mark.parametrize("changes", [dict(burn_in=0), dict(share=0.5), dict(batch_size=8)])
     def test_enough_images_for_all(self, world, changes):
-        check_no_idle_rank(synchronize_batch_norm(Model()), self.loader(**changes))
+        check_no_idle_rank(synchronize_batch_norm(Model()), self.schedule(**changes))
 
     def test_a_step_without_any_image_makes_nobody_wait(self, world):
         model = synchronize_batch_norm(Model())
-        loader = self.loader(batch_size=2, share=1e-9)
-        assert loader.schedule.total(0, 0) == 0
-        check_no_idle_rank(model, loader)
+        schedule = self.schedule(batch_size=2, share=1e-9)
+        assert schedule.total(0, 0) == 0
+        check_no_idle_rank(model, schedule)
 
     def test_without_batch_norm_ranks_may_be_idle(self, world):
-        check_no_idle_rank(synchronize_batch_norm(Model("FrozenBN")), self.loader())
+        check_no_idle_rank(synchronize_batch_norm(Model("FrozenBN")), self.schedule())
 
     def test_one_process_waits_for_nobody(self, world):
         world(1)
-        check_no_idle_rank(synchronize_batch_norm(Model()), self.loader(world_size=1))
+        check_no_idle_rank(synchronize_batch_norm(Model()), self.schedule(world_size=1))
 
 
 COUNTS = [(2, 2), (1, 3)]

@@ -8,8 +8,7 @@ from detectron2.utils import comm
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..data.build import TwoStreamLoader
-from ..data.sampler import LABELED, UNLABELED
+from ..data.sampler import LABELED, UNLABELED, BatchSchedule
 from ..errors import ConfigError
 
 __all__ = ["synchronize_batch_norm", "check_no_idle_rank"]
@@ -43,18 +42,17 @@ def synchronize_batch_norm(model: nn.Module) -> nn.Module:
     return model
 
 
-def check_no_idle_rank(model: nn.Module, data_loader: TwoStreamLoader) -> None:
+def check_no_idle_rank(model: nn.Module, schedule: BatchSchedule) -> None:
     """Raises ConfigError if BatchNorm would wait for a rank that has no image at a step.
 
     Args:
         model: a SoftTeacher after :func:`synchronize_batch_norm`.
-        data_loader: of its training.
+        schedule: of its training.
     """
     if comm.get_world_size() == 1:
         return
     if not any(isinstance(m, SYNCHRONIZED) for m in model.student.backbone.modules()):
         return
-    schedule = data_loader.schedule
     for step in range(schedule.max_iter):
         images = schedule.total(LABELED, step) + schedule.total(UNLABELED, step)
         if 0 < images < schedule.world_size:
