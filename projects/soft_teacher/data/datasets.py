@@ -15,6 +15,7 @@ from .sampler import LABELED, UNLABELED
 __all__ = [
     "KEYS",
     "ROLES",
+    "as_list",
     "check_datasets",
     "class_names",
     "dataset_dicts",
@@ -83,7 +84,7 @@ def unlabeled_dicts(names: Sequence[str], *, hidden_labels: bool = True) -> List
 
 def class_names(names: Sequence[str]) -> List[str]:
     """Classes of loaded datasets, by class number; empty if none of them tells any."""
-    found = (MetadataCatalog.get(name).get("thing_classes") for name in _listed(names))
+    found = (MetadataCatalog.get(name).get("thing_classes") for name in as_list(names))
     return next((list(classes) for classes in found if classes), [])
 
 
@@ -188,7 +189,7 @@ def _load(key: str, names: Sequence[str]) -> List[dict]:
 
 
 def _load_each(key: str, names: Sequence[str]) -> List[List[dict]]:
-    names = _listed(names)
+    names = as_list(names)
     if not names:
         raise ConfigError(f"{key} is empty: name at least one dataset")
     parts = []
@@ -230,10 +231,10 @@ def _has_box(dataset_dict: dict) -> bool:
     return any(not a.get("iscrowd", 0) for a in annotations)
 
 
-def _listed(names: Sequence[str]) -> List[str]:
-    """A LazyConfig may give one name instead of a list."""
+def as_list(names: Sequence[str]) -> List[str]:
+    """Names as a list; a LazyConfig may give one name instead."""
     return [names] if isinstance(names, str) else list(names)
 
 
 def _joined(names: Sequence[str]) -> str:
-    return ", ".join(f"'{n}'" for n in _listed(names))
+    return ", ".join(f"'{n}'" for n in as_list(names))

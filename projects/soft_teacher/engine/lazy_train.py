@@ -1,0 +1,166 @@
+"""Training and evaluation from a LazyConfig, on the parts that YAML trains with, too."""
+
+import weakref
+from typing import List
+
+from detectron2.config import get_cfg, instantiate
+from detectron2.engine import hooks
+from detectron2.solver.build import maybe_add_gradient_clipping
+from detectron2.utils import comm
+from omegaconf import OmegaConf
+
+from ..data.datasets import as_list, class_names
+from ..evaluation.evaluate import best_metric, evaluate_networks
+from .build import build_hooks, build_train_loop, saves_after
+from .checkpoint import SoftTeacherCheckpointer
+from .events import build_writers
+from .identity import RunIdentity, flat
+from .watch import build_watch_hooks
+
+__all__ = ["evaluate", "test_names", "train"]
+
+# Keys that may change when a training is gone on with. Its images are compared themselves.
+COURSE_FREE = (
+    "dataloader.evaluator",
+    "dataloader.test",
+    "dataloader.train.chunks",
+    "dataloader.train.hidden_labels",
+    "dataloader.train.labeled_names",
+    "dataloader.train.max_unreadable",
+    "dataloader.train.num_workers",
+    "dataloader.train.unlabeled_names",
+    "split",
+    "train.checkpointer",
+    "train.device",
+    "train.eval_networks",
+    "train.eval_period",
+    "train.init_checkpoint",
+    "train.log_period",
+    "train.max_nonfinite",
+    "train.output_dir",
+    "train.resume_changed",
+    "train.vis_period",
+    "train.watch",
+)
+
+
+def train(cfg, model, *, resume: bool) -> dict:
+    """Trains on this rank.
+
+    Args:
+        cfg: a LazyConfig that was checked.
+        model: the SoftTeacher on its device.
+        resume: go on from the last checkpoint, if there is one.
+
+    Returns:
+        results of the last evaluation.
+    """
+    cfg.optimizer.params.model = model
+    optimizer = _clipped(instantiate(cfg.optimizer), cfg.train.clip_gradients)
+    cfg.ema.student, cfg.ema.teacher = model.student, model.teacher
+    ema = instantiate(cfg.ema)
+    loader = instantiate(cfg.dataloader.train)
+    settings = cfg.train
+    trainer = build_train_loop(
+        model,
+        loader,
+        optimizer,
+        output_dir=settings.output_dir,
+        seed=settings.seed,
+        chunks=cfg.dataloader.train.chunks,
+        max_nonfinite=settings.max_nonfinite,
+        amp=settings.amp.enabled,
+        precision=settings.amp.precision,
+    )
+    checkpointer = SoftTeacherCheckpointer(
+        model,
+        settings.output_dir,
+        identity=_identity(cfg, loader),
+        save_to_disk=comm.is_main_process(),
+        trainer=weakref.proxy(trainer),
+    )
+    results = {}
+
+    def evaluate_now():
+        results.update(evaluate(cfg, model))
+        return results
+
+    trainer.register_hooks(
+        build_hooks(
+            loop=trainer,
+            output_dir=settings.output_dir,
+            ema=ema,
+            scheduler=hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+            checkpointer=checkpointer,
+            checkpoint_period=settings.checkpointer.period,
+            max_to_keep=settings.checkpointer.max_to_keep,
+            eval_period=settings.eval_period,
+            evaluate=evaluate_now,
+            best_metric=best_metric(settings.eval_networks, test_names(cfg)),
+            build_writers=lambda first: build_writers(
+                settings.output_dir,
+                settings.max_iter,
+                first,
+                resume=trainer.start_iter > 0,
+                wandb_project=settings.watch.wandb.project,
+                wandb_name=settings.watch.wandb.name,
+            ),
+            watch=_watch_hooks(cfg, model, loader, trainer),
+            log_period=settings.log_period,
+        )
+    )
+    checkpointer.resume_or_load(settings.init_checkpoint, resume=resume)
+    start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
+    trainer.train(start, settings.max_iter)
+    return results
+
+
+def _watch_hooks(cfg, model, loader, trainer):
+    settings = cfg.train
+    return build_watch_hooks(
+        model,
+        loader.schedule,
+        output_dir=settings.output_dir,
+        log_period=settings.log_period,
+        vis_period=settings.vis_period,
+        patience=settings.watch.patience,
+        saves=saves_after(trainer, settings.checkpointer.period, settings.eval_period),
+        class_names=class_names(cfg.dataloader.train.labeled_names),
+        image_format=cfg.dataloader.train.image_format,
+    )
+
+
+def _identity(cfg, loader) -> RunIdentity:
+    values = flat(OmegaConf.to_container(cfg, resolve=True), without=COURSE_FREE)
+    return RunIdentity({**values, **loader.identity()}, allow_changes=cfg.train.resume_changed)
+
+
+def _clipped(optimizer, settings):
+    """The optimizer with Detectron2's gradient clipping, if that is wanted."""
+    solver = get_cfg()
+    solver.SOLVER.CLIP_GRADIENTS.update({k.upper(): v for k, v in settings.items()})
+    return maybe_add_gradient_clipping(solver, optimizer)
+
+
+def evaluate(cfg, model) -> dict:
+    """Evaluates the networks of ``train.eval_networks`` on the test datasets."""
+    return evaluate_networks(
+        model,
+        networks=cfg.train.eval_networks,
+        datasets=test_names(cfg),
+        build_loader=lambda name: instantiate(_for_dataset(cfg.dataloader.test, name)),
+        build_evaluator=lambda name, network: instantiate(
+            OmegaConf.merge(cfg.dataloader.evaluator, {"dataset_name": name})
+        ),
+    )
+
+
+def _for_dataset(test_loader, name: str):
+    loader = test_loader.copy()
+    loader.dataset.names = name
+    return loader
+
+
+def test_names(cfg) -> List[str]:
+    """Names of the test datasets."""
+    return as_list(cfg.dataloader.test.dataset.names)
