@@ -21,7 +21,7 @@ from soft_teacher import ConfigError
 from soft_teacher.data.builtin import register_builtin
 from soft_teacher.engine import SoftTeacherTrainer, yaml_entry
 from soft_teacher.engine.heartbeat import SILENCE
-from soft_teacher.engine.launch import run
+from soft_teacher.engine.launch import leave_group, run
 from soft_teacher.engine.sync_bn import synchronize_batch_norm
 from soft_teacher.modeling import small_resnet_fpn
 
@@ -246,3 +246,4 @@ def train_yaml_on_rank(folder: str, opts: List[str]) -> None:
         "scalars": {k: v for k, (v, _) in trainer.storage.latest().items()},
     }
     torch.save(found, Path(folder) / f"rank{comm.get_rank()}.pth")
+    leave_group()

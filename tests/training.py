@@ -11,6 +11,7 @@ from detectron2.utils import comm
 
 from soft_teacher.data.builtin import register_builtin
 from soft_teacher.engine import SoftTeacherTrainer, lazy_entry, yaml_entry
+from soft_teacher.engine.launch import leave_group
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs" / "demo"
@@ -102,3 +103,4 @@ def _rank(opts, folder: str) -> None:
     trainer = SoftTeacherTrainer(cfg)
     trainer.train()
     (Path(folder) / f"rank{comm.get_rank()}.txt").write_text(digest(trainer.soft_teacher))
+    leave_group()

@@ -16,6 +16,7 @@ from watching import LEFT, RIGHT, step_view, targets, teacher_boxes
 
 from soft_teacher import ConfigError
 from soft_teacher.data.sampler import BatchSchedule
+from soft_teacher.engine.launch import leave_group
 from soft_teacher.engine.watch import PictureHook, WatchHook, build_watch_hooks
 from soft_teacher.engine.window import Totals
 from soft_teacher.evaluation.pseudo_label_quality import Matches
@@ -250,6 +251,7 @@ def _rank(folder):
     found = {name: trainer.logged(name) for name in trainer.storage.histories()}
     with open(f"{folder}/rank{comm.get_rank()}.json", "w") as file:
         json.dump(found, file)
+    leave_group()
 
 
 def test_ranks_are_counted_together_and_the_main_one_logs(tmp_path):

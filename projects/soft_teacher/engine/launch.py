@@ -20,7 +20,7 @@ from ..errors import ConfigError, TrainingError
 from .heartbeat import LOST_RANK, Heartbeat, connect, culprit_first
 from .launch_args import under_torchrun
 
-__all__ = ["USAGE_ERROR", "run"]
+__all__ = ["USAGE_ERROR", "leave_group", "run"]
 
 USAGE_ERROR = 2
 # Errors whose message is a line for the user, and the exit statuses they lead to.
@@ -51,9 +51,14 @@ def run(main: Callable[[Namespace], object], args: Namespace) -> int:
         return _status_of(type(error))
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    leave_group()
+    return 0
+
+
+def leave_group() -> None:
+    """Ends this rank's threads of gloo or NCCL; a process that exits with them may be aborted."""
     if dist.is_initialized():
         dist.destroy_process_group()
-    return 0
 
 
 def _status_of(kind: type) -> int:
@@ -118,6 +123,10 @@ def _child(main: Callable, args: Namespace) -> None:
         _on_rank(main, args)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+    except SystemExit:
+        leave_group()
+        raise
+    leave_group()
 
 
 def _raised(error: ProcessRaisedException, args: Namespace) -> int:
