@@ -5,7 +5,7 @@ from detectron2.structures import Boxes, Instances
 
 from soft_teacher.modeling import PseudoLabels
 from soft_teacher.modeling.observation import StepView
-from soft_teacher.modeling.pseudo_labels import TeacherBoxes, as_targets
+from soft_teacher.modeling.pseudo_labels import TeacherBoxes
 
 SIZE = (40, 60)
 LEFT, RIGHT = [4, 10, 24, 30], [34, 10, 54, 30]
@@ -35,6 +35,12 @@ def teacher_boxes(boxes=(), classes=(), scores=(), *, confident=(), variances=No
     )
 
 
+def targets_of(image, rows):
+    """Pseudo boxes made of some of the teacher's."""
+    chosen = image.detections[rows]
+    return Instances(SIZE, gt_boxes=chosen.pred_boxes, gt_classes=chosen.pred_classes)
+
+
 def step_view(*images, truths=None, reliability=None):
     """A step that saw ``images`` (TeacherBoxes); the strong view is the weak one.
 
@@ -49,8 +55,8 @@ def step_view(*images, truths=None, reliability=None):
         for truth in truths or [None] * len(images)
     ]
     labels = PseudoLabels(
-        [as_targets(i.detections[i.confident]) for i in images],
-        [as_targets(i.detections[i.stable]) for i in images],
+        [targets_of(i, i.confident) for i in images],
+        [targets_of(i, i.stable) for i in images],
     )
     if reliability is not None:
         reliability = torch.tensor(reliability)

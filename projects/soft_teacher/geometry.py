@@ -70,21 +70,21 @@ def invert_affine(matrix: Tensor) -> Tensor:
     """Invert an affine matrix in closed form (``torch.linalg.inv`` waits for the device).
 
     Args:
-        matrix: (3, 3) with last row (0, 0, 1), at least float32, on any device. A singular matrix
-            gives non-finite entries.
+        matrix: (..., 3, 3) with last row (0, 0, 1), at least float32, on any device. A singular
+            matrix gives non-finite entries.
 
     Returns:
-        Tensor (3, 3) of the same dtype and device.
+        Tensor (..., 3, 3) of the same dtype and device.
     """
-    (a, b, x), (c, d, y) = matrix[0], matrix[1]
+    a, b, x, c, d, y = matrix[..., :2, :].flatten(-2).unbind(-1)
     zero = torch.zeros_like(a)
     det = a * d - b * c
     rows = [
-        torch.stack([d, -b, b * y - d * x]) / det,
-        torch.stack([-c, a, c * x - a * y]) / det,
-        torch.stack([zero, zero, zero + 1]),
+        torch.stack([d, -b, b * y - d * x], dim=-1) / det[..., None],
+        torch.stack([-c, a, c * x - a * y], dim=-1) / det[..., None],
+        torch.stack([zero, zero, zero + 1], dim=-1),
     ]
-    return torch.stack(rows)
+    return torch.stack(rows, dim=-2)
 
 
 def transform_boxes(boxes: Tensor, matrix: Tensor) -> Tensor:

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from detectron2.structures import Boxes
 
 from soft_teacher import ConfigError
-from soft_teacher.modeling import BoxJitter, PseudoLabeler, PseudoLabels
-from soft_teacher.modeling.pseudo_labels import carry
+from soft_teacher.modeling import BoxJitter, PseudoLabeler
+from soft_teacher.modeling.pseudo_labels import carry, rows_where
 
 BOXES = [[10, 10, 40, 40], [50, 20, 90, 60], [4, 40, 24, 60], [60, 2, 80, 12]]
 CLASSES = [0, 2, 1, 2]
@@ -30,6 +31,12 @@ class KnownVariances(BoxJitter):
         self.asked.append((roi_heads, features, candidates, seeds))
         assert [len(v) for v in self.variances] == [len(c) for c in candidates]
         return [torch.tensor(v, dtype=torch.float32) for v in self.variances]
+
+
+def label(labeler, images, seeds, heads=None, features=None):
+    """What the labeler makes of these detections where the student sees the teacher's views."""
+    sizes = [image.image_size for image in images]
+    return labeler(heads, features, images, seeds, torch.eye(3).expand(len(images), 3, 3), sizes)
 
 
 def boxes_and_classes(labels):
@@ -59,7 +66,7 @@ BY_SCORE = {
 def test_g_cls_is_what_is_scored_strictly_above_its_threshold(detections, scores, chosen):
     n = len(scores)
     image = detections(BOXES[:n], CLASSES[:n], scores)
-    labels = PseudoLabeler()(None, None, [image], [0])
+    labels = label(PseudoLabeler(), [image], [0])
     (g_cls,) = labels.classification
     assert boxes_and_classes(g_cls) == rows(*chosen)
     assert g_cls.image_size == image.image_size
@@ -69,7 +76,7 @@ def test_g_cls_is_what_is_scored_strictly_above_its_threshold(detections, scores
 def test_without_box_jittering_g_reg_is_g_cls(detections, scores, chosen):
     n = len(scores)
     image = detections(BOXES[:n], CLASSES[:n], scores)
-    (g_reg,) = PseudoLabeler()(None, None, [image], [0]).regression
+    (g_reg,) = label(PseudoLabeler(), [image], [0]).regression
     assert boxes_and_classes(g_reg) == rows(*chosen)
 
 
@@ -101,7 +108,7 @@ def test_g_reg_is_what_scores_above_a_half_and_varies_strictly_less_than_its_thr
     n = len(scores)
     image = detections(BOXES[:n], CLASSES[:n], scores)
     jitter = KnownVariances([variances])
-    labels = PseudoLabeler(jitter=jitter)("heads", "features", [image], [17])
+    labels = label(PseudoLabeler(jitter=jitter), [image], [17], "heads", "features")
     (g_reg,) = labels.regression
     assert boxes_and_classes(g_reg) == rows(*chosen)
     assert g_reg.image_size == image.image_size
@@ -115,7 +122,7 @@ def test_g_reg_is_what_scores_above_a_half_and_varies_strictly_less_than_its_thr
 def test_the_two_sets_are_chosen_independently(detections):
     image = detections(BOXES, CLASSES, [0.95, 0.6, 0.93, 0.2])
     jitter = KnownVariances([[0.5, 0.01, 0.01]])
-    labels = PseudoLabeler(jitter=jitter)(None, None, [image], [0])
+    labels = label(PseudoLabeler(jitter=jitter), [image], [0])
     assert boxes_and_classes(labels.classification[0]) == rows(0, 2)
     assert boxes_and_classes(labels.regression[0]) == rows(1, 2)
 
@@ -127,7 +134,7 @@ def test_images_are_labeled_each_by_its_own(detections):
         detections(BOXES[:1], CLASSES[:1], [0.92]),
     ]
     jitter = KnownVariances([[], [0.01, 0.5, 0.01], [0.5]])
-    labels = PseudoLabeler(jitter=jitter)(None, None, images, [5, 6, 7])
+    labels = label(PseudoLabeler(jitter=jitter), images, [5, 6, 7])
     assert [boxes_and_classes(g) for g in labels.classification] == [rows(), rows(0, 3), rows(0)]
     assert [boxes_and_classes(g) for g in labels.regression] == [rows(), rows(0, 3), rows()]
     assert jitter.asked[0][3] == [5, 6, 7]
@@ -136,28 +143,28 @@ def test_images_are_labeled_each_by_its_own(detections):
 def test_other_thresholds_are_obeyed(detections):
     image = detections(BOXES, CLASSES, [0.9, 0.6, 0.3, 0.1])
     jitter = KnownVariances([[0.5, 0.2, 0.1]], score_thresh=0.2, variance_thresh=0.3)
-    labels = PseudoLabeler(score_thresh=0.5, jitter=jitter)(None, None, [image], [0])
+    labels = label(PseudoLabeler(score_thresh=0.5, jitter=jitter), [image], [0])
     assert boxes_and_classes(labels.classification[0]) == rows(0, 1)
     assert boxes_and_classes(labels.regression[0]) == rows(1, 2)
 
 
 def test_pseudo_labels_look_like_ground_truth(detections, targets):
     image = detections(BOXES, CLASSES, [0.95] * 4)
-    labels = PseudoLabeler()(None, None, [image], [0])
+    labels = label(PseudoLabeler(), [image], [0])
     for (labels,) in (labels.classification, labels.regression):
         assert set(labels.get_fields()) == set(targets().get_fields())
 
 
 def test_the_detections_are_left_alone(detections):
     image = detections(BOXES, CLASSES, [0.95, 0.6, 0.3, 0.99])
-    PseudoLabeler(jitter=KnownVariances([[0.01] * 3]))(None, None, [image], [0])
+    label(PseudoLabeler(jitter=KnownVariances([[0.01] * 3])), [image], [0])
     assert set(image.get_fields()) == {"pred_boxes", "pred_classes", "scores"}
     assert image.pred_boxes.tensor.tolist() == BOXES and image.pred_classes.tolist() == CLASSES
 
 
 def test_mean_counts_per_image_are_logged(detections, storage):
     images = [detections(), detections(BOXES, CLASSES, [0.95, 0.6, 0.3, 0.99])]
-    PseudoLabeler(jitter=KnownVariances([[], [0.01, 0.5, 0.5]]))(None, None, images, [0, 1])
+    label(PseudoLabeler(jitter=KnownVariances([[], [0.01, 0.5, 0.5]])), images, [0, 1])
     logged = {key: value for key, (value, _) in storage.latest().items()}
     assert logged["num_detections"] == 4 / 2
     assert logged["num_cls_boxes"] == 2 / 2
@@ -191,13 +198,28 @@ def test_a_threshold_outside_0_1_is_refused_by_its_key(tiny_cfg, value):
 
 
 @pytest.mark.parametrize("n", [0, 1, 4])
-def test_boxes_are_carried_enclosed_and_clipped(targets, view_change, carry_in_numpy, n):
+def test_boxes_are_carried_enclosed_and_clipped(view_change, carry_in_numpy, n):
     matrix, size = view_change
-    labels = carry(targets(BOXES[:n], CLASSES[:n]), torch.tensor(matrix), size)
+    boxes = Boxes(torch.tensor(BOXES[:n], dtype=torch.float32).reshape(-1, 4))
+    carried = carry(boxes, torch.tensor(matrix), size)
     expected = carry_in_numpy(BOXES[:n], matrix, size)
-    assert labels.image_size == size
-    assert labels.gt_classes.tolist() == CLASSES[:n]
-    np.testing.assert_allclose(labels.gt_boxes.tensor, expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(carried.tensor, expected, rtol=0, atol=1e-4)
+
+
+@pytest.fixture
+def carried_labels(detections):
+    """carried_labels(boxes, classes, matrix, size): all are in both sets; the student's view."""
+
+    def carried_labels(boxes, classes, matrix, size):
+        image = detections(boxes, classes, [0.95] * len(boxes))
+        labeler = PseudoLabeler(jitter=KnownVariances([[0.01] * len(boxes)]))
+        matrices = torch.as_tensor(matrix, dtype=torch.float32)[None]
+        labels = labeler(None, None, [image], [0], matrices, [size])
+        (g_cls,), (g_reg,) = labels.classification, labels.regression
+        assert boxes_and_classes(g_cls) == boxes_and_classes(g_reg)
+        return g_cls
+
+    return carried_labels
 
 
 # shift of x and y, rows of BOXES that stay in the 64 x 96 view
@@ -214,32 +236,36 @@ SHIFTS = {
 
 @pytest.mark.parametrize("shift, left", SHIFTS.values(), ids=SHIFTS.keys())
 def test_boxes_that_leave_the_view_are_dropped_with_their_class(
-    targets, carry_in_numpy, shift, left
+    carried_labels, carry_in_numpy, shift, left
 ):
     matrix = np.eye(3)
     matrix[:2, 2] = shift
-    labels = carry(targets(BOXES, CLASSES), torch.tensor(matrix), (64, 96))
+    labels = carried_labels(BOXES, CLASSES, matrix, (64, 96))
     expected = carry_in_numpy([BOXES[i] for i in left], matrix, (64, 96))
     np.testing.assert_allclose(labels.gt_boxes.tensor, expected, rtol=0, atol=1e-4)
     assert labels.gt_classes.tolist() == [CLASSES[i] for i in left]
+    assert labels.image_size == (64, 96)
 
 
 @pytest.mark.parametrize(
     "box", [[5, 5, 5, 20], [5, 5, 20, 5], [5, 5, 5, 5]], ids=["no width", "no height", "a point"]
 )
-def test_boxes_without_extent_are_dropped(targets, box):
-    labels = carry(targets([box, BOXES[0]], [1, 2]), torch.eye(3), (64, 96))
+def test_boxes_without_extent_are_dropped(carried_labels, box):
+    labels = carried_labels([box, BOXES[0]], [1, 2], np.eye(3), (64, 96))
     assert boxes_and_classes(labels) == ([list(map(float, BOXES[0]))], [2])
 
 
-def test_both_sets_go_through_the_matrix_of_their_image(targets, carry_in_numpy):
+def test_both_sets_go_through_the_matrix_of_their_image(detections, carry_in_numpy):
     flip = np.array([[-1.0, 0, 96], [0, 1, 0], [0, 0, 1]])
     shrink = np.diag([0.5, 0.5, 1])
     sizes = [(64, 96), (32, 48)]
-    labels = PseudoLabels(
-        [targets(BOXES[:2], CLASSES[:2]), targets(BOXES[:1], CLASSES[:1])],
-        [targets(BOXES[2:3], CLASSES[2:3]), targets(BOXES[3:], CLASSES[3:])],
-    ).carried([torch.tensor(flip), torch.tensor(shrink)], sizes)
+    images = [
+        detections(BOXES[:3], CLASSES[:3], [0.95, 0.95, 0.6]),
+        detections([BOXES[0], BOXES[3]], [CLASSES[0], CLASSES[3]], [0.95, 0.6]),
+    ]
+    labeler = PseudoLabeler(jitter=KnownVariances([[0.5, 0.5, 0.01], [0.5, 0.01]]))
+    matrices = torch.tensor(np.stack([flip, shrink]), dtype=torch.float32)
+    labels = labeler(None, None, images, [0, 0], matrices, sizes)
     for found, chosen in (
         (labels.classification, [BOXES[:2], BOXES[:1]]),
         (labels.regression, [BOXES[2:3], BOXES[3:]]),
@@ -250,6 +276,37 @@ def test_both_sets_go_through_the_matrix_of_their_image(targets, carry_in_numpy)
             np.testing.assert_allclose(image.gt_boxes.tensor, expected, rtol=0, atol=1e-4)
 
 
-def test_labels_of_no_images_can_be_carried():
-    labels = PseudoLabels([], []).carried([], [])
-    assert labels.classification == [] and labels.regression == []
+def test_what_is_shown_to_watchers_is_in_the_teachers_view_and_complete(detections):
+    image = detections(BOXES, CLASSES, [0.95, 0.6, 0.93, 0.2])
+    labeler = PseudoLabeler(jitter=KnownVariances([[0.5, 0.01, 0.01]]))
+    far = torch.tensor([[[1.0, 0, 500], [0, 1, 500], [0, 0, 1]]])
+    labels = labeler(None, None, [image], [0], far, [(64, 96)])
+    (shown,) = labels.chosen_from
+    assert shown.detections is image
+    assert shown.confident.tolist() == [0, 2]
+    assert shown.candidates.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(shown.variances, [0.5, 0.01, 0.01])
+    assert shown.stable.tolist() == [1, 2]
+    assert len(labels.classification[0]) == len(labels.regression[0]) == 0
+
+
+def test_no_images_have_no_labels():
+    labels = label(PseudoLabeler(jitter=KnownVariances([])), [], [])
+    assert labels.classification == [] and labels.regression == [] and labels.chosen_from == []
+
+
+# --- reading the device
+
+MASKS = {
+    "no masks": ([], []),
+    "an empty one": ([[]], [[]]),
+    "none is set": ([[0, 0]], [[]]),
+    "some": ([[1, 0, 1, 1], [], [0, 1], [1]], [[0, 2, 3], [], [1], [0]]),
+}
+
+
+@pytest.mark.parametrize("masks, rows", MASKS.values(), ids=MASKS.keys())
+def test_the_rows_of_masks_are_found_in_order(masks, rows):
+    found = rows_where([torch.tensor(mask, dtype=torch.bool) for mask in masks])
+    assert [r.tolist() for r in found] == rows
+    assert all(r.dtype == torch.int64 for r in found)

@@ -103,7 +103,15 @@ def _pairs(student, teacher) -> List[Tuple[torch.Tensor, torch.Tensor]]:
 
 
 def _broadcast(buffers: List[torch.Tensor]) -> None:
-    """Rank 0's buffers on all ranks: BN statistics that are not synchronised differ by rank."""
-    if comm.get_world_size() > 1:
-        for buffer in buffers:
-            torch.distributed.broadcast(buffer, src=0)
+    """Rank 0's buffers on all ranks: BN statistics that are not synchronised differ by rank.
+
+    One message for each dtype, where each buffer's own would cost its latency.
+    """
+    if comm.get_world_size() == 1:
+        return
+    for dtype in dict.fromkeys(b.dtype for b in buffers):
+        alike = [b for b in buffers if b.dtype == dtype]
+        message = torch.cat([b.reshape(-1) for b in alike])
+        torch.distributed.broadcast(message, src=0)
+        parts = message.split([b.numel() for b in alike])
+        torch._foreach_copy_(alike, [part.view_as(b) for part, b in zip(parts, alike)])

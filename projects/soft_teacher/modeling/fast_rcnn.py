@@ -40,13 +40,12 @@ class SoftFastRCNNOutputLayers(FastRCNNOutputLayers):
         return (weights * F.cross_entropy(scores.float(), gt_classes, reduction="none")).sum()
 
     def _weighted_regression(self, deltas, proposals):
-        # box_reg_loss divides by the rows it is given, so an image's coefficients are put back
-        # by their sum.
+        # box_reg_loss divides by the rows it is given; an image's coefficient is put back. Other
+        # rows are background to it: to take them out here would wait for the device.
         losses = []
         for p, d in zip(proposals, deltas.float().split([len(p) for p in proposals])):
-            rows = torch.nonzero(p.reg_weight > 0).squeeze(1)
-            loss = self.box_reg_loss(
-                p.proposal_boxes.tensor[rows], p.gt_boxes.tensor[rows], d[rows], p.gt_classes[rows]
-            )
-            losses.append(loss * p.reg_weight.sum())
+            classes = p.gt_classes.where(p.reg_weight > 0, self.num_classes)
+            boxes, targets = p.proposal_boxes.tensor, p.gt_boxes.tensor
+            loss = self.box_reg_loss(boxes, targets, d, classes) * len(p)
+            losses.append(loss * p.reg_weight.max() if len(p) else loss)
         return torch.stack(losses).sum()

@@ -1,7 +1,7 @@
 """From the teacher's detections to the two sets of pseudo boxes, and on to the student's view."""
 
 from dataclasses import dataclass, field
-from typing import List, Optional, Sized
+from typing import List, Optional, Sequence, Sized, Tuple
 
 import torch
 from detectron2.config import configurable
@@ -9,10 +9,10 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage
 
 from ..checks import check_fraction
-from ..geometry import clip_boxes, nonempty, transform_boxes
+from ..geometry import clip_boxes, transform_boxes
 from .box_jitter import BoxJitter
 
-__all__ = ["PseudoLabels", "PseudoLabeler", "TeacherBoxes", "carry"]
+__all__ = ["PseudoLabels", "PseudoLabeler", "TeacherBoxes", "carry", "rows_where"]
 
 
 @dataclass(frozen=True)
@@ -37,42 +37,17 @@ class TeacherBoxes:
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """Pseudo boxes of a batch, per image, all in one view (absolute XYXY).
+    """Pseudo boxes of a batch, per image, in the student's view (strong, absolute XYXY).
 
     Attributes:
         classification: G_cls, Instances with ``gt_boxes`` and ``gt_classes``.
         regression: G_reg, likewise.
-        chosen_from: per image, the detections that they were chosen from; empty for labels that
-            were carried to another view.
+        chosen_from: per image, the detections that they were chosen from, in the weak view.
     """
 
     classification: List[Instances]
     regression: List[Instances]
     chosen_from: List[TeacherBoxes] = field(default_factory=list)
-
-    def carried(self, matrices, image_sizes) -> "PseudoLabels":
-        """The same labels under one 3x3 matrix per image, see :func:`carry`."""
-        return PseudoLabels(
-            [carry(g, m, s) for g, m, s in zip(self.classification, matrices, image_sizes)],
-            [carry(g, m, s) for g, m, s in zip(self.regression, matrices, image_sizes)],
-        )
-
-
-def carry(labels: Instances, matrix: torch.Tensor, image_size) -> Instances:
-    """Pseudo boxes of one image in another view of it.
-
-    Args:
-        labels: ``gt_boxes`` and ``gt_classes`` in the view that ``matrix`` starts from.
-        matrix: (3, 3) affine map between the two views, absolute pixels.
-        image_size: (height, width) of the target view.
-
-    Returns:
-        Instances in the target view: one enclosing box each, clipped to the view, boxes that
-        left it dropped.
-    """
-    boxes = clip_boxes(transform_boxes(labels.gt_boxes.tensor, matrix), image_size)
-    keep = rows_where(nonempty(boxes))
-    return Instances(image_size, gt_boxes=Boxes(boxes[keep]), gt_classes=labels.gt_classes[keep])
 
 
 class PseudoLabeler:
@@ -102,69 +77,103 @@ class PseudoLabeler:
 
     @torch.no_grad()
     def __call__(
-        self, roi_heads, features, detections: List[Instances], seeds: List[int]
+        self,
+        roi_heads,
+        features,
+        detections: List[Instances],
+        seeds: List[int],
+        to_strong: Sequence[torch.Tensor],
+        image_sizes: List[Tuple[int, int]],
     ) -> PseudoLabels:
-        """
+        """Waits for the device twice, once without box jittering, however many images there are.
+
         Args:
             roi_heads: the teacher's heads, used for box jittering.
             features: the teacher's feature maps of the weak views.
             detections: per image, what the teacher detects: ``pred_boxes``, ``pred_classes``,
                 ``scores`` (weak view, after NMS).
             seeds: per image, the seed of its jitter.
+            to_strong: per image, the (3, 3) matrix from the weak to the strong view, absolute
+                pixels.
+            image_sizes: per image, (height, width) of the strong view.
 
         Returns:
-            PseudoLabels in the weak view.
+            PseudoLabels in the strong view; boxes that left it are dropped.
         """
+        confident = [d.scores > self.score_thresh for d in detections]
         if self.jitter is None:
-            chosen = [self._by_score(d) for d in detections]
+            nothing = [d.scores.new_zeros(0) for d in detections]
+            candidates, variances, stable = [n.long() for n in nothing], nothing, confident
         else:
-            chosen = self._by_score_and_variance(roi_heads, features, detections, seeds)
-        log_mean_count("num_detections", [c.detections for c in chosen])
-        log_mean_count("num_cls_boxes", [c.confident for c in chosen])
-        log_mean_count("num_reg_boxes", [c.stable for c in chosen])
+            found = self._jittered(roi_heads, features, detections, seeds)
+            candidates, variances, stable = found
+        moved = [carry(d.pred_boxes, m, s) for d, m, s in zip(detections, to_strong, image_sizes)]
+        inside = [boxes.nonempty() for boxes in moved]
+        masks = [*confident, *stable]
+        masks += [mask & i for mask, i in zip(masks, inside * 2)]
+        confident, stable, g_cls, g_reg = _in_parts(rows_where(masks), 4)
+        log_mean_count("num_detections", detections)
+        log_mean_count("num_cls_boxes", confident)
+        log_mean_count("num_reg_boxes", stable)
         return PseudoLabels(
-            [as_targets(c.detections[c.confident]) for c in chosen],
-            [as_targets(c.detections[c.stable]) for c in chosen],
-            chosen,
+            [_targets(*x) for x in zip(detections, moved, image_sizes, g_cls)],
+            [_targets(*x) for x in zip(detections, moved, image_sizes, g_reg)],
+            [TeacherBoxes(*x) for x in zip(detections, confident, candidates, variances, stable)],
         )
 
-    def _by_score(self, detections: Instances) -> TeacherBoxes:
-        """G_cls is G_reg."""
-        confident = rows_where(detections.scores > self.score_thresh)
-        nothing = confident[:0]
-        return TeacherBoxes(detections, confident, nothing, nothing.float(), confident)
-
-    def _by_score_and_variance(self, roi_heads, features, detections, seeds) -> List[TeacherBoxes]:
-        rows = [rows_where(d.scores > self.jitter.score_thresh) for d in detections]
-        candidates = [d[r] for d, r in zip(detections, rows)]
-        variances = self.jitter.variance(roi_heads, features, candidates, seeds)
-        log_mean_count("num_reg_candidates", candidates)
-        return [
-            TeacherBoxes(
-                detections=d,
-                confident=rows_where(d.scores > self.score_thresh),
-                candidates=r,
-                variances=v,
-                stable=r[rows_where(v < self.jitter.variance_thresh)],
+    def _jittered(self, roi_heads, features, detections, seeds):
+        """Per image: rows of the jittered boxes, their variances, and the mask of stable boxes."""
+        rows = rows_where([d.scores > self.jitter.score_thresh for d in detections])
+        log_mean_count("num_reg_candidates", rows)
+        chosen = [d[r] for d, r in zip(detections, rows)]
+        variances = self.jitter.variance(roi_heads, features, chosen, seeds)
+        stable = [
+            torch.zeros_like(d.scores, dtype=torch.bool).index_copy_(
+                0, r, v < self.jitter.variance_thresh
             )
             for d, r, v in zip(detections, rows, variances)
         ]
+        return rows, variances, stable
 
 
-def rows_where(mask: torch.Tensor) -> torch.Tensor:
-    """(n,) int64 rows of a (m,) bool mask.
+def rows_where(masks: List[torch.Tensor]) -> List[torch.Tensor]:
+    """The (n,) int64 rows of each (m,) bool mask, waiting for the device once for all of them.
 
-    Finding them waits for the device; indexing with them does not, while a mask would be read
-    again for every field.
+    Indexing with rows does not wait, while a mask would be read again for every field.
     """
-    return torch.nonzero(mask).squeeze(1)
+    if not masks:
+        return []
+    counts = torch.stack([mask.sum() for mask in masks]).tolist()
+    return [
+        torch.argsort(mask.byte(), descending=True, stable=True)[:count]
+        for mask, count in zip(masks, counts)
+    ]
 
 
-def as_targets(detections: Instances) -> Instances:
-    """Detections under the names of ground truth."""
-    return Instances(
-        detections.image_size, gt_boxes=detections.pred_boxes, gt_classes=detections.pred_classes
-    )
+def carry(boxes: Boxes, matrix: torch.Tensor, image_size: Tuple[int, int]) -> Boxes:
+    """Boxes of one image in another view of it.
+
+    Args:
+        boxes: (n, 4) absolute XYXY in the view that ``matrix`` starts from.
+        matrix: (3, 3) affine map between the two views, absolute pixels.
+        image_size: (height, width) of the target view.
+
+    Returns:
+        (n, 4) in the target view: one enclosing box each, clipped to the view. A box that left
+        the view is empty.
+    """
+    return Boxes(clip_boxes(transform_boxes(boxes.tensor, matrix), image_size))
+
+
+def _targets(detections: Instances, boxes: Boxes, image_size, rows: torch.Tensor) -> Instances:
+    """Rows of detections, moved to ``boxes``, under the names of ground truth."""
+    return Instances(image_size, gt_boxes=boxes[rows], gt_classes=detections.pred_classes[rows])
+
+
+def _in_parts(values: list, count: int) -> List[list]:
+    """A list in ``count`` lists of equal length."""
+    size = len(values) // count
+    return [values[i * size : (i + 1) * size] for i in range(count)]
 
 
 def log_mean_count(name: str, per_image: List[Sized]) -> None:

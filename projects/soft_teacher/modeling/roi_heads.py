@@ -10,7 +10,8 @@ from detectron2.utils.events import get_event_storage
 
 from ..checks import check_choice
 from .fast_rcnn import SoftFastRCNNOutputLayers
-from .pseudo_labels import PseudoLabels, log_mean_count, rows_where
+from .foregrounds import ForegroundSampler
+from .pseudo_labels import PseudoLabels, log_mean_count
 from .reliability import (
     FORMULAS,
     INDICATORS,
@@ -73,6 +74,7 @@ class SoftTeacherROIHeads(StandardROIHeads):
         self.reg_normalizer = reg_normalizer
         self.average = average
         self.background_reliability: Optional[torch.Tensor] = None
+        self.foregrounds = ForegroundSampler.like(self)
 
     @classmethod
     def from_config(cls, cfg, input_shape):
@@ -130,13 +132,12 @@ class SoftTeacherROIHeads(StandardROIHeads):
         """
         samples = self.label_and_sample_proposals(proposals, pseudo.classification)
         with get_event_storage().name_scope("reg"):
-            drawn = self.label_and_sample_proposals(proposals, pseudo.regression)
-        regression = [d[rows_where(d.gt_classes < self.num_classes)] for d in drawn]
+            regression, sizes = self.foregrounds.draw(proposals, pseudo.regression)
         rows = [_stack(s, r) for s, r in zip(samples, regression)]
         predictions = self.predict(features, [r.proposal_boxes for r in rows])
         reliabilities = self._reliabilities(samples, rows, predictions, pseudo, score_with_teacher)
         cls_weights = self._classification_weights(samples, reliabilities)
-        reg_weights = self._regression_weights(regression, drawn)
+        reg_weights = self._regression_weights(regression, sizes)
         for row, cls_weight, reg_weight in zip(rows, cls_weights, reg_weights):
             row.cls_weight = torch.cat([cls_weight, torch.zeros_like(reg_weight)])
             row.reg_weight = torch.cat([torch.zeros_like(cls_weight), reg_weight])
@@ -173,17 +174,15 @@ class SoftTeacherROIHeads(StandardROIHeads):
             for f, r in zip(foreground, reliabilities)
         ]
 
-    def _regression_weights(self, regression, drawn) -> List[torch.Tensor]:
+    def _regression_weights(self, regression, sizes) -> List[torch.Tensor]:
         """1 / count for every regression foreground; the count is Eq. 10's or the released one."""
-        counted = regression if self.reg_normalizer == "foreground" else drawn
+        ones = [torch.ones_like(r.gt_classes, dtype=torch.float32) for r in regression]
+        counts = [one.sum() for one in ones] if self.reg_normalizer == "foreground" else sizes
         if self.average == "gpu":
-            counts = [sum(map(len, counted))] * len(counted)
+            counts = [sum(counts)] * len(counts)
         else:
-            counts = [len(c) * len(counted) for c in counted]
-        return [
-            torch.full((len(f),), 1 / max(n, 1), device=f.gt_classes.device)
-            for f, n in zip(regression, counts)
-        ]
+            counts = [count * len(counts) for count in counts]
+        return [one / count.clamp(min=1) for one, count in zip(ones, counts)]
 
     def _mean_reliability(self, samples, reliabilities) -> Optional[torch.Tensor]:
         if reliabilities[0] is None:

@@ -13,10 +13,10 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from ..checks import check_choice, check_not_negative
-from ..geometry import clip_boxes, invert_affine, transform_boxes
+from ..geometry import invert_affine
 from .detector import check_detector, check_score_threshold, detector_config
 from .observation import StepView
-from .pseudo_labels import PseudoLabeler, PseudoLabels
+from .pseudo_labels import PseudoLabeler, PseudoLabels, carry
 
 __all__ = ["SoftTeacher", "LOSS_NAMES"]
 
@@ -26,10 +26,18 @@ PROPOSAL_SETTINGS = ("test", "train")
 
 @dataclass(frozen=True)
 class TeacherView:
-    """What the teacher knows of the weak views of a batch."""
+    """What the teacher knows of the weak views of a batch.
+
+    Attributes:
+        features: feature maps.
+        image_sizes: per image, (height, width).
+        to_weak: (n, 3, 3), from the strong to the weak view of each image, absolute pixels.
+        labels: its pseudo boxes, in the strong view.
+    """
 
     features: Dict[str, torch.Tensor]
     image_sizes: List[tuple]
+    to_weak: torch.Tensor
     labels: PseudoLabels
 
 
@@ -167,6 +175,7 @@ class SoftTeacher(nn.Module):
     @torch.no_grad()
     def _teach(self, unlabeled: List[dict]) -> TeacherView:
         teacher = self.teacher
+        to_strong = torch.stack([x["weak_to_strong"] for x in unlabeled])
         images = teacher.preprocess_image([{"image": x["weak_image"]} for x in unlabeled])
         features = teacher.backbone(images.tensor)
         with proposal_setting(teacher.proposal_generator, self.teacher_proposals):
@@ -174,9 +183,15 @@ class SoftTeacher(nn.Module):
         detections, _ = teacher.roi_heads(images, features, proposals, None)
         with get_event_storage().name_scope("pseudo"):
             labels = self.pseudo_labeler(
-                teacher.roi_heads, features, detections, [x["seed"] for x in unlabeled]
+                teacher.roi_heads,
+                features,
+                detections,
+                [x["seed"] for x in unlabeled],
+                to_strong.to(self.device, non_blocking=True),
+                [tuple(x["image"].shape[1:]) for x in unlabeled],
             )
-        return TeacherView(features, images.image_sizes, labels)
+        to_weak = invert_affine(to_strong).to(self.device, non_blocking=True)
+        return TeacherView(features, images.image_sizes, to_weak, labels)
 
     def _labeled_losses(self, labeled, images, features) -> Dict[str, torch.Tensor]:
         targets = [x["instances"].to(self.device) for x in labeled]
@@ -185,33 +200,30 @@ class SoftTeacher(nn.Module):
         return {**losses, **detector_losses}
 
     def _unlabeled_losses(self, unlabeled, view, images, features) -> Dict[str, torch.Tensor]:
-        to_strong = [x["weak_to_strong"].to(self.device, non_blocking=True) for x in unlabeled]
-        to_weak = [invert_affine(m) for m in to_strong]
-        labels = view.labels.carried(to_strong, images.image_sizes)
+        labels = view.labels
         proposals, losses = self.student.proposal_generator(images, features, labels.classification)
         if not self.rpn_on_unlabeled:
             losses = {}
 
         def score_with_teacher(boxes: List[Boxes]) -> List[torch.Tensor]:
-            return self._teacher_background(view, boxes, to_weak)
+            return self._teacher_background(view, boxes)
 
         detector_losses = self.student.roi_heads.pseudo_losses(
             features, proposals, labels, score_with_teacher
         )
         if self.observers:
             reliability = self.student.roi_heads.background_reliability
-            shown = StepView(unlabeled, view.labels.chosen_from, labels, reliability)
+            shown = StepView(unlabeled, labels.chosen_from, labels, reliability)
             for observe in self.observers:
                 observe(shown)
         return {**losses, **detector_losses}
 
     @torch.no_grad()
-    def _teacher_background(self, view: TeacherView, boxes, to_weak) -> List[torch.Tensor]:
+    def _teacher_background(self, view: TeacherView, boxes) -> List[torch.Tensor]:
         """Background probabilities that the teacher's head gives to boxes of the strong views."""
         heads = self.teacher.roi_heads
         weak = [
-            Boxes(clip_boxes(transform_boxes(b.tensor, m), size))
-            for b, m, size in zip(boxes, to_weak, view.image_sizes)
+            carry(b, matrix, size) for b, matrix, size in zip(boxes, view.to_weak, view.image_sizes)
         ]
         return heads.background_scores(heads.predict(view.features, weak), weak)
 
