@@ -9,12 +9,13 @@ PINS := constraints.txt setup.cfg pyproject.toml tools/install_detectron2.py
 CODE := $(wildcard projects tools tests configs train_net.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench-data test test-long lint format clean
+.PHONY: help demo bench bench-data test test-long lint format clean
 # Two pips must not write to one environment.
 .NOTPARALLEL:
 
 help:
 	@echo "make demo       run the demo            (DEMO_ARGS=... for tools/demo.py)"
+	@echo "make bench      measure the step        (BENCH_ARGS=... for tools/bench.py)"
 	@echo "make bench-data measure the data        (BENCH_ARGS=... for tools/bench_data.py)"
 	@echo "make test       run the tests           (PYTEST_ARGS=... for pytest)"
 	@echo "make test-long  run the long tests"
@@ -26,6 +27,9 @@ help:
 
 demo: $(VENV)/.demo
 	$(PY) -W ignore tools/demo.py $(DEMO_ARGS)
+
+bench: $(VENV)/.demo
+	$(PY) -W ignore tools/bench.py $(BENCH_ARGS)
 
 bench-data: $(VENV)/.demo
 	$(PY) -W ignore tools/bench_data.py $(BENCH_ARGS)

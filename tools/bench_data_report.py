@@ -103,13 +103,14 @@ def _speed_table(results: dict) -> str:
         per_second = {n: s["median"] for n, s in results["samples_per_second"][side].items()}
         for variant, ratio in ratios.items():
             speeds = [f"{per_second[name]:.0f}" for name in ("floor", "stock", variant)]
-            stock = _with_range(ratio["times_stock"], "{:.2f}")
-            share = _with_range(ratio["share_of_floor"], "{:.0%}")
+            stock = with_range(ratio["times_stock"], "{:.2f}")
+            share = with_range(ratio["share_of_floor"], "{:.0%}")
             rows.append([side, variant, *speeds, stock, share])
     return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
 
 
-def _with_range(values: dict, form: str) -> str:
+def with_range(values: dict, form: str) -> str:
+    """A :func:`spread` as text: the median, and in brackets the other two."""
     median, low, high = (form.format(values[key]) for key in ("median", "min", "max"))
     return f"{median} ({low} to {high})"
 
