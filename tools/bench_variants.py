@@ -168,7 +168,7 @@ def seconds_of_views(scenario: Scenario, dicts: List[dict]) -> float:
 
 
 def random_boxes(rng: np.random.Generator, size: tuple, count: int) -> np.ndarray:
-    """(count, 4) XYXY inside an image of ``size`` (height, width), sides a tenth to a half of it."""
+    """(count, 4) XYXY inside an image of ``size`` (height, width), of a tenth to half its sides."""
     height, width = size
     sides = rng.uniform(0.1, 0.5, (count, 2)) * (width, height)
     corners = rng.uniform(0, 1, (count, 2)) * ((width, height) - sides)
