@@ -125,6 +125,37 @@ def test_hidden_annotations_change_neither_view(record, variant, hidden):
             assert same(found[key], value), key
 
 
+GIVEN = {**HIDDEN, "score": 0.5}
+
+
+def test_given_annotations_come_along_in_the_weak_view(record):
+    np.random.seed(3)
+    record["given_annotations"] = [GIVEN]
+    for _ in range(5):
+        sample = two_views(WEAK, WEAK + GEOMETRY)(record)
+        assert not {"given_annotations", "hidden_instances"} & set(sample)
+        given = sample["given_instances"]
+        assert given.image_size == tuple(sample["weak_image"].shape[1:])
+        assert (given.pred_classes.tolist(), given.scores.tolist()) == ([3], [0.5])
+        _, box = bright(sample["weak_image"])
+        np.testing.assert_allclose(given.pred_boxes.tensor[0], box, atol=2)
+
+
+def test_given_annotations_change_neither_view(record):
+    found = []
+    for extra in ({}, {"given_annotations": [GIVEN]}):
+        np.random.seed(0)
+        found.append(two_views(WEAK, WEAK + GEOMETRY)({**record, **extra}))
+    assert set(found[1]) - set(found[0]) == {"given_instances"}
+    for key in ("image", "weak_image", "weak_to_strong"):
+        assert torch.equal(found[0][key], found[1][key])
+
+
+def test_given_annotations_of_another_image_size_are_not_trusted(record):
+    with pytest.raises(UnreadableImage, match=record["file_name"]):
+        two_views()({**record, "width": W + 1, "given_annotations": [GIVEN]})
+
+
 def test_the_image_is_decoded_once(record, monkeypatch):
     decoded = []
     read_image = mapper_module.read_image
