@@ -1,4 +1,4 @@
-"""Annotations of unlabeled images that stand for the teacher's detections (multi-stage training)."""
+"""Annotations of unlabeled images that stand for detections of the teacher (multi-stage)."""
 
 from typing import List
 
