@@ -37,19 +37,21 @@ NAMES = (
 FULL_METHOD = ("paper", "soft_teacher_R_50_FPN_partial_180k")
 # Section 4.4: what each differs in from the full method.
 WITHOUT_JITTER = {"SOFT_TEACHER.JITTER.ENABLED": False}
-END_TO_END = {**WITHOUT_JITTER, "SOFT_TEACHER.INDICATOR": "none"}
+E2E_EMA = {**WITHOUT_JITTER, "SOFT_TEACHER.INDICATOR": "none"}
+E2E = {
+    **E2E_EMA,
+    "SOFT_TEACHER.EMA.MOMENTUM": 0.0,
+    "SOFT_TEACHER.EVAL_NETWORKS": ["student"],
+}
+MULTI_STAGE = {
+    **E2E,
+    "SOFT_TEACHER.LABEL_SOURCE": "dataset",
+    "DATASETS.TRAIN_UNLABELED": ["output/coco/labels/{FAMILY}_{PERCENT}p_fold{FOLD}.json"],
+}
 ABLATIONS = {
-    "multi_stage": {
-        **END_TO_END,
-        "SOFT_TEACHER.LABEL_SOURCE": "dataset",
-        "DATASETS.TRAIN_UNLABELED": ["output/coco/labels/{FAMILY}_{PERCENT}p_fold{FOLD}.json"],
-    },
-    "e2e": {
-        **END_TO_END,
-        "SOFT_TEACHER.EMA.MOMENTUM": 0.0,
-        "SOFT_TEACHER.EVAL_NETWORKS": ["student"],
-    },
-    "e2e_ema": END_TO_END,
+    "multi_stage": MULTI_STAGE,
+    "e2e": E2E,
+    "e2e_ema": E2E_EMA,
     "soft_teacher_without_jitter": WITHOUT_JITTER,
 }
 EXPERIMENTS = [(variant, name) for variant in VARIANTS for name in NAMES]
@@ -615,6 +617,26 @@ def documented_overrides() -> dict:
 
 
 OVERRIDES = documented_overrides()
+
+
+def test_the_documented_baselines_are_the_configs_one_override_after_the_other():
+    lines = (ROOT / "docs" / "multi_stage.md").read_text().split("| Row |")[1].splitlines()[2:]
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines[:6]]
+    opts, lazy_opts = [], []
+    for _, opt, lazy_opt, config, _ in reversed(rows[1:]):
+        opts += shlex.split(opt)
+        lazy_opts += shlex.split(lazy_opt)
+        changed = difference(*(leaves(load(*e)) for e in (FULL_METHOD, config.split("/"))))
+        by_hand = difference(*(leaves(load(*FULL_METHOD, *o)) for o in ([], opts)))
+        assert by_hand == {k: v for k, v in changed.items() if k in by_hand}
+        left = {"OUTPUT_DIR", "SOFT_TEACHER.EVAL_NETWORKS", "DATASETS.TRAIN_UNLABELED"}
+        assert set(changed) - set(by_hand) <= left
+        one, other = load_lazy(*FULL_METHOD, *lazy_opts), load_lazy(*config.split("/"))
+        for part in ("model", "ema"):
+            assert OmegaConf.to_container(one[part], resolve=True) == OmegaConf.to_container(
+                other[part], resolve=True
+            )
+    assert len(opts) == 8 and set(by_hand) == set(changed) - left
 
 
 def test_the_documented_overrides_are_found():

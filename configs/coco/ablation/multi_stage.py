@@ -1,6 +1,6 @@
 """The second stage of two: labels that a supervised detector gave once (tools/label_images.py)."""
 
-from .e2e_ema import (  # noqa: F401
+from .e2e import (  # noqa: F401
     dataloader,
     ema,
     lr_multiplier,
