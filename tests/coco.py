@@ -20,7 +20,28 @@ NAMES = (
     "faster_rcnn_R_50_FPN_full_720k",
     "faster_rcnn_R_101_FPN_full_720k",
 )
+FULL_METHOD = ("paper", "soft_teacher_R_50_FPN_partial_180k")
+# Section 4.4: what each differs in from the full method.
+WITHOUT_JITTER = {"SOFT_TEACHER.JITTER.ENABLED": False}
+E2E_EMA = {**WITHOUT_JITTER, "SOFT_TEACHER.INDICATOR": "none"}
+E2E = {
+    **E2E_EMA,
+    "SOFT_TEACHER.EMA.MOMENTUM": 0.0,
+    "SOFT_TEACHER.EVAL_NETWORKS": ["student"],
+}
+MULTI_STAGE = {
+    **E2E,
+    "SOFT_TEACHER.LABEL_SOURCE": "dataset",
+    "DATASETS.TRAIN_UNLABELED": ["output/coco/labels/{FAMILY}_{PERCENT}p_fold{FOLD}.json"],
+}
+ABLATIONS = {
+    "multi_stage": MULTI_STAGE,
+    "e2e": E2E,
+    "e2e_ema": E2E_EMA,
+    "soft_teacher_without_jitter": WITHOUT_JITTER,
+}
 EXPERIMENTS = [(variant, name) for variant in VARIANTS for name in NAMES]
+EXPERIMENTS += [("ablation", name) for name in ABLATIONS]
 every_experiment = pytest.mark.parametrize("variant, name", EXPERIMENTS)
 
 
@@ -159,6 +180,9 @@ RELEASED_STEPS = {"partial": [120_000, 160_000], "full": [480_000, 640_000]}
 
 
 def expected(variant, name) -> dict:
+    if variant == "ablation":
+        output = {"OUTPUT_DIR": f"output/coco/ablation/{name}"}
+        return {**expected(*FULL_METHOD), **ABLATIONS[name], **output}
     setting = "partial" if "partial" in name else "full"
     depth = 101 if "R_101" in name else 50
     found = {**SECTION_4_2, **WHERE_THE_PAPER_IS_SILENT}

@@ -6,8 +6,10 @@ import pytest
 import torch
 import yaml
 from coco import (
+    ABLATIONS,
     COCO,
     EXPERIMENTS,
+    FULL_METHOD,
     NAMES,
     RELEASED,
     ROOT,
@@ -26,14 +28,16 @@ from detectron2.solver import LRMultiplier, build_lr_scheduler
 from omegaconf import OmegaConf
 
 from soft_teacher.data.datasets import train_names
+from soft_teacher.engine import lazy_entry
 
 # --- files --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("folder", [*VARIANTS, "ablation"])
 @pytest.mark.parametrize("suffix", [".yaml", ".py"])
-def test_every_experiment_is_there_and_nothing_else(variant, suffix):
-    assert {p.stem for p in (COCO / variant).glob(f"*{suffix}")} == set(NAMES)
+def test_every_experiment_is_there_and_nothing_else(folder, suffix):
+    wanted = {name for variant, name in EXPERIMENTS if variant == folder}
+    assert {p.stem for p in (COCO / folder).glob(f"*{suffix}")} == wanted
 
 
 def repeated(path) -> dict:
@@ -66,8 +70,19 @@ def test_a_repeated_value_is_found(tmp_path):
 def test_every_number_is_the_paper_s_or_the_released_code_s(variant, name):
     found = leaves(load(variant, name))
     wanted = expected(variant, name)
-    listed = {k: list(v) if isinstance(v, tuple) else v for k, v in found.items() if k in wanted}
-    assert difference(listed, wanted) == {}
+    assert difference({k: v for k, v in listed(found).items() if k in wanted}, wanted) == {}
+
+
+def listed(values: dict) -> dict:
+    """With lists for tuples."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_differs_from_the_full_method_in_what_its_table_says(name):
+    one, other = (listed(leaves(load(*e))) for e in (FULL_METHOD, ("ablation", name)))
+    found = {k: values[1] for k, values in difference(one, other).items()}
+    assert found == {**ABLATIONS[name], "OUTPUT_DIR": f"output/coco/ablation/{name}"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -91,7 +106,7 @@ def test_the_detector_is_the_model_zoo_s_but_for_what_is_listed(variant, name):
         "META_ARCHITECTURE": ("SoftTeacher", "GeneralizedRCNN"),
         "ROI_HEADS.NAME": ("SoftTeacherROIHeads", "StandardROIHeads"),
     }
-    if variant == "paper":
+    if variant != "reference":
         wanted["RPN.POST_NMS_TOPK_TRAIN"] = (2000, 1000)
     assert found == wanted
 
@@ -119,6 +134,13 @@ def test_percent_fold_and_family_choose_the_datasets(variant, name, opts, lazy_o
     assert (list(loader.labeled_names), list(loader.unlabeled_names)) == wanted
 
 
+@pytest.mark.parametrize("opts, lazy_opts, split", SPLITS)
+def test_percent_fold_and_family_choose_the_labels_of_the_first_stage(opts, lazy_opts, split):
+    wanted = ([f"coco_2017_{split}_labeled"], [f"output/coco/labels/{split}.json"])
+    assert train_names(load("ablation", "multi_stage", *opts)) == wanted
+    assert lazy_entry.train_names(load_lazy("ablation", "multi_stage", *lazy_opts)) == wanted
+
+
 @pytest.mark.parametrize("variant, name", [e for e in EXPERIMENTS if "full" in e[1]])
 def test_full_configs_name_their_datasets(variant, name):
     loader = load_lazy(variant, name).dataloader.train
@@ -140,6 +162,26 @@ def documented_overrides() -> dict:
 OVERRIDES = documented_overrides()
 
 
+def test_the_documented_baselines_are_the_configs_one_override_after_the_other():
+    lines = (ROOT / "docs" / "multi_stage.md").read_text().split("| Row |")[1].splitlines()[2:]
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines[:6]]
+    opts, lazy_opts = [], []
+    for _, opt, lazy_opt, config, _ in reversed(rows[1:]):
+        opts += shlex.split(opt)
+        lazy_opts += shlex.split(lazy_opt)
+        changed = difference(*(leaves(load(*e)) for e in (FULL_METHOD, config.split("/"))))
+        by_hand = difference(*(leaves(load(*FULL_METHOD, *o)) for o in ([], opts)))
+        assert by_hand == {k: v for k, v in changed.items() if k in by_hand}
+        left = {"OUTPUT_DIR", "SOFT_TEACHER.EVAL_NETWORKS", "DATASETS.TRAIN_UNLABELED"}
+        assert set(changed) - set(by_hand) <= left
+        one, other = load_lazy(*FULL_METHOD, *lazy_opts), load_lazy(*config.split("/"))
+        for part in ("model", "ema"):
+            assert OmegaConf.to_container(one[part], resolve=True) == OmegaConf.to_container(
+                other[part], resolve=True
+            )
+    assert len(opts) == 8 and set(by_hand) == set(changed) - left
+
+
 def test_the_documented_overrides_are_found():
     assert len(OVERRIDES) == 8
     assert OVERRIDES["fold"] == (["DATASETS.SPLIT.FOLD", "2"], ["split.fold=2"])
@@ -147,7 +189,7 @@ def test_the_documented_overrides_are_found():
 
 @pytest.mark.parametrize("what", [what for what in OVERRIDES if "steps" not in what])
 def test_a_documented_override_changes_both_configs(what):
-    experiment = ("paper", "soft_teacher_R_50_FPN_partial_180k")
+    experiment = FULL_METHOD
     opts, (lazy_opt,) = OVERRIDES[what]
     assert len(difference(leaves(load(*experiment)), leaves(load(*experiment, *opts)))) == 1
     key, value = lazy_opt.split("=")

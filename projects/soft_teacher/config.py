@@ -51,6 +51,9 @@ def add_soft_teacher_config(cfg) -> None:
     # rank with at least one image of each stream (released code).
     _C.LABELED_DRAW = "global"
 
+    # Where the pseudo boxes of unlabeled images come from: the "teacher" finds them while it trains
+    # (end to end), or they are the annotations of the "dataset", made once (multi-stage, Table 6).
+    _C.LABEL_SOURCE = "teacher"
     # tau_cls: a detection scored above it is a pseudo box for classification (Table 9).
     _C.SCORE_THRESH = 0.9
     # Reliability of a background box (Table 8): "bg_teacher", "bg_student", "pred_diff", "iou",

@@ -104,6 +104,9 @@ def plain(sample):
         if key in ("instances", "hidden_instances"):
             boxes = value.gt_boxes.tensor.tolist()
             value = (value.image_size, boxes, value.gt_classes.tolist())
+        elif key == "given_instances":
+            boxes, scores = value.pred_boxes.tensor.tolist(), value.scores.tolist()
+            value = (value.image_size, boxes, value.pred_classes.tolist(), scores)
         elif isinstance(value, torch.Tensor):
             value = (str(value.dtype), value.tolist())
         found[key] = value
@@ -346,6 +349,7 @@ EXPECTED = {
     "SOFT_TEACHER.LABELED_SHARE_DECAY": (4, {"decay_steps": 4}, {}),
     "SOFT_TEACHER.LABELED_DRAW": ("per_rank", {"draw": "per_rank"}, {}),
     "SOFT_TEACHER.BURN_IN": (2, {"burn_in": 2}, {}),
+    "SOFT_TEACHER.LABEL_SOURCE": ("dataset", {"label_source": "dataset"}, {}),
     f"{VIEW_KEYS}VARIANT": ("reference", {}, {"variant": "reference"}),
     f"{VIEW_KEYS}SHORT_EDGE": (24, {}, {"short_edge": 24}),
     f"{VIEW_KEYS}MAX_SIZE": (40, {}, {"max_size": 40}),

@@ -125,6 +125,20 @@ def test_annotations_of_unlabeled_images_are_hidden_dataset_by_dataset(coco):
     assert [d["image_id"] for d in bare] == [1, 2, 1, 2]
 
 
+def test_annotations_are_given_dataset_by_dataset_if_they_are_asked_for(coco):
+    names = [coco("one", boxes=(0, 2)), coco("other", boxes=(1,))]
+    dicts = unlabeled_dicts(names, label_source="dataset")
+    assert [len(d["given_annotations"]) for d in dicts] == [0, 2, 1]
+    # They are no truth to measure them with.
+    assert not any({"annotations", "hidden_annotations"} & d.keys() for d in dicts)
+
+
+def test_a_dataset_that_gives_nothing_is_named(coco):
+    names = [coco("one", boxes=(1,)), coco("other", boxes=(0, 0))]
+    said = message(unlabeled_dicts, names, label_source="dataset")
+    assert said.startswith(f"DATASETS.TRAIN_UNLABELED '{PREFIX}other' has no annotations")
+
+
 @each_loader
 def test_several_datasets_are_joined_in_order(key, load, coco):
     names = [coco("second", boxes=(1,)), coco("first", boxes=(1, 1))]

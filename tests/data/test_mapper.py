@@ -10,7 +10,11 @@ from PIL import Image
 from soft_teacher.data import augmentation as A
 from soft_teacher.data import mapper as mapper_module
 from soft_teacher.data.image import UnreadableImage
-from soft_teacher.data.mapper import LabeledDatasetMapper, TwoViewDatasetMapper
+from soft_teacher.data.mapper import (
+    InferenceMapper,
+    LabeledDatasetMapper,
+    TwoViewDatasetMapper,
+)
 from soft_teacher.data.policies import build_policy
 from soft_teacher.geometry import transform_boxes
 
@@ -123,6 +127,37 @@ def test_hidden_annotations_change_neither_view(record, variant, hidden):
         for key, value in expected.items():
             same = torch.equal if isinstance(value, torch.Tensor) else lambda a, b: a == b
             assert same(found[key], value), key
+
+
+GIVEN = {**HIDDEN, "score": 0.5}
+
+
+def test_given_annotations_come_along_in_the_weak_view(record):
+    np.random.seed(3)
+    record["given_annotations"] = [GIVEN]
+    for _ in range(5):
+        sample = two_views(WEAK, WEAK + GEOMETRY)(record)
+        assert not {"given_annotations", "hidden_instances"} & set(sample)
+        given = sample["given_instances"]
+        assert given.image_size == tuple(sample["weak_image"].shape[1:])
+        assert (given.pred_classes.tolist(), given.scores.tolist()) == ([3], [0.5])
+        _, box = bright(sample["weak_image"])
+        np.testing.assert_allclose(given.pred_boxes.tensor[0], box, atol=2)
+
+
+def test_given_annotations_change_neither_view(record):
+    found = []
+    for extra in ({}, {"given_annotations": [GIVEN]}):
+        np.random.seed(0)
+        found.append(two_views(WEAK, WEAK + GEOMETRY)({**record, **extra}))
+    assert set(found[1]) - set(found[0]) == {"given_instances"}
+    for key in ("image", "weak_image", "weak_to_strong"):
+        assert torch.equal(found[0][key], found[1][key])
+
+
+def test_given_annotations_of_another_image_size_are_not_trusted(record):
+    with pytest.raises(UnreadableImage, match=record["file_name"]):
+        two_views()({**record, "width": W + 1, "given_annotations": [GIVEN]})
 
 
 def test_the_image_is_decoded_once(record, monkeypatch):
@@ -275,3 +310,30 @@ def test_a_file_that_cannot_be_read_is_named(mapper, record):
         file.write(b"no image")
     with pytest.raises(UnreadableImage, match=record["file_name"]):
         mapper(record)
+
+
+# --- images to detect in ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("image_format", ["BGR", "RGB"])
+def test_an_image_to_detect_in_is_what_detectron2_s_mapper_makes_of_it(record, image_format):
+    view = [T.ResizeShortestEdge(64, 128)]
+    stock = DatasetMapper(False, augmentations=view, image_format=image_format)(record)
+    found = InferenceMapper(augmentations=view, image_format=image_format)(record)
+    assert set(found) == {"file_name", "height", "width", "image"}
+    assert torch.equal(found["image"], stock["image"])
+    assert (found["file_name"], found["height"], found["width"]) == (record["file_name"], H, W)
+
+
+def test_the_size_of_an_image_to_detect_in_is_the_file_s(record):
+    mapper = InferenceMapper(augmentations=[], image_format="BGR")
+    sample = mapper({"file_name": record["file_name"], "width": W + 1})
+    assert (sample["height"], sample["width"]) == (H, W)
+
+
+def test_an_image_to_detect_in_that_cannot_be_read_says_why(record):
+    with open(record["file_name"], "wb") as file:
+        file.write(b"no image")
+    sample = InferenceMapper(augmentations=[], image_format="BGR")(record)
+    assert set(sample) == {"file_name", "unreadable"}
+    assert sample["unreadable"].startswith(f"{record['file_name']}: ")

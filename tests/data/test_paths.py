@@ -131,6 +131,22 @@ def test_a_json_with_its_folder_is_a_labeled_dataset(folder, coco):
     assert MetadataCatalog.get(name).thing_classes == ["cat"]
 
 
+def test_the_scores_of_a_json_are_given_with_its_boxes(folder, coco):
+    content = json.loads(coco.read_text())
+    content["annotations"][0]["score"] = 0.75
+    coco.write_text(json.dumps(content))
+    dicts = unlabeled_dicts([f"{coco}@{folder}"], label_source="dataset")
+    assert [[a.get("score") for a in d["given_annotations"]] for d in dicts] == [[0.75], [None]]
+
+
+def test_a_json_is_evaluated_by_coco_s_rules(folder, coco):
+    name = f"{coco}@{folder}"
+    register_path(name)
+    metadata = MetadataCatalog.get(name)
+    assert (metadata.evaluator_type, metadata.json_file) == ("coco", str(coco))
+    assert metadata.image_root == str(folder)
+
+
 def test_a_json_alone_has_its_images_beside_it(folder, coco):
     beside = folder / "train.json"
     coco.rename(beside)

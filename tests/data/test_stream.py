@@ -7,7 +7,7 @@ import pytest
 from soft_teacher.data.image import UnreadableImage
 from soft_teacher.data.order import StreamOrder
 from soft_teacher.data.sampler import LABELED, UNLABELED
-from soft_teacher.data.stream import TRIES, StreamDataset, seeded
+from soft_teacher.data.stream import TRIES, StreamDataset, dicts_digest, seeded
 
 
 def draw(dataset_dict):
@@ -128,6 +128,25 @@ def test_a_mapper_may_change_the_dict_it_gets():
 
 def test_the_length_is_the_number_of_images():
     assert [len(stream_of(size)) for size in (1, 4)] == [1, 4]
+
+
+def test_the_digest_knows_the_names_and_the_boxes_to_learn_but_not_the_folder():
+    def digest(folder="a", **fields):
+        return dicts_digest([{"file_name": f"{folder}/1.jpg", **fields}])
+
+    def box(**fields):
+        return [{"bbox": [1, 2, 3, 4], "category_id": 0, **fields}]
+
+    assert digest() == digest(folder="b") == digest(annotations=[]) == digest(hidden_annotations=[])
+    learned = [
+        digest(),
+        digest(annotations=box()),
+        digest(annotations=box(category_id=1)),
+        digest(given_annotations=box(score=0.9)),
+        digest(given_annotations=box(score=0.8)),
+    ]
+    assert len(set(learned)) == len(learned)
+    assert digest(given_annotations=box()) == digest(annotations=box())
 
 
 # --- unreadable images --------------------------------------------------------------------------

@@ -17,12 +17,13 @@ HEALTHY = dict(
 )  # fmt: skip
 
 
-def diagnosed(variance_thresh=0.02, best_score=0.99, **changes):
+def diagnosed(variance_thresh=0.02, best_score=0.99, given=False, **changes):
     return diagnose(
         Totals(**{**HEALTHY, **changes}),
         best_score=best_score,
         score_thresh=0.9,
         variance_thresh=variance_thresh,
+        given=given,
     )
 
 
@@ -79,6 +80,19 @@ def test_a_warning_is_one_line_that_names_the_numbers_and_what_to_change(changes
     totals = Totals(**{**HEALTHY, **changes})
     (text,) = diagnose(totals, best_score=0.99, score_thresh=0.9, variance_thresh=0.02).values()
     assert "\n" not in text and all(part in text for part in parts)
+
+
+def test_that_all_given_labels_pass_the_threshold_is_no_wonder():
+    assert list(diagnosed(detections=300, confident=300)) == ["nearly every detection"]
+    assert diagnosed(detections=300, confident=300, given=True) == {}
+    assert list(diagnosed(confident=6000, given=True)) == ["many pseudo boxes"]
+
+
+def test_given_labels_below_the_threshold_are_told_without_a_word_of_the_teacher():
+    found = diagnosed(confident=0, given=True, best_score=0.61)
+    assert list(found.values()) == [
+        f"no given label is a pseudo box, the best score is 0.61: lower {SCORE}, now 0.9"
+    ]
 
 
 # --- when they are looked for, and how often they are told

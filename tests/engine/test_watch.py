@@ -29,7 +29,12 @@ TRUTH = targets([LEFT], [1])
 
 def model():
     labeler = SimpleNamespace(score_thresh=0.9, jitter=SimpleNamespace(variance_thresh=0.02))
-    return SimpleNamespace(observers=[], device=torch.device("cpu"), pseudo_labeler=labeler)
+    return SimpleNamespace(
+        observers=[],
+        device=torch.device("cpu"),
+        pseudo_labeler=labeler,
+        label_source="teacher",
+    )
 
 
 def schedule(**changes):

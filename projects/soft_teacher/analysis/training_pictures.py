@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from ..data.given_labels import INSTANCES
 from ..modeling.observation import StepView
 from ..modeling.pseudo_labels import TeacherBoxes
 
@@ -72,7 +73,8 @@ def training_figure(
     FigureCanvasAgg(figure)
     weak, strong = figure.subplots(1, 2)
     figure.suptitle(title, fontsize=TITLE)
-    _show(weak, images[0], "weak view: what the teacher finds")
+    source = "the given labels" if INSTANCES in sample else "what the teacher finds"
+    _show(weak, images[0], f"weak view: {source}")
     _show(strong, images[1], "strong view: what the student learns")
     _draw_teacher_boxes(weak, view.teacher_boxes[0], name_of)
     for kind in ("classification", "regression"):

@@ -10,8 +10,10 @@ from detectron2.data import transforms as T
 from detectron2.data.build import trivial_batch_collator
 from detectron2.utils import comm
 
+from ..checks import check_choice
 from ..errors import ConfigError
 from .datasets import KEYS, labeled_dicts, train_names, unlabeled_dicts
+from .given_labels import LABEL_SOURCES
 from .mapper import LabeledDatasetMapper, TwoViewDatasetMapper
 from .order import StreamOrder
 from .policies import build_policy
@@ -145,6 +147,7 @@ def _from_config(cfg):
         "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         "max_unreadable": cfg.DATALOADER.MAX_UNREADABLE,
         "hidden_labels": _C.WATCH.HIDDEN_LABELS,
+        "label_source": _C.LABEL_SOURCE,
         "seed": cfg.SEED,
     }
 
@@ -170,6 +173,7 @@ def build_two_stream_train_loader(
     aspect_ratio_grouping: bool = True,
     max_unreadable: float = 0.01,
     hidden_labels: bool = True,
+    label_source: str = "teacher",
     seed: int,
 ) -> TwoStreamLoader:
     """The loader of semi-supervised training; with ``labeled_share`` 1, of the baseline.
@@ -189,6 +193,7 @@ def build_two_stream_train_loader(
             place.
         hidden_labels: carry the truth about unlabeled images beside them, see
             :mod:`.hidden_labels`.
+        label_source: where pseudo boxes come from, "teacher" or "dataset" (:mod:`.given_labels`).
         seed: of the training, the same on all ranks.
 
     Raises:
@@ -196,6 +201,7 @@ def build_two_stream_train_loader(
     """
     if chunks < 1:
         raise ConfigError(f"SOLVER.GRADIENT_ACCUMULATION must be at least 1, got {chunks}")
+    check_choice("SOFT_TEACHER.LABEL_SOURCE", label_source, LABEL_SOURCES)
     schedule = BatchSchedule(
         batch_size=batch_size,
         share=labeled_share,
@@ -225,7 +231,9 @@ def build_two_stream_train_loader(
             strong_augmentations=strong_augmentations,
             image_format=image_format,
         )
-        dicts = unlabeled_dicts(unlabeled_names, hidden_labels=hidden_labels)
+        dicts = unlabeled_dicts(
+            unlabeled_names, hidden_labels=hidden_labels, label_source=label_source
+        )
         unlabeled = stream(dicts, mapper, UNLABELED)
     return TwoStreamLoader(
         schedule,

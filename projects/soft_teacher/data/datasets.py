@@ -8,6 +8,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..errors import ConfigError, did_you_mean, one_line
 from .builtin import missing_dataset_hint
+from .given_labels import give_annotations
 from .hidden_labels import hide_annotations
 from .paths import register_path
 from .sampler import LABELED, UNLABELED
@@ -67,18 +68,26 @@ def labeled_dicts(names: Sequence[str], *, filter_empty: bool = True) -> List[di
     return with_boxes if filter_empty else dicts
 
 
-def unlabeled_dicts(names: Sequence[str], *, hidden_labels: bool = True) -> List[dict]:
-    """Unlabeled images; training never sees the annotations that a dataset may have.
+def unlabeled_dicts(
+    names: Sequence[str], *, hidden_labels: bool = True, label_source: str = "teacher"
+) -> List[dict]:
+    """Unlabeled images; unless it asks for them, training never sees annotations they may have.
 
     Args:
         names: registered datasets, or paths (:mod:`.paths`).
         hidden_labels: keep annotations under a key of their own, to measure pseudo boxes with,
             see :func:`~soft_teacher.data.hidden_labels.hide_annotations`.
+        label_source: with "dataset" annotations are the pseudo boxes instead, see
+            :func:`~soft_teacher.data.given_labels.give_annotations`.
 
     Raises:
-        ConfigError: if a dataset or one of its files is missing, or it is empty.
+        ConfigError: if a dataset or one of its files is missing, or it is empty; if there is no
+            annotation where they are asked for.
     """
-    parts = _load_each(KEYS[UNLABELED], names)
+    key = KEYS[UNLABELED]
+    parts = _load_each(key, names)
+    if label_source == "dataset":
+        parts = [give_annotations(f"{key} '{n}'", part) for n, part in zip(as_list(names), parts)]
     return [d for part in parts for d in hide_annotations(part, keep=hidden_labels)]
 
 

@@ -1,4 +1,4 @@
-"""Dataset dict -> sample: one view of a labeled image, two views of an unlabeled one."""
+"""Dataset dict -> sample: a view of a labeled image, two of an unlabeled one, one to detect in."""
 
 import copy
 from typing import List
@@ -11,10 +11,10 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
 from ..geometry import transform_matrix, weak_to_strong
-from .hidden_labels import ANNOTATIONS, INSTANCES, hidden_instances
+from . import given_labels, hidden_labels
 from .image import UnreadableImage, read_image
 
-__all__ = ["LabeledDatasetMapper", "TwoViewDatasetMapper"]
+__all__ = ["InferenceMapper", "LabeledDatasetMapper", "TwoViewDatasetMapper"]
 
 
 class LabeledDatasetMapper(DatasetMapper):
@@ -42,10 +42,7 @@ class LabeledDatasetMapper(DatasetMapper):
         """
         sample = copy.deepcopy(dataset_dict)
         image = read_image(sample["file_name"], self.image_format)
-        try:
-            utils.check_image_size(sample, image)
-        except utils.SizeMismatchError as error:
-            raise UnreadableImage(" ".join(str(error).split())) from error
+        _check_size(sample, image)
         view = T.AugInput(image)
         transforms = self.augmentations(view)
         sample["image"] = _tensor(view.image)
@@ -57,7 +54,8 @@ class LabeledDatasetMapper(DatasetMapper):
 class TwoViewDatasetMapper:
     """One decode, two independent views, and the matrix between them.
 
-    Annotations are not read; hidden ones (:mod:`.hidden_labels`) change nothing but their own key.
+    Annotations are not read; hidden ones (:mod:`.hidden_labels`) and given ones
+    (:mod:`.given_labels`) change nothing but their own keys.
     """
 
     def __init__(
@@ -81,32 +79,81 @@ class TwoViewDatasetMapper:
     def __call__(self, dataset_dict: dict) -> dict:
         """
         Args:
-            dataset_dict: in Detectron2's format; ``file_name`` and ``hidden_annotations`` are
-                read.
+            dataset_dict: in Detectron2's format; ``file_name``, ``hidden_annotations`` and
+                ``given_annotations`` are read, the size only beside given annotations.
 
         Returns:
             a copy without annotations, with ``image`` (strong view, uint8 (C, H, W)),
             ``weak_image`` (uint8 (C, h, w)), ``weak_to_strong`` (float32 (3, 3), absolute pixels
             of the weak view to those of the strong view), and the ``height`` and ``width`` that
-            the file really has. Hidden annotations become ``hidden_instances``, in the weak view.
+            the file really has. Hidden annotations become ``hidden_instances`` and given ones
+            ``given_instances``, both in the weak view.
 
         Raises:
-            UnreadableImage: the file cannot be read.
+            UnreadableImage: the file cannot be read, or its given annotations were made for an
+                image of another size.
         """
         sample = copy.copy(dataset_dict)
         sample.pop("annotations", None)
-        truth = sample.pop(ANNOTATIONS, None)
+        truth = sample.pop(hidden_labels.ANNOTATIONS, None)
+        given = sample.pop(given_labels.ANNOTATIONS, None)
         image = read_image(sample["file_name"], self.image_format)
+        if given is not None:
+            _check_size(sample, image)
         sample["height"], sample["width"] = image.shape[:2]
         # A careless augmentation may write into its array; the other view must not see it.
         sample["weak_image"], weak_matrix = _view(self.weak, image.copy())
         sample["image"], strong_matrix = _view(self.strong, image)
         matrix = weak_to_strong(weak_matrix, strong_matrix)
         sample["weak_to_strong"] = torch.as_tensor(matrix, dtype=torch.float32)
+        size = tuple(sample["weak_image"].shape[1:])
         if truth is not None:
-            size = tuple(sample["weak_image"].shape[1:])
-            sample[INSTANCES] = hidden_instances(truth, weak_matrix, size)
+            sample[hidden_labels.INSTANCES] = hidden_labels.hidden_instances(
+                truth, weak_matrix, size
+            )
+        if given is not None:
+            sample[given_labels.INSTANCES] = given_labels.given_instances(given, weak_matrix, size)
         return sample
+
+
+class InferenceMapper:
+    """The view that a detector is evaluated on, of any image that training could read."""
+
+    def __init__(self, *, augmentations: List[T.Augmentation], image_format: str):
+        """
+        Args:
+            augmentations: of the evaluation; they draw nothing.
+            image_format: of :func:`.image.read_image`.
+        """
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """
+        Args:
+            dataset_dict: in Detectron2's format; ``file_name`` is read.
+
+        Returns:
+            ``file_name``, the ``height`` and ``width`` that the file has, and ``image`` (uint8
+            (C, h, w)); ``unreadable``, a message, in the place of these three if it cannot be read.
+        """
+        sample = {"file_name": dataset_dict["file_name"]}
+        try:
+            image = read_image(sample["file_name"], self.image_format)
+        except UnreadableImage as error:
+            return {**sample, "unreadable": str(error)}
+        height, width = image.shape[:2]
+        view = T.AugInput(image)
+        self.augmentations(view)
+        return {**sample, "height": height, "width": width, "image": _tensor(view.image)}
+
+
+def _check_size(sample: dict, image: np.ndarray) -> None:
+    """Raises UnreadableImage if the dataset, and so its boxes, speaks of another size."""
+    try:
+        utils.check_image_size(sample, image)
+    except utils.SizeMismatchError as error:
+        raise UnreadableImage(" ".join(str(error).split())) from error
 
 
 def _view(augmentations: T.AugmentationList, image: np.ndarray):

@@ -18,9 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import List
 
-from detectron2.data import DatasetCatalog
-from detectron2.data.datasets import register_coco_instances
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
 
+from .given_labels import SCORE
 from .image import is_image
 
 __all__ = ["list_images", "register_path", "slug"]
@@ -38,8 +39,7 @@ def register_path(name: str) -> bool:
         return True
     json_file, _, folder = name.partition("@")
     if json_file.endswith(".json"):
-        folder = folder or os.path.dirname(json_file)
-        register_coco_instances(name, {}, os.path.expanduser(json_file), os.path.expanduser(folder))
+        _register_coco(name, json_file, folder or os.path.dirname(json_file))
         return True
     if os.path.exists(os.path.expanduser(name)) or _is_pattern(name) or name.endswith(LIST_SUFFIX):
         DatasetCatalog.register(name, partial(_load, name))
@@ -67,6 +67,14 @@ def list_images(path: str) -> List[str]:
 def slug(name: str) -> str:
     """A dataset's name as the name of a folder; a registered name mostly stays as it is."""
     return re.sub(r"[^\w.-]+", "_", name).strip("_")
+
+
+def _register_coco(name: str, json_file: str, folder: str) -> None:
+    """Detectron2's register_coco_instances, but for the scores of pseudo labels."""
+    files = dict(json_file=os.path.expanduser(json_file), image_root=os.path.expanduser(folder))
+    load = partial(load_coco_json, **files, dataset_name=name, extra_annotation_keys=[SCORE])
+    DatasetCatalog.register(name, load)
+    MetadataCatalog.get(name).set(evaluator_type="coco", **files)
 
 
 def _load(path: str) -> List[dict]:

@@ -11,6 +11,7 @@ import numpy as np
 from detectron2.data import DatasetFromList
 from torch.utils.data import Dataset
 
+from .given_labels import ANNOTATIONS, SCORE
 from .image import UnreadableImage
 from .order import StreamOrder
 from .sampler import SAMPLE, sample_seed
@@ -82,9 +83,14 @@ class StreamDataset(Dataset):
 
 
 def dicts_digest(dataset_dicts: List[dict]) -> str:
-    """A checksum of the images' names and of their boxes, wherever the files lie."""
+    """A checksum of the images' names and of the boxes to learn, wherever the files lie."""
     digest = hashlib.sha256()
     for record in dataset_dicts:
-        boxes = [(a.get("bbox"), a["category_id"]) for a in record.get("annotations", ())]
+        annotations = (*record.get("annotations", ()), *record.get(ANNOTATIONS, ()))
+        boxes = [(a.get("bbox"), a["category_id"], *_score(a)) for a in annotations]
         digest.update(repr((os.path.basename(record.get("file_name", "")), boxes)).encode())
     return digest.hexdigest()
+
+
+def _score(annotation: dict) -> tuple:
+    return (annotation[SCORE],) if SCORE in annotation else ()

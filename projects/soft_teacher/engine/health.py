@@ -28,6 +28,7 @@ def diagnose(
     best_score: float,
     score_thresh: float,
     variance_thresh: Optional[float],
+    given: bool = False,
 ) -> Dict[str, str]:
     """What is wrong with the pseudo boxes of some steps.
 
@@ -36,6 +37,7 @@ def diagnose(
         best_score: the highest score that the teacher gave so far.
         score_thresh: tau_cls.
         variance_thresh: tau_var; None without box jittering.
+        given: the boxes come with the dataset, where it is no wonder that they pass the threshold.
 
     Returns:
         condition -> one line that names the key to change; empty if all is well, or if there were
@@ -43,16 +45,19 @@ def diagnose(
     """
     if not totals.images:
         return {}
-    found = _by_score(totals, best_score, score_thresh)
+    found = _by_score(totals, best_score, score_thresh, given)
     if variance_thresh is not None and totals.candidates >= ENOUGH:
         found.update(_by_variance(totals, variance_thresh))
     return found
 
 
-def _by_score(totals: Totals, best_score: float, threshold: float) -> Dict[str, str]:
+def _by_score(totals: Totals, best_score: float, threshold: float, given: bool) -> Dict[str, str]:
     per_image = totals.confident / totals.images
     share = totals.confident / max(totals.detections, 1)
     now = f"SOFT_TEACHER.SCORE_THRESH, now {threshold:g}"
+    if totals.confident == 0 and given:
+        text = f"no given label is a pseudo box, the best score is {best_score:.2f}: lower {now}"
+        return {"no pseudo boxes": text}
     if totals.confident == 0:
         text = (
             f"no detection is a pseudo box, the teacher's best score is {totals.best_score:.2f} "
@@ -66,7 +71,7 @@ def _by_score(totals: Totals, best_score: float, threshold: float) -> Dict[str, 
             "objects"
         )
         return {"many pseudo boxes": text}
-    if totals.detections >= ENOUGH and share > NEARLY_ALL:
+    if not given and totals.detections >= ENOUGH and share > NEARLY_ALL:
         text = (
             f"{share:.0%} of the teacher's detections are pseudo boxes: raise {now}, unless the "
             "teacher is right as often"
@@ -96,10 +101,11 @@ def _by_variance(totals: Totals, threshold: float) -> Dict[str, str]:
 class HealthCheck:
     """Diagnoses every ``patience`` steps with unlabeled images, and warns now and then."""
 
-    def __init__(self, labeler: PseudoLabeler, *, patience: int = 200):
+    def __init__(self, labeler: PseudoLabeler, *, patience: int = 200, given: bool = False):
         """
         Args:
             labeler: whose thresholds are in use.
+            given: see :func:`diagnose`.
             patience: steps with unlabeled images that a diagnosis looks at, at least.
 
         Raises:
@@ -107,9 +113,10 @@ class HealthCheck:
         """
         if patience < 1:
             raise ConfigError(f"SOFT_TEACHER.WATCH.PATIENCE must be at least 1, got {patience}")
-        self.thresholds = {
+        self.settings = {
             "score_thresh": labeler.score_thresh,
             "variance_thresh": labeler.jitter and labeler.jitter.variance_thresh,
+            "given": given,
         }
         self.patience = patience
         self._steps, self._totals = 0, Totals()
@@ -129,7 +136,7 @@ class HealthCheck:
         self._best_score = max(self._best_score, totals.best_score)
         if self._steps < self.patience:
             return
-        findings = diagnose(self._totals, best_score=self._best_score, **self.thresholds)
+        findings = diagnose(self._totals, best_score=self._best_score, **self.settings)
         for condition, text in findings.items():
             if step - self._warned.get(condition, -REPEAT) >= REPEAT:
                 logger.warning("step %d, last %d steps: %s", step, self._steps, text)

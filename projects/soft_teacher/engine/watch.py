@@ -49,7 +49,8 @@ def build_watch_hooks(
         ConfigError: for a value outside its range.
     """
     check_not_negative("VIS_PERIOD", vis_period)
-    health = HealthCheck(model.pseudo_labeler, patience=patience)
+    given = model.label_source == "dataset"
+    health = HealthCheck(model.pseudo_labeler, patience=patience, given=given)
     watch = WatchHook(model, schedule, health, period=log_period, saves=saves)
     found: List[HookBase] = [watch]
     if vis_period and comm.is_main_process():

@@ -1,13 +1,16 @@
-"""Which detectors a SoftTeacher can wrap."""
+"""Which detectors a SoftTeacher can wrap, and how it can label with them."""
 
 from detectron2.modeling import GeneralizedRCNN
 from torch import nn
 
+from ..checks import check_choice
+from ..data.given_labels import LABEL_SOURCES
 from ..errors import ConfigError
+from .given_labels import check_given_labels
 from .pseudo_labels import PseudoLabeler
 from .roi_heads import SoftTeacherROIHeads
 
-__all__ = ["check_detector", "check_score_threshold", "detector_config"]
+__all__ = ["check_detector", "check_label_source", "detector_config"]
 
 
 def detector_config(cfg):
@@ -46,6 +49,13 @@ def check_detector(detector: nn.Module) -> None:
         raise ConfigError(
             "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE leaves no background score: set it to False"
         )
+
+
+def check_label_source(source: str, heads: SoftTeacherROIHeads, labeler: PseudoLabeler) -> None:
+    """Raises ConfigError unless the source is known and suits the settings."""
+    check_choice("SOFT_TEACHER.LABEL_SOURCE", source, LABEL_SOURCES)
+    check = check_score_threshold if source == "teacher" else check_given_labels
+    check(heads, labeler)
 
 
 def check_score_threshold(heads: SoftTeacherROIHeads, labeler: PseudoLabeler) -> None:

@@ -14,7 +14,8 @@ from torch import nn
 
 from ..checks import check_choice, check_not_negative
 from ..geometry import invert_affine
-from .detector import check_detector, check_score_threshold, detector_config
+from .detector import check_detector, check_label_source, detector_config
+from .given_labels import given_detections
 from .observation import StepView
 from .pseudo_labels import PseudoLabeler, PseudoLabels, carry
 
@@ -26,7 +27,7 @@ PROPOSAL_SETTINGS = ("test", "train")
 
 @dataclass(frozen=True)
 class TeacherView:
-    """What the teacher knows of the weak views of a batch.
+    """What the teacher knows of the weak views of a batch: the labels alone, if it did not look.
 
     Attributes:
         features: feature maps.
@@ -62,23 +63,27 @@ class SoftTeacher(nn.Module):
         alpha: float = 4.0,
         rpn_on_unlabeled: bool = True,
         teacher_proposals: str = "test",
+        label_source: str = "teacher",
     ):
         """
         Args:
             student: a box-only GeneralizedRCNN with SoftTeacherROIHeads. The teacher starts as
                 its copy.
-            pseudo_labeler: chooses pseudo boxes from the teacher's detections.
+            pseudo_labeler: chooses pseudo boxes from the teacher's detections, or from the given
+                ones.
             alpha: weight of the unsupervised loss in Eq. 1.
             rpn_on_unlabeled: train the RPN on G_cls of unlabeled images, too.
             teacher_proposals: number of RPN proposals of the teacher while it labels, that of
                 "test" or of "train" (released code).
+            label_source: "teacher" detects while it trains, end to end; "dataset" takes the boxes
+                that come with the unlabeled images, which the teacher then does not look at.
 
         Raises:
             ConfigError: if the detector cannot be wrapped or a value is out of range.
         """
         super().__init__()
         check_detector(student)
-        check_score_threshold(student.roi_heads, pseudo_labeler)
+        check_label_source(label_source, student.roi_heads, pseudo_labeler)
         check_not_negative("SOFT_TEACHER.ALPHA", alpha)
         check_choice("SOFT_TEACHER.TEACHER_PROPOSALS", teacher_proposals, PROPOSAL_SETTINGS)
         self.student = student
@@ -87,6 +92,7 @@ class SoftTeacher(nn.Module):
         self.alpha = alpha
         self.rpn_on_unlabeled = rpn_on_unlabeled
         self.teacher_proposals = teacher_proposals
+        self.label_source = label_source
         self.per_image = student.roi_heads.average == "image"
         self.observers: List[Callable[[StepView], None]] = []
 
@@ -98,6 +104,7 @@ class SoftTeacher(nn.Module):
             "alpha": cfg.SOFT_TEACHER.ALPHA,
             "rpn_on_unlabeled": cfg.SOFT_TEACHER.RPN_ON_UNLABELED,
             "teacher_proposals": cfg.SOFT_TEACHER.TEACHER_PROPOSALS,
+            "label_source": cfg.SOFT_TEACHER.LABEL_SOURCE,
         }
 
     @property
@@ -125,6 +132,8 @@ class SoftTeacher(nn.Module):
                 * weak_image, weak_to_strong, seed (unlabeled images): the teacher's (C, h, w)
                   view, the (3, 3) matrix from it to ``image`` (absolute pixels), and the seed of
                   the image's jitter;
+                * given_instances (unlabeled images, label source "dataset"): ``pred_boxes``,
+                  ``pred_classes`` and ``scores`` in the weak view;
                 * image_weight (optional): (number of ranks) / (images of this stream in the
                   global batch), so that ranks average to Eq. 2 and 3; 1 / (images of this stream
                   in the list) without it.
@@ -174,16 +183,14 @@ class SoftTeacher(nn.Module):
 
     @torch.no_grad()
     def _teach(self, unlabeled: List[dict]) -> TeacherView:
-        teacher = self.teacher
+        if self.label_source == "teacher":
+            features, image_sizes, detections = self._detect(unlabeled)
+        else:
+            features, image_sizes, detections = {}, [], given_detections(unlabeled, self.device)
         to_strong = torch.stack([x["weak_to_strong"] for x in unlabeled])
-        images = teacher.preprocess_image([{"image": x["weak_image"]} for x in unlabeled])
-        features = teacher.backbone(images.tensor)
-        with proposal_setting(teacher.proposal_generator, self.teacher_proposals):
-            proposals, _ = teacher.proposal_generator(images, features, None)
-        detections, _ = teacher.roi_heads(images, features, proposals, None)
         with get_event_storage().name_scope("pseudo"):
             labels = self.pseudo_labeler(
-                teacher.roi_heads,
+                self.teacher.roi_heads,
                 features,
                 detections,
                 [x["seed"] for x in unlabeled],
@@ -191,7 +198,17 @@ class SoftTeacher(nn.Module):
                 [tuple(x["image"].shape[1:]) for x in unlabeled],
             )
         to_weak = invert_affine(to_strong).to(self.device, non_blocking=True)
-        return TeacherView(features, images.image_sizes, to_weak, labels)
+        return TeacherView(features, image_sizes, to_weak, labels)
+
+    def _detect(self, unlabeled: List[dict]):
+        """The teacher's features, image sizes and detections of the weak views."""
+        teacher = self.teacher
+        images = teacher.preprocess_image([{"image": x["weak_image"]} for x in unlabeled])
+        features = teacher.backbone(images.tensor)
+        with proposal_setting(teacher.proposal_generator, self.teacher_proposals):
+            proposals, _ = teacher.proposal_generator(images, features, None)
+        detections, _ = teacher.roi_heads(images, features, proposals, None)
+        return features, images.image_sizes, detections
 
     def _labeled_losses(self, labeled, images, features) -> Dict[str, torch.Tensor]:
         targets = [x["instances"].to(self.device) for x in labeled]
