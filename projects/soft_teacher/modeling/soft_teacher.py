@@ -1,7 +1,6 @@
 """The Soft Teacher meta-architecture: a student, its EMA teacher, and one training step."""
 
 import copy
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Callable, Dict, List
 
@@ -14,6 +13,7 @@ from torch import nn
 
 from ..checks import check_choice, check_not_negative
 from ..geometry import invert_affine
+from .detect import PROPOSAL_SETTINGS, detect
 from .detector import check_detector, check_label_source, detector_config
 from .given_labels import given_detections
 from .observation import StepView
@@ -22,7 +22,6 @@ from .pseudo_labels import PseudoLabeler, PseudoLabels, carry
 __all__ = ["SoftTeacher", "LOSS_NAMES"]
 
 LOSS_NAMES = ("loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg")
-PROPOSAL_SETTINGS = ("test", "train")
 
 
 @dataclass(frozen=True)
@@ -183,10 +182,13 @@ class SoftTeacher(nn.Module):
 
     @torch.no_grad()
     def _teach(self, unlabeled: List[dict]) -> TeacherView:
+        features, image_sizes = {}, []
         if self.label_source == "teacher":
-            features, image_sizes, detections = self._detect(unlabeled)
+            views = [x["weak_image"] for x in unlabeled]
+            images, features, detections = detect(self.teacher, views, self.teacher_proposals)
+            image_sizes = images.image_sizes
         else:
-            features, image_sizes, detections = {}, [], given_detections(unlabeled, self.device)
+            detections = given_detections(unlabeled, self.device)
         to_strong = torch.stack([x["weak_to_strong"] for x in unlabeled])
         with get_event_storage().name_scope("pseudo"):
             labels = self.pseudo_labeler(
@@ -199,16 +201,6 @@ class SoftTeacher(nn.Module):
             )
         to_weak = invert_affine(to_strong).to(self.device, non_blocking=True)
         return TeacherView(features, image_sizes, to_weak, labels)
-
-    def _detect(self, unlabeled: List[dict]):
-        """The teacher's features, image sizes and detections of the weak views."""
-        teacher = self.teacher
-        images = teacher.preprocess_image([{"image": x["weak_image"]} for x in unlabeled])
-        features = teacher.backbone(images.tensor)
-        with proposal_setting(teacher.proposal_generator, self.teacher_proposals):
-            proposals, _ = teacher.proposal_generator(images, features, None)
-        detections, _ = teacher.roi_heads(images, features, proposals, None)
-        return features, images.image_sizes, detections
 
     def _labeled_losses(self, labeled, images, features) -> Dict[str, torch.Tensor]:
         targets = [x["instances"].to(self.device) for x in labeled]
@@ -268,17 +260,3 @@ def _stream(images: ImageList, features: Dict[str, torch.Tensor], rows: slice):
     """The images and features of one stream out of the joint backbone pass."""
     part = ImageList(images.tensor[rows], images.image_sizes[rows])
     return part, {k: v[rows] for k, v in features.items()}
-
-
-@contextmanager
-def proposal_setting(rpn: nn.Module, setting: str):
-    """Lets an RPN in eval mode keep as many proposals as in training, if asked to."""
-    if setting == "test":
-        yield
-        return
-    saved = rpn.pre_nms_topk, rpn.post_nms_topk
-    rpn.pre_nms_topk, rpn.post_nms_topk = ({False: n[True], True: n[True]} for n in saved)
-    try:
-        yield
-    finally:
-        rpn.pre_nms_topk, rpn.post_nms_topk = saved
