@@ -91,7 +91,12 @@ def dataset_names(cfg, *, eval_only: bool = False) -> Dict[str, List[str]]:
 
 
 def train_names(cfg) -> Tuple[List[str], List[str]]:
-    """Labeled and unlabeled datasets, whether or not the training uses the latter."""
+    """Labeled and unlabeled datasets, whether or not the training uses the latter.
+
+    Raises:
+        ConfigError: there is no section of data.
+    """
+    _check_sections(cfg, ["dataloader"])
     loader = cfg.dataloader.train
     return as_list(loader.labeled_names), as_list(loader.unlabeled_names)
 
