@@ -1,7 +1,6 @@
 """The Soft Teacher meta-architecture: a student, its EMA teacher, and one training step."""
 
 import copy
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Callable, Dict, List
 
@@ -14,6 +13,7 @@ from torch import nn
 
 from ..checks import check_choice, check_not_negative
 from ..geometry import clip_boxes, invert_affine, transform_boxes
+from .detect import PROPOSAL_SETTINGS, detect
 from .detector import check_detector, check_score_threshold, detector_config
 from .observation import StepView
 from .pseudo_labels import PseudoLabeler, PseudoLabels
@@ -21,7 +21,6 @@ from .pseudo_labels import PseudoLabeler, PseudoLabels
 __all__ = ["SoftTeacher", "LOSS_NAMES"]
 
 LOSS_NAMES = ("loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg")
-PROPOSAL_SETTINGS = ("test", "train")
 
 
 @dataclass(frozen=True)
@@ -166,15 +165,11 @@ class SoftTeacher(nn.Module):
 
     @torch.no_grad()
     def _teach(self, unlabeled: List[dict]) -> TeacherView:
-        teacher = self.teacher
-        images = teacher.preprocess_image([{"image": x["weak_image"]} for x in unlabeled])
-        features = teacher.backbone(images.tensor)
-        with proposal_setting(teacher.proposal_generator, self.teacher_proposals):
-            proposals, _ = teacher.proposal_generator(images, features, None)
-        detections, _ = teacher.roi_heads(images, features, proposals, None)
+        views = [x["weak_image"] for x in unlabeled]
+        images, features, detections = detect(self.teacher, views, self.teacher_proposals)
         with get_event_storage().name_scope("pseudo"):
             labels = self.pseudo_labeler(
-                teacher.roi_heads, features, detections, [x["seed"] for x in unlabeled]
+                self.teacher.roi_heads, features, detections, [x["seed"] for x in unlabeled]
             )
         return TeacherView(features, images.image_sizes, labels)
 
@@ -239,17 +234,3 @@ def _stream(images: ImageList, features: Dict[str, torch.Tensor], rows: slice):
     """The images and features of one stream out of the joint backbone pass."""
     part = ImageList(images.tensor[rows], images.image_sizes[rows])
     return part, {k: v[rows] for k, v in features.items()}
-
-
-@contextmanager
-def proposal_setting(rpn: nn.Module, setting: str):
-    """Lets an RPN in eval mode keep as many proposals as in training, if asked to."""
-    if setting == "test":
-        yield
-        return
-    saved = rpn.pre_nms_topk, rpn.post_nms_topk
-    rpn.pre_nms_topk, rpn.post_nms_topk = ({False: n[True], True: n[True]} for n in saved)
-    try:
-        yield
-    finally:
-        rpn.pre_nms_topk, rpn.post_nms_topk = saved
