@@ -67,7 +67,7 @@ def judge_boxes(
     scores: np.ndarray,
     true_boxes: np.ndarray,
     true_classes: np.ndarray,
-    crowd: Optional[np.ndarray] = None,
+    crowds: Optional[Tuple[np.ndarray, np.ndarray]] = None,
     *,
     iou_thresh: float = 0.5,
 ) -> Tuple[np.ndarray, np.ndarray]:
@@ -80,43 +80,42 @@ def judge_boxes(
     Args:
         boxes, classes, scores: (n, 4) XYXY, (n,), (n,) of the pseudo boxes.
         true_boxes, true_classes: (m, 4) XYXY in the same frame, (m,).
-        crowd: (m,) bool, true boxes that are crowds, not objects; None for none.
+        crowds: (k, 4) XYXY and (k,) classes of the crowds, if there are any.
         iou_thresh: in (0, 1].
 
     Returns:
         (n,) bool, boxes that found an object; (n,) bool, boxes that found none but lie in a crowd
         of their class by ``iou_thresh`` of their area at least: they are neither right nor wrong.
     """
-    crowd = np.zeros(len(true_boxes), dtype=bool) if crowd is None else crowd
-    overlaps = box_iou(boxes, true_boxes, crowd)
-    overlaps[classes[:, None] != true_classes[None]] = 0
+    free = box_iou(boxes, true_boxes)
+    free[classes[:, None] != np.asarray(true_classes)[None]] = 0
     hits = np.zeros(len(boxes), dtype=bool)
-    free = overlaps[:, ~crowd]
     for row in np.argsort(-scores, kind="stable") if free.size else ():
         best = free[row].argmax()
         if free[row, best] >= iou_thresh:
             hits[row] = True
             free[:, best] = 0
-    neutral = ~hits & (overlaps[:, crowd] >= iou_thresh).any(axis=1)
+    neutral = np.zeros(len(boxes), dtype=bool)
+    if crowds is not None:
+        inside = box_iou(boxes, crowds[0], crowds=True)
+        same_class = classes[:, None] == np.asarray(crowds[1])[None]
+        neutral = ~hits & (same_class & (inside >= iou_thresh)).any(axis=1)
     return hits, neutral
 
 
-def box_iou(
-    boxes: np.ndarray, others: np.ndarray, crowd: Optional[np.ndarray] = None
-) -> np.ndarray:
+def box_iou(boxes: np.ndarray, others: np.ndarray, *, crowds: bool = False) -> np.ndarray:
     """Intersection over union, as COCO's evaluation computes it.
 
     Args:
         boxes, others: (n, 4) and (m, 4) XYXY.
-        crowd: (m,) bool, others for which the union is the area of the box alone.
+        crowds: the others are crowds, and the union is the area of the box alone.
 
     Returns:
         (n, m) float64; 0 where a box has no area.
     """
     if not (len(boxes) and len(others)):
         return np.zeros((len(boxes), len(others)))
-    crowd = np.zeros(len(others)) if crowd is None else crowd
-    return coco_mask.iou(_xywh(boxes), _xywh(others), crowd)
+    return coco_mask.iou(_xywh(boxes), _xywh(others), [crowds] * len(others))
 
 
 def _xywh(boxes: np.ndarray) -> np.ndarray:
