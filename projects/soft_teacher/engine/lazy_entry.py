@@ -16,14 +16,16 @@ from ..data.builtin import register_builtin
 from ..data.datasets import as_list, check_datasets
 from ..errors import ConfigError, did_you_mean
 from ..evaluation.evaluate import check_networks
+from ..modeling import BoxJitter
 from .build import check_amp
 from .checkpoint import SoftTeacherCheckpointer
 from .device import usable_device
 from .lazy_train import evaluate, test_names, train
+from .trained import Trained
 from .wandb_writer import check_wandb
 
 SECTIONS = ("model", "dataloader", "optimizer", "lr_multiplier", "ema", "train")
-__all__ = ["check_config", "dataset_names", "load_config", "main"]
+__all__ = ["check_config", "dataset_names", "load_config", "load_trained", "main"]
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +84,27 @@ def dataset_names(cfg, *, eval_only: bool = False) -> Dict[str, List[str]]:
     }
 
 
+def load_trained(cfg, *, weights: str = "") -> Trained:
+    """The same as :func:`soft_teacher.engine.yaml_entry.load_trained`.
+
+    A config that sets ``model.pseudo_labeler.jitter`` to None has no settings of the box jitter;
+    its defaults, the paper's, stand for them.
+    """
+    _check_sections(cfg, SECTIONS)
+    loader = cfg.dataloader.test
+    if loader.get("mapper") is None:
+        raise ConfigError("the LazyConfig has no dataloader.test.mapper")
+    cfg.train.init_checkpoint = weights or cfg.train.init_checkpoint
+    model = _load_model(cfg).eval()
+    return Trained(
+        model=model,
+        weights=cfg.train.init_checkpoint,
+        mapper=instantiate(loader.mapper),
+        num_workers=loader.get("num_workers", 0),
+        jitter=model.pseudo_labeler.jitter or BoxJitter(),
+    )
+
+
 def main(args):
     """Trains or evaluates on this rank. See :func:`soft_teacher.engine.yaml_entry.main`."""
     cfg = load_config(args.config_file, args.opts)
@@ -93,12 +116,20 @@ def main(args):
     setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="soft_teacher")
     for warning in warnings:
         logger.warning(warning)
-    model = instantiate(cfg.model).to(cfg.train.device)
     if args.eval_only:
-        checkpointer = SoftTeacherCheckpointer(model, cfg.train.output_dir, complete=True)
-        checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
-        return evaluate(cfg, model)
-    return train(cfg, model, resume=args.resume)
+        return evaluate(cfg, _load_model(cfg, resume=args.resume))
+    return train(cfg, _build_model(cfg), resume=args.resume)
+
+
+def _build_model(cfg):
+    return instantiate(cfg.model).to(cfg.train.device)
+
+
+def _load_model(cfg, *, resume: bool = False):
+    model = _build_model(cfg)
+    checkpointer = SoftTeacherCheckpointer(model, cfg.train.output_dir, complete=True)
+    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
+    return model
 
 
 def _is_known(cfg, key: str) -> bool:

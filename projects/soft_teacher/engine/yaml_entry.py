@@ -6,6 +6,7 @@ import os
 from typing import Dict, List, Sequence
 
 from detectron2.config import get_cfg
+from detectron2.data import DatasetMapper
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -15,13 +16,15 @@ from ..data.builtin import register_builtin
 from ..data.datasets import check_datasets, train_names
 from ..errors import ConfigError, did_you_mean
 from ..evaluation.evaluate import check_networks
+from ..modeling import BoxJitter
 from .build import check_amp
 from .checkpoint import SoftTeacherCheckpointer
 from .device import usable_device
+from .trained import Trained
 from .trainer import SoftTeacherTrainer
 from .wandb_writer import check_wandb
 
-__all__ = ["check_config", "dataset_names", "load_config", "main", "value_of"]
+__all__ = ["check_config", "dataset_names", "load_config", "load_trained", "main", "value_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +60,7 @@ def check_config(cfg, *, eval_only: bool) -> List[str]:
     Raises:
         ConfigError: naming the key and the fix.
     """
-    if cfg.MODEL.META_ARCHITECTURE != "SoftTeacher":
-        raise ConfigError(
-            f"MODEL.META_ARCHITECTURE is '{cfg.MODEL.META_ARCHITECTURE}': set it to 'SoftTeacher'"
-        )
+    _check_architecture(cfg)
     check_networks(cfg.SOFT_TEACHER.EVAL_NETWORKS)
     if not eval_only:
         check_wandb(cfg.SOFT_TEACHER.WATCH.WANDB.PROJECT)
@@ -98,6 +98,26 @@ def value_of(cfg, key: str):
     return cfg
 
 
+def load_trained(cfg, *, weights: str = "") -> Trained:
+    """The model of a config with all of its weights, as ``--eval-only`` loads it.
+
+    Args:
+        weights: in place of MODEL.WEIGHTS.
+
+    Raises:
+        ConfigError: naming the key and the fix.
+    """
+    _check_architecture(cfg)
+    cfg.MODEL.WEIGHTS = weights or cfg.MODEL.WEIGHTS
+    return Trained(
+        model=_load_model(cfg).eval(),
+        weights=cfg.MODEL.WEIGHTS,
+        mapper=DatasetMapper(cfg, is_train=False),
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        jitter=BoxJitter(cfg),
+    )
+
+
 def main(args):
     """Trains or evaluates on this rank.
 
@@ -121,13 +141,24 @@ def main(args):
     for warning in warnings:
         logger.warning(warning)
     if args.eval_only:
-        model = SoftTeacherTrainer.build_model(cfg)
-        checkpointer = SoftTeacherCheckpointer(model, cfg.OUTPUT_DIR, complete=True)
-        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
-        return SoftTeacherTrainer.test(cfg, model)
+        return SoftTeacherTrainer.test(cfg, _load_model(cfg, resume=args.resume))
     trainer = SoftTeacherTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()
+
+
+def _check_architecture(cfg) -> None:
+    if cfg.MODEL.META_ARCHITECTURE != "SoftTeacher":
+        raise ConfigError(
+            f"MODEL.META_ARCHITECTURE is '{cfg.MODEL.META_ARCHITECTURE}': set it to 'SoftTeacher'"
+        )
+
+
+def _load_model(cfg, *, resume: bool = False):
+    model = SoftTeacherTrainer.build_model(cfg)
+    checkpointer = SoftTeacherCheckpointer(model, cfg.OUTPUT_DIR, complete=True)
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    return model
 
 
 def _with_types(opts: Sequence[str], cfg) -> List[str]:
