@@ -30,8 +30,8 @@ from soft_teacher.errors import one_line
 from soft_teacher.evaluation.evaluate import NETWORKS
 
 EPILOG = """
-Weights and config are those of train_net.py --eval-only: a checkpoint of ours, an exported teacher
-or any Detectron2 Faster R-CNN. Hidden labels of a split's unlabeled images are ground truth here.
+Weights and config are those of train_net.py --eval-only: a checkpoint of ours, or of any Detectron2
+Faster R-CNN. Hidden labels of a split's unlabeled images are ground truth here.
 
 Examples:
   analyze_pseudo_labels.py --config-file configs/demo/soft_teacher.yaml \\

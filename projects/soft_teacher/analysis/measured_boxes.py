@@ -27,7 +27,7 @@ class MeasuredBoxes:
     """Detections on one image, or on many.
 
     Attributes:
-        boxes: (n, 4) XYXY, absolute pixels of the image as it is on the disk.
+        boxes: (n, 4) XYXY, absolute pixels of the original image.
         classes, scores: (n,).
         variances: (n,) box regression variance (Eq. 8); NaN for boxes that were not jittered.
         overlaps: (n,) largest IoU with an object of any class, 0 where there is none.
