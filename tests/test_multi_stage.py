@@ -83,7 +83,7 @@ def labels(detector, tmp_path_factory):
 def detections(detector, network):
     """{file: (boxes, classes, scores)} above the threshold, as Detectron2's evaluation has them."""
     cfg = yaml_entry.load_config(YAML, [*YAML_OPTS, "MODEL.WEIGHTS", str(detector)])
-    model = getattr(yaml_entry.load_networks(cfg).eval(), network)
+    model = getattr(yaml_entry.load_trained(cfg).model, network)
     cfg.defrost()
     cfg.DATASETS.TEST = NAMES
     loader = build_detection_test_loader(cfg, list(NAMES))

@@ -68,6 +68,16 @@ def train_lazy(folder, *opts, config="soft_teacher.py", **flags):
     return lazy_entry.main(arguments(config, opts, **flags))
 
 
+def save_untrained(path, *opts, seed=0) -> None:
+    """A checkpoint whose student and teacher are as they were initialised, and differ."""
+    cfg = yaml_entry.load_config(str(CONFIGS / "soft_teacher.yaml"), opts)
+    torch.manual_seed(seed)
+    models = [SoftTeacherTrainer.build_model(cfg) for _ in range(2)]
+    networks = zip(("student", "teacher"), (model.student for model in models))
+    state = {f"{n}.{k}": v for n, network in networks for k, v in network.state_dict().items()}
+    torch.save({"model": state}, path)
+
+
 def metrics(folder) -> dict:
     """The last value of every scalar in metrics.json."""
     latest = {}

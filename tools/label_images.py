@@ -60,21 +60,25 @@ def labeled(args) -> dict:
     register_builtin()
     classes_from, names = entry.train_names(cfg)
     dicts = unlabeled_dicts(names, hidden_labels=False)
-    model = entry.load_networks(cfg).eval()
-    detector = getattr(model, args.network)
-    num_classes = detector.roi_heads.num_classes
+    trained = entry.load_trained(cfg)
+    detector = getattr(trained.model, args.network)
+    num_classes = trained.num_classes
     check_datasets(labeled=classes_from, unlabeled=names, test=[], num_classes=num_classes)
-    thresh = model.pseudo_labeler.score_thresh if args.score_thresh is None else args.score_thresh
+    thresh = (
+        trained.model.pseudo_labeler.score_thresh
+        if args.score_thresh is None
+        else args.score_thresh
+    )
     check_label_threshold(detector, thresh)
     return label_images(
         detector,
-        entry.inference_loader(cfg, dicts),
+        trained.loader(dicts),
         score_thresh=thresh,
         categories=coco_categories(classes_from, num_classes),
         info={
             "description": "labels by a detector",
             "datasets": names,
-            "weights": entry.weights_file(cfg),
+            "weights": trained.weights,
             "network": args.network,
             "score_thresh": thresh,
         },

@@ -22,3 +22,9 @@ def test_boxes_are_corners_in_order_without_crowds():
     np.testing.assert_array_equal(boxes, [[10, 20, 30, 35], [50.5, 0, 60, 10]])
     assert boxes.dtype == np.float64 and classes == [3, 1]
     assert boxed_annotations(image) == [XYWH, XYXY]
+
+
+def test_crowds_can_be_asked_for_instead():
+    boxes, classes = annotated_boxes({"annotations": [XYWH, CROWD]}, crowds=True)
+    np.testing.assert_array_equal(boxes, [[50.5, 0, 60, 10]])
+    assert classes == [1]

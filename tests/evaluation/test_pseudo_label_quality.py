@@ -8,7 +8,12 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from soft_teacher.evaluation.pseudo_label_quality import Matches, box_iou, match_boxes
+from soft_teacher.evaluation.pseudo_label_quality import (
+    Matches,
+    box_iou,
+    judge_boxes,
+    match_boxes,
+)
 
 BOX = [0, 0, 10, 10]
 HALF = [0, 0, 10, 20]  # IoU with BOX: 100 / 200
@@ -90,13 +95,13 @@ def test_the_arguments_are_left_alone():
     assert all(np.array_equal(a, c) for a, c in zip(arguments, copies))
 
 
-def coco_matches(found, objects):
-    """The same counts out of COCO's own evaluation at IoU 0.5."""
+def coco_verdicts(found, objects, crowds=()):
+    """Hits and neutral boxes, counted by COCO's own evaluation at IoU 0.5."""
     xywh = lambda box: [box[0], box[1], box[2] - box[0], box[3] - box[1]]
     truth, results = COCO(), COCO()
     annotations = [
-        {"id": n, "image_id": 1, "category_id": c, "bbox": xywh(b), "area": 1, "iscrowd": 0}
-        for n, (b, c) in enumerate(objects, 1)
+        {"id": n, "image_id": 1, "category_id": c, "bbox": xywh(b), "area": 1, "iscrowd": crowd}
+        for n, (b, c, crowd) in enumerate([(*o, 0) for o in objects] + [(*o, 1) for o in crowds], 1)
     ]
     categories = [{"id": c} for c in range(3)]
     truth.dataset = {"images": [{"id": 1}], "annotations": annotations, "categories": categories}
@@ -111,8 +116,10 @@ def coco_matches(found, objects):
         evaluation.params.areaRngLbl = ["all"]
         evaluation.evaluate()
     images = [e for e in evaluation.evalImgs if e is not None]
-    hits = sum(int((e["dtMatches"] > 0).sum()) for e in images)
-    return Matches(hits, len(found) - hits, len(objects) - hits)
+    matched = [(e["dtMatches"] > 0, e["dtIgnore"] > 0) for e in images]
+    return tuple(
+        sum(int(m.sum()) for m in part) for part in zip(*((h & ~n, n) for h, n in matched))
+    )
 
 
 def test_crowded_images_match_as_in_coco_s_evaluation():
@@ -124,9 +131,79 @@ def test_crowded_images_match_as_in_coco_s_evaluation():
         classes, scores = rng.integers(0, 3, 30), rng.random(30)
         found = list(zip(boxes[:18].tolist(), classes[:18].tolist(), scores[:18].tolist()))
         objects = list(zip(boxes[18:].tolist(), classes[18:].tolist()))
-        assert matched(found, objects) == coco_matches(found, objects)
-        total += matched(found, objects)
+        hits, _ = coco_verdicts(found, objects)
+        expected = Matches(hits, len(found) - hits, len(objects) - hits)
+        assert matched(found, objects) == expected
+        total += expected
     assert min(total.true_positives, total.false_positives, total.false_negatives) > 50
+
+
+# --- crowds
+
+
+def boxes_and_classes(pairs):
+    boxes, classes = zip(*pairs) if pairs else ((), ())
+    return np.array(boxes, dtype=float).reshape(-1, 4), np.array(classes, dtype=int)
+
+
+def judged(found, objects, crowds):
+    """Hits and neutral boxes as lists."""
+    boxes, classes, scores = zip(*found) if found else ((), (), ())
+    hits, neutral = judge_boxes(
+        np.array(boxes, dtype=float).reshape(-1, 4),
+        np.array(classes, dtype=int),
+        np.array(scores, dtype=float),
+        *boxes_and_classes(objects),
+        boxes_and_classes(crowds),
+    )
+    return hits.tolist(), neutral.tolist()
+
+
+WIDE = [0, 0, 100, 10]
+
+
+@pytest.mark.parametrize(
+    "found, objects, crowds, hits, neutral",
+    [
+        ([], [], [(WIDE, 0)], [], []),
+        ([(LEFT, 0, 0.9)], [], [(WIDE, 0)], [False], [True]),
+        ([(LEFT, 1, 0.9)], [], [(WIDE, 0)], [False], [False]),
+        # Any number of boxes; half of their own area is enough, whatever the crowd's size.
+        ([(LEFT, 0, 0.9), (HALF, 0, 0.8)], [], [(WIDE, 0)], [False] * 2, [True] * 2),
+        ([(LESS, 0, 0.9)], [], [(WIDE, 0)], [False], [False]),
+        # An object comes first, and only once.
+        ([(LEFT, 0, 0.8), (LEFT, 0, 0.9)], [(LEFT, 0)], [(WIDE, 0)], [False, True], [True, False]),
+    ],
+)
+def test_a_box_in_a_crowd_is_neither_right_nor_wrong(found, objects, crowds, hits, neutral):
+    assert judged(found, objects, crowds) == (hits, neutral)
+
+
+def test_crowds_are_treated_as_in_coco_s_evaluation():
+    rng = np.random.default_rng(1)
+    total = np.zeros(2, dtype=int)
+    for _ in range(50):
+        corners = rng.uniform(0, 20, (30, 2))
+        boxes = np.hstack([corners, corners + rng.uniform(5, 25, (30, 2))]).tolist()
+        classes = rng.integers(0, 3, 30).tolist()
+        found = list(zip(boxes[:18], classes[:18], rng.random(18).tolist()))
+        objects, crowds = (list(zip(boxes[a:b], classes[a:b])) for a, b in ((18, 27), (27, 30)))
+        counts = tuple(map(sum, judged(found, objects, crowds)))
+        assert counts == coco_verdicts(found, objects, crowds)
+        total += counts
+    assert total.min() > 50
+
+
+def test_a_verdict_does_not_depend_on_boxes_with_lower_scores():
+    rng = np.random.default_rng(2)
+    corners = rng.uniform(0, 20, (40, 2))
+    boxes = np.hstack([corners, corners + rng.uniform(5, 25, (40, 2))]).tolist()
+    scores = np.linspace(1, 0, 30, endpoint=False).tolist()
+    found = [(box, 0, score) for box, score in zip(boxes, scores)]
+    objects = [(box, 0) for box in boxes[30:]]
+    all_hits, _ = judged(found, objects, [])
+    for count in range(31):
+        assert judged(found[:count], objects, [])[0] == all_hits[:count]
 
 
 # --- overlap
@@ -144,6 +221,12 @@ def test_no_boxes_overlap_nothing():
 )
 def test_overlap_of_two_boxes(other, iou):
     assert box_iou(np.array([BOX]), np.array([other])) == pytest.approx(iou)
+
+
+def test_of_a_box_in_a_crowd_its_own_area_counts():
+    box, half = np.array([BOX]), np.array([HALF])
+    assert box_iou(half, box, crowds=True) == box_iou(half, box) == 0.5
+    assert box_iou(box, half, crowds=True) == 1
 
 
 # --- precision and recall

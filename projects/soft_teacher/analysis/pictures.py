@@ -1,6 +1,7 @@
 """Pictures for people: what detectors see, and how their AP grew."""
 
-from typing import Dict, List, Sequence
+import itertools
+from typing import Dict, List, Optional, Sequence
 
 import cv2
 import numpy as np
@@ -15,7 +16,9 @@ from matplotlib.figure import Figure
 
 from .annotations import annotated_boxes
 
-__all__ = ["detection_sheet", "draw_boxes", "ap_curves"]
+__all__ = ["ap_curves", "detection_sheet", "draw_boxes", "drawable", "ground_truth", "picture_grid"]
+
+LINE = 0.2  # inches, of a caption
 
 
 @torch.no_grad()
@@ -33,10 +36,25 @@ def detect(network, dataset_dict: dict, augmentations: Sequence, image_format: s
 def ground_truth(dataset_dict: dict) -> Instances:
     """The annotations of a dataset dict as Instances with ``pred_boxes`` and ``pred_classes``."""
     boxes, classes = annotated_boxes(dataset_dict)
-    truth = Instances((dataset_dict["height"], dataset_dict["width"]))
-    truth.pred_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32))
-    truth.pred_classes = torch.tensor(classes, dtype=torch.int64)
-    return truth
+    return drawable((dataset_dict["height"], dataset_dict["width"]), boxes, classes)
+
+
+def drawable(
+    image_size, boxes: np.ndarray, classes: Sequence[int], scores: Optional[np.ndarray] = None
+) -> Instances:
+    """What :func:`draw_boxes` takes.
+
+    Args:
+        image_size: (height, width).
+        boxes: (n, 4) XYXY, absolute pixels of the image.
+        classes, scores: n each; without scores it is ground truth.
+    """
+    found = Instances(image_size)
+    found.pred_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32))
+    found.pred_classes = torch.as_tensor(classes, dtype=torch.int64)
+    if scores is not None:
+        found.scores = torch.as_tensor(scores)
+    return found
 
 
 def draw_boxes(image: np.ndarray, instances: Instances, metadata, *, side: int) -> np.ndarray:
@@ -81,22 +99,49 @@ def detection_sheet(
         score_thresh: detections below it are left out.
     """
     metadata = MetadataCatalog.get(dataset)
-    dicts = DatasetCatalog.get(dataset)[:count]
-    rows = 1 + len(networks)
-    figure = Figure(figsize=(2.4 * len(dicts), 2.5 * rows))
-    axes = figure.subplots(rows, len(dicts), squeeze=False)
-    for column, sample in zip(axes.T, dicts):
+    columns = []
+    for sample in DatasetCatalog.get(dataset)[:count]:
         image = utils.read_image(sample["file_name"], format="RGB")
-        found = [ground_truth(sample)]
+        column = [ground_truth(sample)]
         for network in networks.values():
-            detected = detect(network, sample, augmentations, image_format)
-            found.append(detected[detected.scores > score_thresh])
-        for axis, instances in zip(column, found):
-            axis.imshow(draw_boxes(image, instances, metadata, side=320))
-            axis.set_xticks([])
-            axis.set_yticks([])
-    for axis, title in zip(axes[:, 0], ["ground truth", *networks]):
+            found = detect(network, sample, augmentations, image_format)
+            column.append(found[found.scores > score_thresh])
+        columns.append([draw_boxes(image, boxes, metadata, side=320) for boxes in column])
+    picture_grid(list(zip(*columns)), path, row_titles=["ground truth", *networks])
+
+
+def picture_grid(
+    rows: Sequence[Sequence[np.ndarray]],
+    path: str,
+    *,
+    row_titles: Sequence[str] = (),
+    column_titles: Sequence[str] = (),
+    captions: Sequence[str] = (),
+    tile: float = 2.4,
+) -> None:
+    """Draws pictures in rows of equal length.
+
+    Args:
+        rows: RGB images.
+        path: of the picture.
+        row_titles, column_titles: at the left, above.
+        captions: below the pictures, row by row.
+        tile: width of a picture in inches.
+    """
+    heights = [tile * max(p.shape[0] / p.shape[1] for p in row) + 0.1 for row in rows]
+    figure = Figure(figsize=(tile * len(rows[0]), sum(heights) + LINE * bool(captions) * len(rows)))
+    ratios = {"height_ratios": heights}
+    axes = figure.subplots(len(rows), len(rows[0]), squeeze=False, gridspec_kw=ratios)
+    for axis, picture in zip(axes.flat, itertools.chain(*rows)):
+        axis.imshow(picture)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    for axis, title in zip(axes[:, 0], row_titles):
         axis.set_ylabel(title, fontsize=11)
+    for axis, title in zip(axes[0], column_titles):
+        axis.set_title(title, fontsize=11)
+    for axis, caption in zip(axes.flat, captions):
+        axis.set_xlabel(caption, fontsize=9)
     _save(figure, path)
 
 

@@ -1,6 +1,5 @@
 """One HTML page about a training: curves, results, pictures, config, versions, command."""
 
-import base64
 import html
 import io
 import json
@@ -10,8 +9,8 @@ from typing import Dict, List, Sequence, Tuple
 from detectron2.utils.collect_env import collect_env_info
 from matplotlib.figure import Figure
 
-from ..atomic import atomic_write
 from ..errors import ConfigError
+from .page import embedded_picture, preformatted, write_page
 
 __all__ = ["read_metrics", "series", "write_report"]
 
@@ -35,13 +34,6 @@ PANELS = {
     "images per second": ("images_per_second",),
     "seconds a step": ("time", "data_time"),
 }
-STYLE = """
-body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 72em; color: #222; padding: 0 1em; }
-table { border-collapse: collapse; } td, th { padding: .2em .9em; text-align: right; }
-tr:nth-child(even) { background: #f3f3f3; } th { border-bottom: 1px solid #888; }
-pre { background: #f3f3f3; padding: 1em; overflow-x: auto; font-size: 13px; }
-img { max-width: 100%; } figure { margin: 1em 0; } figcaption { color: #666; font-size: 13px; }
-"""
 
 
 def read_metrics(folder: Path) -> List[dict]:
@@ -84,16 +76,12 @@ def write_report(folder: Path, *, title: str = "Soft Teacher", command: str = ""
         "Results": _results(lines),
         "Curves": _curves(lines),
         "Pictures": _pictures(folder),
-        "Command": _pre(command),
-        "Config": _pre(_config_text(folder)),
-        "Versions": _pre(collect_env_info()),
+        "Command": preformatted(command),
+        "Config": preformatted(_config_text(folder)),
+        "Versions": preformatted(collect_env_info()),
     }
-    body = "".join(f"<h2>{name}</h2>\n{text}\n" for name, text in sections.items() if text)
-    head = f"<meta charset='utf-8'><title>{html.escape(title)}</title><style>{STYLE}</style>"
-    page = f"<!doctype html>\n<html><head>{head}</head><body><h1>{html.escape(title)}</h1>\n{body}"
     path = folder / REPORT
-    with atomic_write(str(path)) as file:
-        file.write(f"{page}</body></html>\n")
+    write_page(path, title, sections)
     return path
 
 
@@ -146,16 +134,7 @@ def _figure(title: str, curves: Dict[str, List[tuple]]) -> str:
     figure.tight_layout()
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=90)
-    return _image(image.getvalue(), title)
-
-
-def _image(png: bytes, text: str) -> str:
-    data = base64.b64encode(png).decode()
-    caption = html.escape(text)
-    return (
-        f"<figure><img alt='{caption}' src='data:image/png;base64,{data}'>"
-        f"<figcaption>{caption}</figcaption></figure>\n"
-    )
+    return embedded_picture(image.getvalue(), title)
 
 
 def _pictures(folder: Path) -> str:
@@ -163,13 +142,9 @@ def _pictures(folder: Path) -> str:
     paths = sorted((folder / "pictures").glob("*.png"))
     step = max(len(paths) / MOST_PICTURES, 1)
     chosen = sorted({paths[-1 - int(n * step)] for n in range(min(len(paths), MOST_PICTURES))})
-    return "".join(_image(path.read_bytes(), path.stem) for path in chosen)
+    return "".join(embedded_picture(path.read_bytes(), path.stem) for path in chosen)
 
 
 def _config_text(folder: Path) -> str:
     path = folder / "config.yaml"
     return path.read_text() if path.is_file() else ""
-
-
-def _pre(text: str) -> str:
-    return f"<pre>{html.escape(text)}</pre>" if text else ""

@@ -17,7 +17,10 @@ __all__ = [
     "KEYS",
     "ROLES",
     "as_list",
+    "check_boxes",
+    "check_classes",
     "check_datasets",
+    "check_files",
     "class_names",
     "dataset_dicts",
     "labeled_dicts",
@@ -53,12 +56,7 @@ def labeled_dicts(names: Sequence[str], *, filter_empty: bool = True) -> List[di
         ConfigError: if a dataset or one of its files is missing, or nothing is left.
     """
     dicts = _load(KEYS[LABELED], names)
-    boxless = [d for d in dicts if any("bbox" not in a for a in d.get("annotations", ()))]
-    if boxless:
-        raise ConfigError(
-            f"DATASETS.TRAIN_LABELED {_joined(names)}: {len(boxless)} images have annotations "
-            f"without 'bbox', first {boxless[0]['file_name']}: remove them"
-        )
+    check_boxes(f"{KEYS[LABELED]} {_joined(names)}", dicts)
     with_boxes = [d for d in dicts if _has_box(d)]
     if not with_boxes:
         raise ConfigError(
@@ -119,9 +117,9 @@ def check_datasets(
     """
     roles = {KEYS[LABELED]: labeled, KEYS[UNLABELED]: unlabeled, TEST: test}
     dicts = {key: {name: dataset_dicts(key, name) for name in roles[key]} for key in roles}
-    _check_classes(roles, num_classes)
+    check_classes(roles, num_classes)
     for name in test:  # training images are checked when they are loaded
-        _check_files(f"{TEST} '{name}'", dicts[TEST][name])
+        check_files(f"{TEST} '{name}'", dicts[TEST][name])
         if not any("annotations" in d for d in dicts[TEST][name]):
             raise ConfigError(
                 f"{TEST} '{name}' has no labels to evaluate with: name a dataset that has, or "
@@ -166,7 +164,13 @@ def _filled(key: str, names: Sequence[str], values: dict) -> List[str]:
         ) from error
 
 
-def _check_classes(roles: Dict[str, Sequence[str]], num_classes: int) -> None:
+def check_classes(roles: Dict[str, Sequence[str]], num_classes: int) -> None:
+    """Raises ConfigError unless all loaded datasets have these classes, and the same.
+
+    Args:
+        roles: config key or option -> names of the datasets.
+        num_classes: of the model.
+    """
     classes = {}
     for key, names in roles.items():
         for name in names:
@@ -204,11 +208,22 @@ def _load_each(key: str, names: Sequence[str]) -> List[List[dict]]:
     parts = []
     for name in names:
         parts.append(dataset_dicts(key, name))
-        _check_files(f"{key} '{name}'", parts[-1])
+        check_files(f"{key} '{name}'", parts[-1])
     return parts
 
 
-def _check_files(where: str, dicts: Iterable[dict]) -> None:
+def check_boxes(where: str, dicts: Iterable[dict]) -> None:
+    """Raises ConfigError if an annotation has no box."""
+    boxless = [d for d in dicts if any("bbox" not in a for a in d.get("annotations", ()))]
+    if boxless:
+        raise ConfigError(
+            f"{where}: {len(boxless)} images have annotations without 'bbox', first "
+            f"{boxless[0]['file_name']}: remove them"
+        )
+
+
+def check_files(where: str, dicts: Iterable[dict]) -> None:
+    """Raises ConfigError if an image file is missing."""
     missing = [name for name in _files(dicts) if not os.path.isfile(name)]
     if missing:
         raise ConfigError(

@@ -6,7 +6,8 @@ __all__ = ["entry_of"]
 
 
 def entry_of(config_file: str):
-    """The module with ``load_config``, ``check_config``, ``dataset_names`` and ``main``.
+    """The module with ``load_config``, ``check_config``, ``dataset_names``, ``load_trained`` and
+    ``main``.
 
     Args:
         config_file: a LazyConfig if it ends in .py, else YAML.

@@ -6,7 +6,6 @@ import os
 from typing import Dict, List, Tuple
 
 from detectron2.config import LazyConfig, instantiate
-from detectron2.data import build_detection_test_loader
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -18,23 +17,22 @@ from ..data.datasets import as_list, check_datasets
 from ..data.mapper import InferenceMapper
 from ..errors import ConfigError, did_you_mean
 from ..evaluation.evaluate import check_networks
-from ..modeling import SoftTeacher
+from ..modeling import BoxJitter
 from .build import check_amp
 from .checkpoint import SoftTeacherCheckpointer
 from .device import usable_device
 from .lazy_train import evaluate, test_names, train
+from .trained import Trained
 from .wandb_writer import check_wandb
 
 SECTIONS = ("model", "dataloader", "optimizer", "lr_multiplier", "ema", "train")
 __all__ = [
     "check_config",
     "dataset_names",
-    "inference_loader",
     "load_config",
-    "load_networks",
+    "load_trained",
     "main",
     "train_names",
-    "weights_file",
 ]
 
 logger = logging.getLogger(__name__)
@@ -101,26 +99,29 @@ def train_names(cfg) -> Tuple[List[str], List[str]]:
     return as_list(loader.labeled_names), as_list(loader.unlabeled_names)
 
 
-def weights_file(cfg) -> str:
-    """Where the networks' weights come from."""
-    return cfg.train.init_checkpoint
+def load_trained(cfg, *, weights: str = "") -> Trained:
+    """The same as :func:`soft_teacher.engine.yaml_entry.load_trained`.
 
-
-def load_networks(cfg, *, resume: bool = False) -> SoftTeacher:
-    """The trained networks. See :func:`soft_teacher.engine.yaml_entry.load_networks`."""
-    model = instantiate(cfg.model).to(cfg.train.device)
-    checkpointer = SoftTeacherCheckpointer(model, cfg.train.output_dir, complete=True)
-    checkpointer.resume_or_load(weights_file(cfg), resume=resume)
-    return model
-
-
-def inference_loader(cfg, dataset_dicts: List[dict]):
-    """One image each. See :func:`soft_teacher.engine.yaml_entry.inference_loader`."""
-    test = cfg.dataloader.test
+    A config that sets ``model.pseudo_labeler.jitter`` to None has no settings of the box jitter;
+    its defaults, the paper's, stand for them.
+    """
+    _check_sections(cfg, SECTIONS)
+    loader = cfg.dataloader.test
+    if loader.get("mapper") is None:
+        raise ConfigError("the LazyConfig has no dataloader.test.mapper")
     mapper = InferenceMapper(
-        augmentations=instantiate(test.mapper.augmentations), image_format=test.mapper.image_format
+        augmentations=instantiate(loader.mapper.augmentations),
+        image_format=loader.mapper.image_format,
     )
-    return build_detection_test_loader(dataset_dicts, mapper=mapper, num_workers=test.num_workers)
+    cfg.train.init_checkpoint = weights or cfg.train.init_checkpoint
+    model = _load_model(cfg).eval()
+    return Trained(
+        model=model,
+        weights=cfg.train.init_checkpoint,
+        mapper=mapper,
+        num_workers=loader.get("num_workers", 0),
+        jitter=model.pseudo_labeler.jitter or BoxJitter(),
+    )
 
 
 def main(args):
@@ -135,9 +136,19 @@ def main(args):
     for warning in warnings:
         logger.warning(warning)
     if args.eval_only:
-        return evaluate(cfg, load_networks(cfg, resume=args.resume))
-    model = instantiate(cfg.model).to(cfg.train.device)
-    return train(cfg, model, resume=args.resume)
+        return evaluate(cfg, _load_model(cfg, resume=args.resume))
+    return train(cfg, _build_model(cfg), resume=args.resume)
+
+
+def _build_model(cfg):
+    return instantiate(cfg.model).to(cfg.train.device)
+
+
+def _load_model(cfg, *, resume: bool = False):
+    model = _build_model(cfg)
+    checkpointer = SoftTeacherCheckpointer(model, cfg.train.output_dir, complete=True)
+    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
+    return model
 
 
 def _is_known(cfg, key: str) -> bool:

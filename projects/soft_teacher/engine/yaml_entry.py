@@ -6,7 +6,6 @@ import os
 from typing import Dict, List, Sequence
 
 from detectron2.config import get_cfg
-from detectron2.data import build_detection_test_loader
 from detectron2.data.detection_utils import build_augmentation
 from detectron2.engine import default_setup
 from detectron2.utils import comm
@@ -18,23 +17,22 @@ from ..data.datasets import check_datasets, train_names
 from ..data.mapper import InferenceMapper
 from ..errors import ConfigError, did_you_mean
 from ..evaluation.evaluate import check_networks
-from ..modeling import SoftTeacher
+from ..modeling import BoxJitter
 from .build import check_amp
 from .checkpoint import SoftTeacherCheckpointer
 from .device import usable_device
+from .trained import Trained
 from .trainer import SoftTeacherTrainer
 from .wandb_writer import check_wandb
 
 __all__ = [
     "check_config",
     "dataset_names",
-    "inference_loader",
     "load_config",
-    "load_networks",
+    "load_trained",
     "main",
     "train_names",
     "value_of",
-    "weights_file",
 ]
 
 logger = logging.getLogger(__name__)
@@ -71,10 +69,7 @@ def check_config(cfg, *, eval_only: bool) -> List[str]:
     Raises:
         ConfigError: naming the key and the fix.
     """
-    if cfg.MODEL.META_ARCHITECTURE != "SoftTeacher":
-        raise ConfigError(
-            f"MODEL.META_ARCHITECTURE is '{cfg.MODEL.META_ARCHITECTURE}': set it to 'SoftTeacher'"
-        )
+    _check_architecture(cfg)
     check_networks(cfg.SOFT_TEACHER.EVAL_NETWORKS)
     if not eval_only:
         check_wandb(cfg.SOFT_TEACHER.WATCH.WANDB.PROJECT)
@@ -105,45 +100,34 @@ def dataset_names(cfg, *, eval_only: bool = False) -> Dict[str, List[str]]:
     return {"labeled": labeled, "unlabeled": unlabeled, "test": test}
 
 
-def weights_file(cfg) -> str:
-    """Where the networks' weights come from."""
-    return cfg.MODEL.WEIGHTS
-
-
-def load_networks(cfg, *, resume: bool = False) -> SoftTeacher:
-    """The trained networks of MODEL.WEIGHTS.
-
-    Args:
-        cfg: a config that :func:`load_config` returned.
-        resume: take the last checkpoint in OUTPUT_DIR instead, if there is one.
-
-    Raises:
-        ConfigError: the weights cannot be had, or are another model's.
-    """
-    model = SoftTeacherTrainer.build_model(cfg)
-    checkpointer = SoftTeacherCheckpointer(model, cfg.OUTPUT_DIR, complete=True)
-    checkpointer.resume_or_load(weights_file(cfg), resume=resume)
-    return model
-
-
-def inference_loader(cfg, dataset_dicts: List[dict]):
-    """Batches of one image each, in order, in the view that the config evaluates on.
-
-    See :class:`~soft_teacher.data.mapper.InferenceMapper`.
-    """
-    mapper = InferenceMapper(
-        augmentations=build_augmentation(cfg, is_train=False), image_format=cfg.INPUT.FORMAT
-    )
-    return build_detection_test_loader(
-        dataset_dicts, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
-    )
-
-
 def value_of(cfg, key: str):
     """The value of a dotted key; None if the config has no such key."""
     for name in key.split("."):
         cfg = cfg.get(name) if hasattr(cfg, "get") else None
     return cfg
+
+
+def load_trained(cfg, *, weights: str = "") -> Trained:
+    """The model of a config with all of its weights, as ``--eval-only`` loads it.
+
+    Args:
+        weights: in place of MODEL.WEIGHTS.
+
+    Raises:
+        ConfigError: naming the key and the fix.
+    """
+    _check_architecture(cfg)
+    cfg.MODEL.WEIGHTS = weights or cfg.MODEL.WEIGHTS
+    mapper = InferenceMapper(
+        augmentations=build_augmentation(cfg, is_train=False), image_format=cfg.INPUT.FORMAT
+    )
+    return Trained(
+        model=_load_model(cfg).eval(),
+        weights=cfg.MODEL.WEIGHTS,
+        mapper=mapper,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        jitter=BoxJitter(cfg),
+    )
 
 
 def main(args):
@@ -169,10 +153,24 @@ def main(args):
     for warning in warnings:
         logger.warning(warning)
     if args.eval_only:
-        return SoftTeacherTrainer.test(cfg, load_networks(cfg, resume=args.resume))
+        return SoftTeacherTrainer.test(cfg, _load_model(cfg, resume=args.resume))
     trainer = SoftTeacherTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()
+
+
+def _check_architecture(cfg) -> None:
+    if cfg.MODEL.META_ARCHITECTURE != "SoftTeacher":
+        raise ConfigError(
+            f"MODEL.META_ARCHITECTURE is '{cfg.MODEL.META_ARCHITECTURE}': set it to 'SoftTeacher'"
+        )
+
+
+def _load_model(cfg, *, resume: bool = False):
+    model = SoftTeacherTrainer.build_model(cfg)
+    checkpointer = SoftTeacherCheckpointer(model, cfg.OUTPUT_DIR, complete=True)
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    return model
 
 
 def _with_types(opts: Sequence[str], cfg) -> List[str]:

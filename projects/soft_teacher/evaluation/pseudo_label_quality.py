@@ -1,11 +1,12 @@
 """Precision and recall of pseudo boxes where the truth about unlabeled images is known."""
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Tuple
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
-__all__ = ["Matches", "box_iou", "match_boxes"]
+__all__ = ["Matches", "box_iou", "judge_boxes", "match_boxes"]
 
 
 @dataclass(frozen=True)
@@ -53,36 +54,69 @@ def match_boxes(
     *,
     iou_thresh: float = 0.5,
 ) -> Matches:
+    """What :func:`judge_boxes` finds on an image without crowds, counted."""
+    arguments = boxes, classes, scores, true_boxes, true_classes
+    hits, _ = judge_boxes(*arguments, iou_thresh=iou_thresh)
+    found = int(hits.sum())
+    return Matches(found, len(boxes) - found, len(true_boxes) - found)
+
+
+def judge_boxes(
+    boxes: np.ndarray,
+    classes: np.ndarray,
+    scores: np.ndarray,
+    true_boxes: np.ndarray,
+    true_classes: np.ndarray,
+    crowds: Optional[Tuple[np.ndarray, np.ndarray]] = None,
+    *,
+    iou_thresh: float = 0.5,
+) -> Tuple[np.ndarray, np.ndarray]:
     """Greedy one-to-one matching on one image, as COCO's evaluation does it.
 
     In order of falling scores, each box takes the object of its class with the largest IoU among
-    those that are still free and overlap it by ``iou_thresh`` at least.
+    those that are still free and overlap it by ``iou_thresh`` at least. What becomes of a box does
+    not depend on those with lower scores.
 
     Args:
         boxes, classes, scores: (n, 4) XYXY, (n,), (n,) of the pseudo boxes.
         true_boxes, true_classes: (m, 4) XYXY in the same frame, (m,).
+        crowds: (k, 4) XYXY and (k,) classes of the crowds, if there are any.
         iou_thresh: in (0, 1].
+
+    Returns:
+        (n,) bool, boxes that found an object; (n,) bool, boxes that found none but lie in a crowd
+        of their class by ``iou_thresh`` of their area at least: they are neither right nor wrong.
     """
-    order = np.argsort(-scores, kind="stable")
-    overlaps = box_iou(boxes[order], true_boxes)
-    overlaps[classes[order][:, None] != true_classes[None]] = 0
-    found = 0
-    for row in overlaps if overlaps.size else ():
-        best = row.argmax()
-        if row[best] >= iou_thresh:
-            found += 1
-            overlaps[:, best] = 0
-    return Matches(found, len(boxes) - found, len(true_boxes) - found)
+    free = box_iou(boxes, true_boxes)
+    free[classes[:, None] != np.asarray(true_classes)[None]] = 0
+    hits = np.zeros(len(boxes), dtype=bool)
+    for row in np.argsort(-scores, kind="stable") if free.size else ():
+        best = free[row].argmax()
+        if free[row, best] >= iou_thresh:
+            hits[row] = True
+            free[:, best] = 0
+    neutral = np.zeros(len(boxes), dtype=bool)
+    if crowds is not None:
+        inside = box_iou(boxes, crowds[0], crowds=True)
+        same_class = classes[:, None] == np.asarray(crowds[1])[None]
+        neutral = ~hits & (same_class & (inside >= iou_thresh)).any(axis=1)
+    return hits, neutral
 
 
-def box_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(n, m) intersection over union of (n, 4) and (m, 4) XYXY boxes; 0 where neither has area."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    shared = (high - low).clip(0).prod(axis=2)
-    union = _area(boxes)[:, None] + _area(others)[None] - shared
-    return np.divide(shared, union, out=np.zeros(shared.shape), where=union > 0)
+def box_iou(boxes: np.ndarray, others: np.ndarray, *, crowds: bool = False) -> np.ndarray:
+    """Intersection over union, as COCO's evaluation computes it.
+
+    Args:
+        boxes, others: (n, 4) and (m, 4) XYXY.
+        crowds: the others are crowds, and the union is the area of the box alone.
+
+    Returns:
+        (n, m) float64; 0 where a box has no area.
+    """
+    if not (len(boxes) and len(others)):
+        return np.zeros((len(boxes), len(others)))
+    return coco_mask.iou(_xywh(boxes), _xywh(others), [crowds] * len(others))
 
 
-def _area(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1)
+def _xywh(boxes: np.ndarray) -> np.ndarray:
+    return np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).astype(float)

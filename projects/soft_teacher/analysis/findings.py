@@ -1,0 +1,202 @@
+"""What the boxes of a network say about pseudo labels, as numbers and tables."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ..data.datasets import class_names
+from ..engine.trained import Trained
+from ..errors import ConfigError
+from .box_measures import Correlation, Curve, correlation, foreground_curve
+from .measured_boxes import MeasuredBoxes, join
+
+__all__ = ["Findings", "Setting", "Table", "findings_of"]
+
+POINT = ["score above", "boxes", "precision", "recall", "F1"]
+STEPS = 100  # of the score threshold, from 0 to 1
+SHOWN = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+ON_OBJECT = 0.5  # IoU
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What was measured.
+
+    Attributes:
+        network: "teacher" or "student".
+        weights, dataset: where they came from.
+        images: how many were measured.
+        class_names: by class number.
+        lowest_score: the network reports boxes scored above it.
+        score_thresh: boxes scored above it are pseudo boxes for classification.
+        candidate_thresh: boxes scored above it are jittered.
+        variance_thresh: those whose variance is below it are pseudo boxes for regression.
+    """
+
+    network: str
+    weights: str
+    dataset: str
+    images: int
+    class_names: Sequence[str]
+    lowest_score: float
+    score_thresh: float
+    candidate_thresh: float
+    variance_thresh: float
+
+
+class Table(NamedTuple):
+    """Rows under a header; None for a number that does not exist."""
+
+    name: str
+    title: str
+    header: List[str]
+    rows: List[list]
+
+
+class Findings:
+    """The measures of the paper's Fig. 3 on the boxes of one network.
+
+    Attributes:
+        boxes, setting: see :meth:`__init__`.
+        candidates: the boxes of Fig. 3b and c; those in a crowd are left out everywhere.
+    """
+
+    def __init__(self, boxes: MeasuredBoxes, setting: Setting):
+        """
+        Args:
+            boxes: of all images.
+            setting: that they were measured in.
+        """
+        self.boxes = boxes
+        self.setting = setting
+
+        # Boxes in a crowd are neither right nor wrong.
+        self._judged = boxes.where(~boxes.neutral)
+        self.candidates = self._judged.where(self._judged.scores > setting.candidate_thresh)
+
+    @property
+    def title(self) -> str:
+        """In one line."""
+        return (
+            f"{self.setting.network} on {self.setting.dataset}: {self.setting.images:,} images, "
+            f"{self.boxes.objects.sum():,} objects, {len(self.boxes.scores):,} boxes"
+        )
+
+    @cached_property
+    def overall(self) -> Curve:
+        """Of all classes together, at every hundredth of the score."""
+        return self._curve(self._grid)
+
+    @cached_property
+    def per_class(self) -> List[Curve]:
+        """Of each class, likewise."""
+        return [self._curve(self._grid, n) for n in range(len(self.boxes.objects))]
+
+    def named_curves(self) -> List[Tuple[str, Curve]]:
+        """All of them by name: "all", then the classes."""
+        names = ["all", *self.setting.class_names]
+        return list(zip(names, [self.overall, *self.per_class]))
+
+    @cached_property
+    def correlations(self) -> Dict[str, Correlation]:
+        """Of the IoU of the candidates with their score and variance (Fig. 3b, c)."""
+        on_object = self.candidates.where(self.candidates.overlaps >= ON_OBJECT)
+        return {
+            f"{quantity}{part}": correlation(getattr(boxes, column), boxes.overlaps)
+            for part, boxes in (("", self.candidates), (f", IoU >= {ON_OBJECT}", on_object))
+            for quantity, column in (("score", "scores"), ("variance", "variances"))
+        }
+
+    def tables(self) -> List[Table]:
+        """What there is to read beside the figure."""
+        return [self._thresholds(), self._correlations(), self._kept(), self._classes()]
+
+    @property
+    def _grid(self) -> np.ndarray:
+        grid = np.arange(STEPS) / STEPS
+        return grid[grid >= self.setting.lowest_score]
+
+    def _curve(self, thresholds: Sequence[float], category: Optional[int] = None) -> Curve:
+        boxes, objects = self._judged, self.boxes.objects
+        if category is not None:
+            boxes, objects = boxes.where(boxes.classes == category), objects[category]
+        return foreground_curve(boxes.scores, boxes.hits, int(objects.sum()), thresholds)
+
+    def _thresholds(self) -> Table:
+        shown = sorted({*SHOWN, self.setting.score_thresh})
+        curve = self._curve([t for t in shown if t >= self.setting.lowest_score])
+        rows = [curve.point(place) for place in range(len(curve.thresholds))]
+        return Table("thresholds", "(a) Foreground precision and recall", POINT, rows)
+
+    def _correlations(self) -> Table:
+        rows = [[name, c.count, c.pearson, c.spearman] for name, c in self.correlations.items()]
+        title = f"(b, c) Correlation of IoU, boxes scored above {self.setting.candidate_thresh:g}"
+        return Table("correlations", title, ["with", "boxes", "Pearson", "Spearman"], rows)
+
+    def _kept(self) -> Table:
+        setting, boxes = self.setting, self._judged
+        kept = {
+            f"score > {setting.candidate_thresh:g} (candidates)": self.candidates,
+            f"score > {setting.score_thresh:g} (for classification)": boxes.where(
+                boxes.scores > setting.score_thresh
+            ),
+            f"variance < {setting.variance_thresh:g} (for regression)": boxes.where(
+                boxes.variances < setting.variance_thresh
+            ),
+        }
+        rows = [[name, len(b.hits), _mean(b.hits), _mean(b.overlaps)] for name, b in kept.items()]
+        return Table(
+            "pseudo_boxes", "Pseudo boxes", ["kept", "boxes", "precision", "mean IoU"], rows
+        )
+
+    def _classes(self) -> Table:
+        rows = []
+        for name, curve in self.named_curves():
+            best = curve.preferred
+            point = [None] * len(POINT) if best is None else curve.point(best)
+            rows.append([name, curve.objects, *point])
+        header = ["class", "objects", *POINT]
+        return Table("classes", "Threshold with the best F1 of precision and recall", header, rows)
+
+
+def findings_of(
+    found: Dict[int, MeasuredBoxes], trained: Trained, *, network: str, dataset: str
+) -> Findings:
+    """
+    Args:
+        found: what :func:`~soft_teacher.analysis.measured_boxes.measure` returned.
+        trained, network: that it was called with.
+        dataset: loaded dataset that the images are from.
+
+    Raises:
+        ConfigError: there is no image, no object, or no box.
+    """
+    if not found:
+        raise ConfigError("none of the images can be read: tools/check_data.py tells why")
+    boxes = join(list(found.values()))
+    lowest_score = trained.model.student.roi_heads.box_predictor.test_score_thresh
+    if not boxes.objects.any():
+        raise ConfigError(f"the {len(found)} images have no object: take more with --images")
+    if not len(boxes.scores):
+        raise ConfigError(
+            f"the {network} detects nothing above a score of {lowest_score:g} in {len(found)} "
+            "images: are these the right weights?"
+        )
+    setting = Setting(
+        network=network,
+        weights=trained.weights,
+        dataset=dataset,
+        images=len(found),
+        class_names=class_names([dataset]) or [str(n) for n in range(trained.num_classes)],
+        lowest_score=lowest_score,
+        score_thresh=trained.model.pseudo_labeler.score_thresh,
+        candidate_thresh=trained.jitter.score_thresh,
+        variance_thresh=trained.jitter.variance_thresh,
+    )
+    return Findings(boxes, setting)
+
+
+def _mean(values: np.ndarray) -> Optional[float]:
+    return float(values.mean()) if len(values) else None

@@ -1,0 +1,144 @@
+"""A network's detections on images whose objects are known, each with what became of it."""
+
+import sys
+from dataclasses import dataclass, fields
+from typing import Dict, List, Optional, Sequence
+
+import numpy as np
+import torch
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.structures import Instances
+from tqdm import tqdm
+
+from ..data.sampler import sample_seed, shuffled
+from ..engine.trained import Trained
+from ..evaluation.pseudo_label_quality import box_iou, judge_boxes
+from ..modeling.detect import detect
+from ..modeling.pseudo_labels import rows_where
+from .annotations import annotated_boxes
+
+__all__ = ["MeasuredBoxes", "choose_images", "join", "measure"]
+
+
+@dataclass(frozen=True)
+class MeasuredBoxes:
+    """Detections on one image, or on many.
+
+    Attributes:
+        boxes: (n, 4) XYXY, absolute pixels of the original image.
+        classes, scores: (n,).
+        variances: (n,) box regression variance (Eq. 8); NaN for boxes that were not jittered.
+        overlaps: (n,) largest IoU with an object of any class, 0 where there is none.
+        hits: (n,) bool, boxes that found an object of their class at IoU 0.5; each object is
+            found once.
+        neutral: (n,) bool, boxes in a crowd, which are neither right nor wrong.
+        objects: (K,) int, objects of each class; crowds do not count.
+    """
+
+    boxes: np.ndarray
+    classes: np.ndarray
+    scores: np.ndarray
+    variances: np.ndarray
+    overlaps: np.ndarray
+    hits: np.ndarray
+    neutral: np.ndarray
+    objects: np.ndarray
+
+    def where(self, rows: np.ndarray) -> "MeasuredBoxes":
+        """Some of the boxes, by mask or by numbers."""
+        columns = {name: getattr(self, name)[rows] for name in COLUMNS}
+        return MeasuredBoxes(**columns, objects=self.objects)
+
+
+COLUMNS = [field.name for field in fields(MeasuredBoxes) if field.name != "objects"]
+
+
+def join(parts: Sequence[MeasuredBoxes]) -> MeasuredBoxes:
+    """The boxes of several images, at least one."""
+    columns = {name: np.concatenate([getattr(p, name) for p in parts]) for name in COLUMNS}
+    return MeasuredBoxes(**columns, objects=sum(p.objects for p in parts))
+
+
+def choose_images(dicts: List[dict], count: Optional[int], seed: int) -> List[dict]:
+    """``count`` of the images in their order, drawn without replacement; all of them for None.
+
+    The draw of a smaller count is part of that of a larger one.
+    """
+    if count is None:
+        return dicts
+    return [dicts[n] for n in sorted(shuffled(len(dicts), seed)[:count])]
+
+
+def measure(
+    trained: Trained,
+    network: str,
+    dicts: List[dict],
+    *,
+    variances: bool = True,
+    seed: int = 0,
+    title: str = "images",
+) -> Dict[int, MeasuredBoxes]:
+    """Lets a network label images as in training, one at a time, and compares with the truth.
+
+    Args:
+        trained: the model; its mapper makes the weak view, in which boxes are jittered.
+        network: "student" or "teacher".
+        dicts: images with ``annotations``, at least one.
+        variances: measure box regression variance, too.
+        seed: of the jitter.
+        title: of the progress bar.
+
+    Returns:
+        number of the image -> its boxes; images that cannot be read are told of and missing.
+    """
+    found = {}
+    for number, (sample,) in enumerate(
+        tqdm(trained.loader(dicts), title, len(dicts), mininterval=1)
+    ):
+        problem = _problem(sample, dicts[number])
+        if problem:
+            tqdm.write(f"left out: {problem}", file=sys.stderr)
+            continue
+        jitter_seed = sample_seed(seed, number) if variances else None
+        detections = _detections(trained, network, sample, jitter_seed)
+        found[number] = _judged(detections, dicts[number], trained.num_classes)
+    return found
+
+
+def _problem(sample: dict, dataset_dict: dict) -> str:
+    """Why an image cannot be measured; empty if it can be."""
+    if "unreadable" in sample:
+        return sample["unreadable"]
+    file, truth = ((d["width"], d["height"]) for d in (sample, {**sample, **dataset_dict}))
+    return "" if file == truth else f"{sample['file_name']} is of {file}, its boxes of {truth}"
+
+
+@torch.no_grad()
+def _detections(trained: Trained, network: str, sample: dict, seed: Optional[int]) -> Instances:
+    """With ``variances``, which are NaN without a seed, in the image's own pixels, on the CPU."""
+    model, jitter = getattr(trained.model, network), trained.jitter
+    _, features, (found,) = detect(model, [sample["image"]], trained.model.teacher_proposals)
+    found.variances = torch.full_like(found.scores, float("nan"), dtype=torch.float32)
+    if seed is not None:
+        (rows,) = rows_where([found.scores > jitter.score_thresh])
+        (variances,) = jitter.variance(model.roi_heads, features, [found[rows]], [seed])
+        found.variances[rows] = variances
+    return detector_postprocess(found, sample["height"], sample["width"]).to("cpu")
+
+
+def _judged(detections: Instances, dataset_dict: dict, num_classes: int) -> MeasuredBoxes:
+    boxes = detections.pred_boxes.tensor.double().numpy()
+    classes, scores = detections.pred_classes.numpy(), detections.scores.double().numpy()
+    objects, object_classes = annotated_boxes(dataset_dict)
+    crowds = annotated_boxes(dataset_dict, crowds=True)
+    hits, neutral = judge_boxes(boxes, classes, scores, objects, object_classes, crowds)
+    return MeasuredBoxes(
+        boxes=boxes,
+        classes=classes,
+        scores=scores,
+        variances=detections.variances.double().numpy(),
+        overlaps=box_iou(boxes, objects).max(axis=1, initial=0),
+        hits=hits,
+        neutral=neutral,
+        objects=np.bincount(np.array(object_classes, dtype=int), minlength=num_classes),
+    )

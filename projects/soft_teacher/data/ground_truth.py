@@ -1,0 +1,43 @@
+"""Images whose objects are known, to measure a detector on."""
+
+from typing import List
+
+from ..errors import ConfigError
+from .datasets import check_boxes, check_classes, check_files, dataset_dicts
+from .hidden_labels import ANNOTATIONS
+
+__all__ = ["truth_dicts"]
+
+
+def truth_dicts(key: str, name: str, *, num_classes: int) -> List[dict]:
+    """The images of a dataset whose objects are known, also where training hides them.
+
+    Args:
+        key: config key or option that names the dataset, for the messages.
+        name: a registered dataset, or a path (:mod:`.paths`).
+        num_classes: of the model.
+
+    Returns:
+        dicts with ``annotations``; images of unknown truth are left out.
+
+    Raises:
+        ConfigError: the dataset cannot be read, has no ground truth or other classes, or image
+            files are missing.
+    """
+    where = f"{key} '{name}'"
+    dicts = [_uncovered(d) for d in dataset_dicts(key, name)]
+    check_classes({key: [name]}, num_classes)
+    if not any(d.get("annotations") for d in dicts):
+        raise ConfigError(
+            f"{where} has no ground truth: name a dataset that has, or annotations and their "
+            "images as FILE.json@FOLDER"
+        )
+    known = [d for d in dicts if "annotations" in d]
+    check_boxes(where, known)
+    check_files(where, known)
+    return known
+
+
+def _uncovered(dataset_dict: dict) -> dict:
+    truth = dataset_dict.get("annotations", dataset_dict.get(ANNOTATIONS))
+    return dataset_dict if truth is None else {**dataset_dict, "annotations": truth}

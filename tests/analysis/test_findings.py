@@ -1,0 +1,161 @@
+"""What the boxes of a network say about pseudo labels, against tables worked out by hand."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from boxes import NAN, findings, measured
+
+from soft_teacher import ConfigError
+from soft_teacher.analysis.box_measures import Correlation, correlation
+from soft_teacher.analysis.findings import findings_of
+from soft_teacher.modeling import BoxJitter
+
+# class, score, variance, IoU, hit (None: in a crowd)
+BOXES = [
+    (0, 0.95, 0.01, 0.9, True),
+    (0, 0.92, 0.03, 0.6, False),
+    (0, 0.65, 0.015, 0.8, True),
+    (1, 0.97, 0.005, 0.9, None),
+    (1, 0.55, 0.04, 0.2, False),
+    (1, 0.30, NAN, 0.7, True),
+]
+OBJECTS = (4, 1)
+
+
+def tables(found):
+    return {table.name: table for table in found.tables()}
+
+
+@pytest.fixture
+def found():
+    return findings(measured(*BOXES, objects=OBJECTS))
+
+
+# --- nothing ------------------------------------------------------------------------------------
+
+
+def test_without_boxes_the_tables_have_gaps():
+    found = tables(findings(measured(objects=(3, 0))))
+    assert found["thresholds"].rows[0] == [0.5, 0, None, 0.0, 0.0]
+    assert [row[1:] for row in found["correlations"].rows] == 4 * [[0, None, None]]
+    assert [row[1:] for row in found["pseudo_boxes"].rows] == 3 * [[0, None, None]]
+    nothing = 5 * [None]
+    assert found["classes"].rows == [
+        ["all", 3, *nothing],
+        ["cat", 3, *nothing],
+        ["dog", 0, *nothing],
+    ]
+
+
+# --- hand-worked tables -------------------------------------------------------------------------
+
+
+def test_a_box_in_a_crowd_counts_nowhere(found):
+    without = findings(measured(*(b for b in BOXES if b[4] is not None), objects=OBJECTS))
+    assert found.tables() == without.tables()
+
+
+def test_precision_and_recall_by_threshold(found):
+    rows = tables(found)["thresholds"].rows
+    # score above, boxes, precision, recall of five objects, F1 = 2 hits / (boxes + objects)
+    assert rows == [
+        [0.5, 4, 2 / 4, 2 / 5, 4 / 9],
+        [0.6, 3, 2 / 3, 2 / 5, 4 / 8],
+        [0.7, 2, 1 / 2, 1 / 5, 2 / 7],
+        [0.8, 2, 1 / 2, 1 / 5, 2 / 7],
+        [0.9, 2, 1 / 2, 1 / 5, 2 / 7],
+        [0.95, 0, None, 0, 0],
+    ]
+
+
+def test_the_training_s_threshold_is_among_them():
+    found = findings(measured(*BOXES, objects=OBJECTS), score_thresh=0.93)
+    assert tables(found)["thresholds"].rows[-2][:3] == [0.93, 1, 1.0]
+
+
+def test_thresholds_below_the_detector_s_own_are_left_out():
+    found = findings(measured(*BOXES, objects=OBJECTS), lowest_score=0.7)
+    assert tables(found)["thresholds"].rows[0][0] == 0.7
+    assert found.overall.thresholds[[0, -1]].tolist() == [0.7, 0.99]
+
+
+def test_candidates_are_correlated_with_their_iou(found):
+    overlaps = np.array([0.9, 0.6, 0.8, 0.2])
+    scores = np.array([0.95, 0.92, 0.65, 0.55])
+    variances = np.array([0.01, 0.03, 0.015, 0.04])
+    assert found.correlations == {
+        "score": correlation(scores, overlaps),
+        "variance": correlation(variances, overlaps),
+        "score, IoU >= 0.5": correlation(scores[:3], overlaps[:3]),
+        "variance, IoU >= 0.5": correlation(variances[:3], overlaps[:3]),
+    }
+    # By falling IoU the variances rise one by one; the scores have ranks 4, 2, 3, 1.
+    assert found.correlations["variance"].spearman == pytest.approx(-1)
+    assert found.correlations["score"].spearman == pytest.approx(0.8)
+    assert found.correlations["variance"].count == 4
+
+
+def test_boxes_without_variance_have_no_correlation_with_it():
+    boxes = [(c, s, NAN, iou, hit) for c, s, _, iou, hit in BOXES]
+    found = findings(measured(*boxes, objects=OBJECTS))
+    assert found.correlations["variance"] == Correlation(0, None, None)
+    assert found.correlations["score"].count == 4
+
+
+def test_what_training_would_keep(found):
+    rows = tables(found)["pseudo_boxes"].rows
+    assert rows == [
+        ["score > 0.5 (candidates)", 4, 0.5, pytest.approx(2.5 / 4)],
+        ["score > 0.9 (for classification)", 2, 0.5, pytest.approx(0.75)],
+        ["variance < 0.02 (for regression)", 2, 1.0, pytest.approx(0.85)],
+    ]
+
+
+def test_every_class_has_the_threshold_with_the_best_f1(found):
+    rows = tables(found)["classes"].rows
+    assert rows == [
+        # 3 hits of 5 boxes and 5 objects: 6 / 10, better than 4 / 8 above 0.55
+        ["all", 5, 0.29, 5, 3 / 5, 3 / 5, 6 / 10],
+        ["cat", 4, 0.64, 3, 2 / 3, 2 / 4, 4 / 7],
+        ["dog", 1, 0.29, 2, 1 / 2, 1.0, 2 / 3],
+    ]
+
+
+# --- from a model -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained():
+    heads = SimpleNamespace(box_predictor=SimpleNamespace(test_score_thresh=0.05))
+    model = SimpleNamespace(
+        student=SimpleNamespace(roi_heads=heads), pseudo_labeler=SimpleNamespace(score_thresh=0.8)
+    )
+    jitter = BoxJitter(score_thresh=0.4, variance_thresh=0.03)
+    return SimpleNamespace(model=model, weights="model.pth", jitter=jitter, num_classes=2)
+
+
+@pytest.mark.parametrize(
+    "found, message",
+    [
+        ({}, "none of the images can be read"),
+        ({0: measured(*BOXES), 3: measured()}, "the 2 images have no object"),
+        ({0: measured(objects=(1, 0))}, "the teacher detects nothing above a score of 0.05 in 1"),
+    ],
+)
+def test_where_there_is_nothing_to_measure_it_is_said(found, message, trained):
+    with pytest.raises(ConfigError, match=message):
+        findings_of(found, trained, network="teacher", dataset="nowhere")
+
+
+def test_the_setting_is_the_model_s(trained):
+    parts = {0: measured(*BOXES, objects=(1, 0)), 2: measured(objects=(0, 2))}
+    found = findings_of(parts, trained, network="student", dataset="nowhere")
+    setting = found.setting
+    assert found.title == "student on nowhere: 2 images, 3 objects, 6 boxes"
+    assert (setting.score_thresh, setting.candidate_thresh, setting.variance_thresh) == (
+        0.8,
+        0.4,
+        0.03,
+    )
+    assert setting.class_names == ["0", "1"]

@@ -1,0 +1,170 @@
+"""What a network finds on images whose objects are known."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog
+from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.utils.events import EventStorage
+from PIL import Image
+from training import CONFIGS, save_untrained
+
+from soft_teacher.analysis import measured_boxes
+from soft_teacher.analysis.measured_boxes import choose_images, join, measure
+from soft_teacher.data.mapper import InferenceMapper
+from soft_teacher.data.sampler import sample_seed
+from soft_teacher.engine import yaml_entry
+from soft_teacher.engine.trained import Trained
+from soft_teacher.modeling.detect import detect
+
+OBJECT = dict(bbox=[10, 10, 20, 20], bbox_mode=BoxMode.XYXY_ABS, category_id=1)
+CROWD = dict(bbox=[0, 30, 40, 40], bbox_mode=BoxMode.XYXY_ABS, category_id=0, iscrowd=1)
+VIEW = (80, 80)  # of an image of 40 x 40
+# Boxes in the view: on the object, twice; on it with another class; in the crowd; on nothing.
+FOUND = [
+    ([20, 20, 40, 40], 1, 0.9),
+    ([20, 20, 40, 36], 1, 0.7),
+    ([20, 20, 40, 40], 0, 0.8),
+    ([0, 60, 20, 80], 0, 0.6),
+    ([60, 0, 80, 20], 1, 0.4),
+]
+
+
+# --- choice of images ---------------------------------------------------------------------------
+
+
+def test_all_images_are_taken_if_nobody_counts():
+    assert choose_images([], None, 0) == [] and choose_images("abc", None, 0) == "abc"
+
+
+def test_a_sample_is_in_order_seeded_and_without_repetition():
+    images = list(range(100))
+    few, many = choose_images(images, 5, 3), choose_images(images, 50, 3)
+    assert few == sorted(set(few)) and len(few) == 5 and len(many) == 50
+    assert set(few) < set(many)
+    assert choose_images(images, 5, 4) != few == choose_images(images, 5, 3)
+    assert choose_images(images, 1000, 3) == images
+
+
+# --- measuring ----------------------------------------------------------------------------------
+
+
+class TenthOfTheScore:
+    """Stands for the box jitter."""
+
+    score_thresh = 0.5
+
+    def __init__(self):
+        self.seeds = []
+
+    def variance(self, roi_heads, features, candidates, seeds):
+        self.seeds += seeds
+        return [c.scores / 10 for c in candidates]
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """A model that sees images at twice their size and finds FOUND everywhere."""
+    boxes, classes, scores = zip(*FOUND)
+
+    def detect(network, views, proposals):
+        assert [tuple(v.shape[1:]) for v in views] == [VIEW]
+        found = Instances(VIEW, pred_boxes=Boxes(torch.tensor(boxes, dtype=torch.float32)))
+        found.pred_classes, found.scores = torch.tensor(classes), torch.tensor(scores)
+        return None, None, [found]
+
+    monkeypatch.setattr(measured_boxes, "detect", detect)
+    network = SimpleNamespace(roi_heads=SimpleNamespace(num_classes=3))
+    model = SimpleNamespace(teacher=network, student=network, teacher_proposals="test")
+    twice = InferenceMapper(augmentations=[ResizeShortestEdge(80)], image_format="BGR")
+    return Trained(model, "weights.pth", twice, 0, TenthOfTheScore())
+
+
+@pytest.fixture
+def image(tmp_path):
+    """image(annotations): a dataset dict."""
+
+    def image(*annotations):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.png"
+        Image.new("RGB", (40, 40)).save(path)
+        return {"file_name": str(path), "image_id": 0, "annotations": list(annotations)}
+
+    return image
+
+
+def test_boxes_are_judged_in_the_image_s_own_pixels(trained, image):
+    found = measure(trained, "teacher", [image(OBJECT, CROWD)])[0]
+    np.testing.assert_allclose(found.boxes[:2], [[10, 10, 20, 20], [10, 10, 20, 18]])
+    assert found.classes.tolist() == [1, 1, 0, 0, 1]
+    assert found.hits.tolist() == [True, False, False, False, False]
+    assert found.neutral.tolist() == [False, False, False, True, False]
+    np.testing.assert_allclose(found.overlaps, [1, 0.8, 1, 0, 0])  # whatever the class
+    assert found.objects.tolist() == [0, 1, 0]
+
+
+def test_boxes_above_the_threshold_of_the_jitter_have_a_variance(trained, image):
+    found = measure(trained, "teacher", [image(OBJECT), image()], seed=5)
+    for boxes in found.values():
+        np.testing.assert_allclose(boxes.variances, [0.09, 0.07, 0.08, 0.06, np.nan], rtol=1e-6)
+    assert trained.jitter.seeds == [sample_seed(5, 0), sample_seed(5, 1)]
+
+
+def test_variances_can_be_left_out(trained, image):
+    found = measure(trained, "teacher", [image(OBJECT)], variances=False)[0]
+    assert np.isnan(found.variances).all() and trained.jitter.seeds == []
+
+
+def test_an_image_without_objects_overlaps_nothing(trained, image):
+    found = measure(trained, "teacher", [image()])[0]
+    assert not found.hits.any() and not found.overlaps.any() and not found.objects.any()
+
+
+def test_an_unreadable_image_is_told_of_and_its_objects_do_not_count(trained, image, capsys):
+    broken = image(OBJECT)
+    with open(broken["file_name"], "wb") as file:
+        file.write(b"no image")
+    found = measure(trained, "teacher", [broken, image(OBJECT)])
+    assert list(found) == [1] and join(list(found.values())).objects.sum() == 1
+    assert f"left out: {broken['file_name']}: " in capsys.readouterr().err
+
+
+def test_images_are_joined_in_order(trained, image):
+    found = measure(trained, "teacher", [image(OBJECT), image(OBJECT, CROWD)])
+    both = join(list(found.values()))
+    assert both.scores.tolist() == 2 * found[0].scores.tolist()
+    assert both.neutral.tolist() == [*found[0].neutral, *found[1].neutral]
+    assert both.objects.tolist() == [0, 2, 0]
+    some = both.where(both.neutral)
+    assert some.classes.tolist() == [0] and some.boxes.shape == (1, 4)
+
+
+# --- a real model -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", ["teacher", "student"])
+def test_variances_are_those_that_training_would_measure(network, tiny_digits, tmp_path):
+    save_untrained(tmp_path / "model.pth")
+    cfg = yaml_entry.load_config(str(CONFIGS / "soft_teacher.yaml"))
+    trained = yaml_entry.load_trained(cfg, weights=str(tmp_path / "model.pth"))
+    model, (image, other) = getattr(trained.model, network), DatasetCatalog.get("digits_val")[:2]
+    _, features, detections = detect(model, [trained.mapper(image)["image"]])
+    for jitter in (trained.jitter, trained.model.pseudo_labeler.jitter):
+        jitter.score_thresh = float(detections[0].scores.median())
+    found = measure(trained, network, [image, other], seed=7)[0]
+    with EventStorage():
+        (chosen,) = trained.model.pseudo_labeler(
+            model.roi_heads,
+            features,
+            detections,
+            [sample_seed(7, 0)],
+            torch.eye(3)[None],
+            [detections[0].image_size],
+        ).chosen_from
+    assert 0 < len(chosen.candidates) < len(detections[0])
+    variances = np.full(len(detections[0]), np.nan)
+    variances[chosen.candidates] = chosen.variances
+    np.testing.assert_array_equal(found.scores, detections[0].scores.double())
+    np.testing.assert_array_equal(found.variances, variances)
