@@ -34,7 +34,28 @@ NAMES = (
     "faster_rcnn_R_50_FPN_full_720k",
     "faster_rcnn_R_101_FPN_full_720k",
 )
+FULL_METHOD = ("paper", "soft_teacher_R_50_FPN_partial_180k")
+# Section 4.4: what each differs in from the full method.
+WITHOUT_JITTER = {"SOFT_TEACHER.JITTER.ENABLED": False}
+E2E_EMA = {**WITHOUT_JITTER, "SOFT_TEACHER.INDICATOR": "none"}
+E2E = {
+    **E2E_EMA,
+    "SOFT_TEACHER.EMA.MOMENTUM": 0.0,
+    "SOFT_TEACHER.EVAL_NETWORKS": ["student"],
+}
+MULTI_STAGE = {
+    **E2E,
+    "SOFT_TEACHER.LABEL_SOURCE": "dataset",
+    "DATASETS.TRAIN_UNLABELED": ["output/coco/labels/{FAMILY}_{PERCENT}p_fold{FOLD}.json"],
+}
+ABLATIONS = {
+    "multi_stage": MULTI_STAGE,
+    "e2e": E2E,
+    "e2e_ema": E2E_EMA,
+    "soft_teacher_without_jitter": WITHOUT_JITTER,
+}
 EXPERIMENTS = [(variant, name) for variant in VARIANTS for name in NAMES]
+EXPERIMENTS += [("ablation", name) for name in ABLATIONS]
 every_experiment = pytest.mark.parametrize("variant, name", EXPERIMENTS)
 
 
@@ -68,10 +89,11 @@ def difference(one: dict, other: dict) -> dict:
 # --- files --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("folder", [*VARIANTS, "ablation"])
 @pytest.mark.parametrize("suffix", [".yaml", ".py"])
-def test_every_experiment_is_there_and_nothing_else(variant, suffix):
-    assert {p.stem for p in (COCO / variant).glob(f"*{suffix}")} == set(NAMES)
+def test_every_experiment_is_there_and_nothing_else(folder, suffix):
+    wanted = {name for variant, name in EXPERIMENTS if variant == folder}
+    assert {p.stem for p in (COCO / folder).glob(f"*{suffix}")} == wanted
 
 
 def repeated(path) -> dict:
@@ -197,6 +219,9 @@ RELEASED_STEPS = {"partial": [120_000, 160_000], "full": [480_000, 640_000]}
 
 
 def expected(variant, name) -> dict:
+    if variant == "ablation":
+        output = {"OUTPUT_DIR": f"output/coco/ablation/{name}"}
+        return {**expected(*FULL_METHOD), **ABLATIONS[name], **output}
     setting = "partial" if "partial" in name else "full"
     depth = 101 if "R_101" in name else 50
     found = {**SECTION_4_2, **WHERE_THE_PAPER_IS_SILENT}
@@ -215,8 +240,19 @@ def expected(variant, name) -> dict:
 def test_every_number_is_the_paper_s_or_the_released_code_s(variant, name):
     found = leaves(load(variant, name))
     wanted = expected(variant, name)
-    listed = {k: list(v) if isinstance(v, tuple) else v for k, v in found.items() if k in wanted}
-    assert difference(listed, wanted) == {}
+    assert difference({k: v for k, v in listed(found).items() if k in wanted}, wanted) == {}
+
+
+def listed(values: dict) -> dict:
+    """With lists for tuples."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_differs_from_the_full_method_in_what_its_table_says(name):
+    one, other = (listed(leaves(load(*e))) for e in (FULL_METHOD, ("ablation", name)))
+    found = {k: values[1] for k, values in difference(one, other).items()}
+    assert found == {**ABLATIONS[name], "OUTPUT_DIR": f"output/coco/ablation/{name}"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -240,7 +276,7 @@ def test_the_detector_is_the_model_zoo_s_but_for_what_is_listed(variant, name):
         "META_ARCHITECTURE": ("SoftTeacher", "GeneralizedRCNN"),
         "ROI_HEADS.NAME": ("SoftTeacherROIHeads", "StandardROIHeads"),
     }
-    if variant == "paper":
+    if variant != "reference":
         wanted["RPN.POST_NMS_TOPK_TRAIN"] = (2000, 1000)
     assert found == wanted
 
@@ -266,6 +302,13 @@ def test_percent_fold_and_family_choose_the_datasets(variant, name, opts, lazy_o
     assert train_names(load(variant, name, *opts)) == wanted
     loader = load_lazy(variant, name, *lazy_opts).dataloader.train
     assert (list(loader.labeled_names), list(loader.unlabeled_names)) == wanted
+
+
+@pytest.mark.parametrize("opts, lazy_opts, split", SPLITS)
+def test_percent_fold_and_family_choose_the_labels_of_the_first_stage(opts, lazy_opts, split):
+    wanted = ([f"coco_2017_{split}_labeled"], [f"output/coco/labels/{split}.json"])
+    assert train_names(load("ablation", "multi_stage", *opts)) == wanted
+    assert lazy_entry.train_names(load_lazy("ablation", "multi_stage", *lazy_opts)) == wanted
 
 
 @pytest.mark.parametrize("variant, name", [e for e in EXPERIMENTS if "full" in e[1]])
@@ -304,7 +347,10 @@ SAME_VALUES = {
     "SOFT_TEACHER.LABELED_DRAW": "dataloader.train.draw",
     "SOFT_TEACHER.TEACHER_PROPOSALS": "model.teacher_proposals",
     "SOFT_TEACHER.CLS_FORMULA": "model.student.roi_heads.cls_formula",
+    "SOFT_TEACHER.LABEL_SOURCE": "train.label_source",
+    "SOFT_TEACHER.INDICATOR": "model.student.roi_heads.indicator",
     "SOFT_TEACHER.JITTER.DISTRIBUTION": "model.pseudo_labeler.jitter.distribution",
+    "SOFT_TEACHER.EMA.MOMENTUM": "ema.momentum",
     "SOFT_TEACHER.EMA.BUFFERS": "ema.buffers",
     "SOFT_TEACHER.AUGMENTATION.VARIANT": "dataloader.train.strong_augmentations.variant",
     "SOFT_TEACHER.RESUME_CHANGED": "train.resume_changed",
@@ -389,7 +435,7 @@ def started(entry, path, opts):
 
 
 # Together they have every setting, backbone, method and variant; the others take their time.
-SOON = [EXPERIMENTS[n] for n in (0, 4, 8, 9)]
+SOON = [*(EXPERIMENTS[n] for n in (0, 4, 8, 9)), ("ablation", "multi_stage")]
 LATER = [pytest.param(e, marks=pytest.mark.long) for e in EXPERIMENTS if e not in SOON]
 
 
@@ -517,7 +563,7 @@ def test_the_first_batches_are_what_the_setting_says(twins):
     size, share = wanted["SOLVER.IMS_PER_BATCH"], wanted["SOFT_TEACHER.LABELED_SHARE"]
     counts = np.array([[schedule.count(s, t, 0) for s in (0, 1)] for t in range(1000)])
     assert (counts.sum(axis=1) == size).all()
-    if variant == "paper" or share == 1:
+    if variant != "reference" or share == 1:
         assert (counts[:, 0] == size * share).all()
     else:
         assert counts[:, 0].mean() == pytest.approx(size * share, rel=0.05)
@@ -527,10 +573,11 @@ def test_the_first_batches_are_what_the_setting_says(twins):
 
 
 def test_the_ema_and_the_loop_are_the_same(twins):
-    variant, _, one, other = twins
+    variant, name, one, other = twins
     emas = [hook(trainer, EMAHook) for trainer in (one, other)]
     assert difference(*map(fields, emas)) == {}
-    assert emas[0].schedule == {"momentum": 0.999, "ramp": True, "burn_in": 0}
+    momentum = expected(variant, name)["SOFT_TEACHER.EMA.MOMENTUM"]
+    assert emas[0].schedule == {"momentum": momentum, "ramp": True, "burn_in": 0}
     for trainer in (one, other):
         assert loop(trainer).precision == (torch.float16 if variant == "reference" else None)
         assert (loop(trainer).seed, loop(trainer).chunks) == (0, 1)
@@ -549,7 +596,10 @@ def test_the_test_loader_is_the_same(datasets):
 @every_experiment
 def test_the_values_of_the_config_are_the_same(variant, name):
     cfg, lazy = leaves(load(variant, name)), load_lazy(variant, name)
+    assert cfg["SOFT_TEACHER.JITTER.ENABLED"] == (lazy.model.pseudo_labeler.jitter is not None)
     for key, lazy_key in SAME_VALUES.items():
+        if "JITTER" in key and not cfg["SOFT_TEACHER.JITTER.ENABLED"]:
+            continue
         one, other = cfg[key], OmegaConf.select(lazy, lazy_key)
         assert one == (tuple(other) if OmegaConf.is_list(other) else other), key
     assert cfg["DATASETS.TEST"] == (lazy.dataloader.test.dataset.names,)
@@ -569,6 +619,26 @@ def documented_overrides() -> dict:
 OVERRIDES = documented_overrides()
 
 
+def test_the_documented_baselines_are_the_configs_one_override_after_the_other():
+    lines = (ROOT / "docs" / "multi_stage.md").read_text().split("| Row |")[1].splitlines()[2:]
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines[:6]]
+    opts, lazy_opts = [], []
+    for _, opt, lazy_opt, config, _ in reversed(rows[1:]):
+        opts += shlex.split(opt)
+        lazy_opts += shlex.split(lazy_opt)
+        changed = difference(*(leaves(load(*e)) for e in (FULL_METHOD, config.split("/"))))
+        by_hand = difference(*(leaves(load(*FULL_METHOD, *o)) for o in ([], opts)))
+        assert by_hand == {k: v for k, v in changed.items() if k in by_hand}
+        left = {"OUTPUT_DIR", "SOFT_TEACHER.EVAL_NETWORKS", "DATASETS.TRAIN_UNLABELED"}
+        assert set(changed) - set(by_hand) <= left
+        one, other = load_lazy(*FULL_METHOD, *lazy_opts), load_lazy(*config.split("/"))
+        for part in ("model", "ema"):
+            assert OmegaConf.to_container(one[part], resolve=True) == OmegaConf.to_container(
+                other[part], resolve=True
+            )
+    assert len(opts) == 8 and set(by_hand) == set(changed) - left
+
+
 def test_the_documented_overrides_are_found():
     assert len(OVERRIDES) == 8
     assert OVERRIDES["fold"] == (["DATASETS.SPLIT.FOLD", "2"], ["split.fold=2"])
@@ -576,7 +646,7 @@ def test_the_documented_overrides_are_found():
 
 @pytest.mark.parametrize("what", [what for what in OVERRIDES if "steps" not in what])
 def test_a_documented_override_changes_both_configs(what):
-    experiment = ("paper", "soft_teacher_R_50_FPN_partial_180k")
+    experiment = FULL_METHOD
     opts, (lazy_opt,) = OVERRIDES[what]
     assert len(difference(leaves(load(*experiment)), leaves(load(*experiment, *opts)))) == 1
     key, value = lazy_opt.split("=")

@@ -53,6 +53,7 @@ model = L(SoftTeacher)(
     ),
     rpn_on_unlabeled=True,
     teacher_proposals="test",
+    label_source="${train.label_source}",
 )
 
 view = dict(short_edge=800, max_size=1333, scale_range=(0.5, 1.5), flip=True, max_angle=30.0)
@@ -72,6 +73,7 @@ dataloader = dict(
         max_unreadable=0.01,
         chunks=1,
         hidden_labels=True,
+        label_source="${train.label_source}",
     ),
     test=L(build_detection_test_loader)(
         dataset=L(get_detection_dataset_dicts)(names="coco_2017_val", filter_empty=False),
@@ -100,6 +102,7 @@ train = dict(
     init_checkpoint="detectron2://ImageNetPretrained/MSRA/R-50.pkl",
     burn_in=0,
     seed=0,
+    label_source="teacher",
     amp=dict(enabled=False, precision="fp16"),
     clip_gradients=dict(enabled=False, clip_type="value", clip_value=1.0, norm_type=2.0),
     max_nonfinite=10,

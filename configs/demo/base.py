@@ -78,6 +78,7 @@ model = L(SoftTeacher)(
     alpha=4.0,
     rpn_on_unlabeled=True,
     teacher_proposals="test",
+    label_source="${train.label_source}",
 )
 
 view = dict(short_edge=128, max_size=192, scale_range=(0.8, 1.2), flip=False, max_angle=4.0)
@@ -97,6 +98,7 @@ dataloader = dict(
         max_unreadable=0.01,
         chunks=1,
         hidden_labels=True,
+        label_source="${train.label_source}",
         burn_in="${train.burn_in}",
         max_iter="${train.max_iter}",
         seed="${train.seed}",
@@ -132,6 +134,7 @@ train = dict(
     max_iter=1800,
     burn_in=0,
     seed=0,
+    label_source="teacher",
     amp=dict(enabled=False, precision="fp16"),
     clip_gradients=dict(enabled=False, clip_type="value", clip_value=1.0, norm_type=2.0),
     max_nonfinite=10,

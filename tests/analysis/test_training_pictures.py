@@ -53,6 +53,14 @@ def test_without_detections_both_views_are_shown_bare():
         assert len(axis.images) == 1 and axis.get_title()
 
 
+def test_given_labels_are_not_said_to_be_the_teacher_s():
+    view = step_view(SEEN)
+    titles = [training_figure(view).axes[0].get_title()]
+    view.samples[0]["given_instances"] = SEEN.detections
+    titles.append(training_figure(view).axes[0].get_title())
+    assert titles == ["weak view: what the teacher finds", "weak view: the given labels"]
+
+
 def test_boxes_have_the_colour_of_what_becomes_of_them():
     weak, strong = axes(SEEN)
     assert sorted(outlines(weak)) == sorted(

@@ -10,7 +10,11 @@ from PIL import Image
 from soft_teacher.data import augmentation as A
 from soft_teacher.data import mapper as mapper_module
 from soft_teacher.data.image import UnreadableImage
-from soft_teacher.data.mapper import LabeledDatasetMapper, TwoViewDatasetMapper
+from soft_teacher.data.mapper import (
+    InferenceMapper,
+    LabeledDatasetMapper,
+    TwoViewDatasetMapper,
+)
 from soft_teacher.data.policies import build_policy
 from soft_teacher.geometry import transform_boxes
 
@@ -306,3 +310,30 @@ def test_a_file_that_cannot_be_read_is_named(mapper, record):
         file.write(b"no image")
     with pytest.raises(UnreadableImage, match=record["file_name"]):
         mapper(record)
+
+
+# --- images to detect in ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("image_format", ["BGR", "RGB"])
+def test_an_image_to_detect_in_is_what_detectron2_s_mapper_makes_of_it(record, image_format):
+    view = [T.ResizeShortestEdge(64, 128)]
+    stock = DatasetMapper(False, augmentations=view, image_format=image_format)(record)
+    found = InferenceMapper(augmentations=view, image_format=image_format)(record)
+    assert set(found) == {"file_name", "height", "width", "image"}
+    assert torch.equal(found["image"], stock["image"])
+    assert (found["file_name"], found["height"], found["width"]) == (record["file_name"], H, W)
+
+
+def test_the_size_of_an_image_to_detect_in_is_the_file_s(record):
+    mapper = InferenceMapper(augmentations=[], image_format="BGR")
+    sample = mapper({"file_name": record["file_name"], "width": W + 1})
+    assert (sample["height"], sample["width"]) == (H, W)
+
+
+def test_an_image_to_detect_in_that_cannot_be_read_says_why(record):
+    with open(record["file_name"], "wb") as file:
+        file.write(b"no image")
+    sample = InferenceMapper(augmentations=[], image_format="BGR")(record)
+    assert set(sample) == {"file_name", "unreadable"}
+    assert sample["unreadable"].startswith(f"{record['file_name']}: ")

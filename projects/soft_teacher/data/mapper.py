@@ -1,4 +1,4 @@
-"""Dataset dict -> sample: one view of a labeled image, two views of an unlabeled one."""
+"""Dataset dict -> sample: a view of a labeled image, two of an unlabeled one, one to detect in."""
 
 import copy
 from typing import List
@@ -14,7 +14,7 @@ from ..geometry import transform_matrix, weak_to_strong
 from . import given_labels, hidden_labels
 from .image import UnreadableImage, read_image
 
-__all__ = ["LabeledDatasetMapper", "TwoViewDatasetMapper"]
+__all__ = ["InferenceMapper", "LabeledDatasetMapper", "TwoViewDatasetMapper"]
 
 
 class LabeledDatasetMapper(DatasetMapper):
@@ -114,6 +114,38 @@ class TwoViewDatasetMapper:
         if given is not None:
             sample[given_labels.INSTANCES] = given_labels.given_instances(given, weak_matrix, size)
         return sample
+
+
+class InferenceMapper:
+    """The view that a detector is evaluated on, of any image that training could read."""
+
+    def __init__(self, *, augmentations: List[T.Augmentation], image_format: str):
+        """
+        Args:
+            augmentations: of the evaluation; they draw nothing.
+            image_format: of :func:`.image.read_image`.
+        """
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """
+        Args:
+            dataset_dict: in Detectron2's format; ``file_name`` is read.
+
+        Returns:
+            ``file_name``, the ``height`` and ``width`` that the file has, and ``image`` (uint8
+            (C, h, w)); ``unreadable``, a message, in the place of these three if it cannot be read.
+        """
+        sample = {"file_name": dataset_dict["file_name"]}
+        try:
+            image = read_image(sample["file_name"], self.image_format)
+        except UnreadableImage as error:
+            return {**sample, "unreadable": str(error)}
+        height, width = image.shape[:2]
+        view = T.AugInput(image)
+        self.augmentations(view)
+        return {**sample, "height": height, "width": width, "image": _tensor(view.image)}
 
 
 def _check_size(sample: dict, image: np.ndarray) -> None:

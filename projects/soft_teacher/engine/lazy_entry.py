@@ -3,9 +3,10 @@
 import inspect
 import logging
 import os
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
 from detectron2.config import LazyConfig, instantiate
+from detectron2.data import build_detection_test_loader
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -14,8 +15,10 @@ from omegaconf import OmegaConf
 
 from ..data.builtin import register_builtin
 from ..data.datasets import as_list, check_datasets
+from ..data.mapper import InferenceMapper
 from ..errors import ConfigError, did_you_mean
 from ..evaluation.evaluate import check_networks
+from ..modeling import SoftTeacher
 from .build import check_amp
 from .checkpoint import SoftTeacherCheckpointer
 from .device import usable_device
@@ -23,7 +26,16 @@ from .lazy_train import evaluate, test_names, train
 from .wandb_writer import check_wandb
 
 SECTIONS = ("model", "dataloader", "optimizer", "lr_multiplier", "ema", "train")
-__all__ = ["check_config", "dataset_names", "load_config", "main"]
+__all__ = [
+    "check_config",
+    "dataset_names",
+    "inference_loader",
+    "load_config",
+    "load_networks",
+    "main",
+    "train_names",
+    "weights_file",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -72,14 +84,38 @@ def check_config(cfg, *, eval_only: bool) -> List[str]:
 
 def dataset_names(cfg, *, eval_only: bool = False) -> Dict[str, List[str]]:
     """What ``labeled``, ``unlabeled`` and ``test`` are: names or paths; empty if not used."""
+    labeled, unlabeled = ([], []) if eval_only else train_names(cfg)
+    if cfg.dataloader.train.labeled_share == 1:
+        unlabeled = []
+    return {"labeled": labeled, "unlabeled": unlabeled, "test": test_names(cfg)}
+
+
+def train_names(cfg) -> Tuple[List[str], List[str]]:
+    """Labeled and unlabeled datasets, whether or not the training uses the latter."""
     loader = cfg.dataloader.train
-    return {
-        "labeled": [] if eval_only else as_list(loader.labeled_names),
-        "unlabeled": (
-            [] if eval_only or loader.labeled_share == 1 else as_list(loader.unlabeled_names)
-        ),
-        "test": test_names(cfg),
-    }
+    return as_list(loader.labeled_names), as_list(loader.unlabeled_names)
+
+
+def weights_file(cfg) -> str:
+    """Where the networks' weights come from."""
+    return cfg.train.init_checkpoint
+
+
+def load_networks(cfg, *, resume: bool = False) -> SoftTeacher:
+    """The trained networks. See :func:`soft_teacher.engine.yaml_entry.load_networks`."""
+    model = instantiate(cfg.model).to(cfg.train.device)
+    checkpointer = SoftTeacherCheckpointer(model, cfg.train.output_dir, complete=True)
+    checkpointer.resume_or_load(weights_file(cfg), resume=resume)
+    return model
+
+
+def inference_loader(cfg, dataset_dicts: List[dict]):
+    """One image each. See :func:`soft_teacher.engine.yaml_entry.inference_loader`."""
+    test = cfg.dataloader.test
+    mapper = InferenceMapper(
+        augmentations=instantiate(test.mapper.augmentations), image_format=test.mapper.image_format
+    )
+    return build_detection_test_loader(dataset_dicts, mapper=mapper, num_workers=test.num_workers)
 
 
 def main(args):
@@ -93,11 +129,9 @@ def main(args):
     setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="soft_teacher")
     for warning in warnings:
         logger.warning(warning)
-    model = instantiate(cfg.model).to(cfg.train.device)
     if args.eval_only:
-        checkpointer = SoftTeacherCheckpointer(model, cfg.train.output_dir, complete=True)
-        checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
-        return evaluate(cfg, model)
+        return evaluate(cfg, load_networks(cfg, resume=args.resume))
+    model = instantiate(cfg.model).to(cfg.train.device)
     return train(cfg, model, resume=args.resume)
 
 

@@ -6,6 +6,8 @@ import os
 from typing import Dict, List, Sequence
 
 from detectron2.config import get_cfg
+from detectron2.data import build_detection_test_loader
+from detectron2.data.detection_utils import build_augmentation
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -13,15 +15,27 @@ from detectron2.utils.logger import setup_logger
 from ..config import add_soft_teacher_config
 from ..data.builtin import register_builtin
 from ..data.datasets import check_datasets, train_names
+from ..data.mapper import InferenceMapper
 from ..errors import ConfigError, did_you_mean
 from ..evaluation.evaluate import check_networks
+from ..modeling import SoftTeacher
 from .build import check_amp
 from .checkpoint import SoftTeacherCheckpointer
 from .device import usable_device
 from .trainer import SoftTeacherTrainer
 from .wandb_writer import check_wandb
 
-__all__ = ["check_config", "dataset_names", "load_config", "main", "value_of"]
+__all__ = [
+    "check_config",
+    "dataset_names",
+    "inference_loader",
+    "load_config",
+    "load_networks",
+    "main",
+    "train_names",
+    "value_of",
+    "weights_file",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +105,40 @@ def dataset_names(cfg, *, eval_only: bool = False) -> Dict[str, List[str]]:
     return {"labeled": labeled, "unlabeled": unlabeled, "test": test}
 
 
+def weights_file(cfg) -> str:
+    """Where the networks' weights come from."""
+    return cfg.MODEL.WEIGHTS
+
+
+def load_networks(cfg, *, resume: bool = False) -> SoftTeacher:
+    """The trained networks of MODEL.WEIGHTS.
+
+    Args:
+        cfg: a config that :func:`load_config` returned.
+        resume: take the last checkpoint in OUTPUT_DIR instead, if there is one.
+
+    Raises:
+        ConfigError: the weights cannot be had, or are another model's.
+    """
+    model = SoftTeacherTrainer.build_model(cfg)
+    checkpointer = SoftTeacherCheckpointer(model, cfg.OUTPUT_DIR, complete=True)
+    checkpointer.resume_or_load(weights_file(cfg), resume=resume)
+    return model
+
+
+def inference_loader(cfg, dataset_dicts: List[dict]):
+    """Batches of one image each, in order, in the view that the config evaluates on.
+
+    See :class:`~soft_teacher.data.mapper.InferenceMapper`.
+    """
+    mapper = InferenceMapper(
+        augmentations=build_augmentation(cfg, is_train=False), image_format=cfg.INPUT.FORMAT
+    )
+    return build_detection_test_loader(
+        dataset_dicts, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
+    )
+
+
 def value_of(cfg, key: str):
     """The value of a dotted key; None if the config has no such key."""
     for name in key.split("."):
@@ -121,10 +169,7 @@ def main(args):
     for warning in warnings:
         logger.warning(warning)
     if args.eval_only:
-        model = SoftTeacherTrainer.build_model(cfg)
-        checkpointer = SoftTeacherCheckpointer(model, cfg.OUTPUT_DIR, complete=True)
-        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
-        return SoftTeacherTrainer.test(cfg, model)
+        return SoftTeacherTrainer.test(cfg, load_networks(cfg, resume=args.resume))
     trainer = SoftTeacherTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()
