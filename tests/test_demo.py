@@ -53,15 +53,13 @@ class TestRuns:
     def test_both_learn_from_the_fold_of_the_seed(self, tmp_path):
         supervised, soft_teacher = make_runs(2, tmp_path, ["SOLVER.MAX_ITER", "20"])
         for run in (supervised, soft_teacher):
-            assert run.cfg.DATASETS.TRAIN_LABELED == ["digits_fold3_labeled"]
+            assert run.cfg.DATASETS.TRAIN_LABELED == ("digits_fold3_labeled",)
             assert run.cfg.SEED == 2
             assert run.cfg.SOLVER.MAX_ITER == 20
             assert run.folder == tmp_path / run.name
-        assert list(supervised.cfg.DATASETS.TRAIN_UNLABELED) == []
-        assert list(soft_teacher.cfg.DATASETS.TRAIN_UNLABELED) == [
-            "digits_fold3_unlabeled",
-            "digits_unlabeled",
-        ]
+        assert supervised.cfg.DATASETS.TRAIN_UNLABELED == ()
+        pools = ("digits_fold3_unlabeled", "digits_unlabeled")
+        assert soft_teacher.cfg.DATASETS.TRAIN_UNLABELED == pools
 
 
 @pytest.mark.long

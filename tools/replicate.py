@@ -84,6 +84,9 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--write-docs", action="store_true", help=f"write the tables to {DOCS.relative_to(ROOT)}"
     )
+    parser.add_argument(
+        "--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ... for every training"
+    )
     return parser.parse_args(argv)
 
 
@@ -115,6 +118,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         args.output,
         rows=args.rows,
         seeds=args.seeds,
+        opts=args.opts,
         num_gpus=args.num_gpus,
         any_code=args.accept_older_code,
     )

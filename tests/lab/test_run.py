@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 from fake_repository import fake_repository
@@ -59,13 +60,18 @@ class TestProgress:
     def test_history_and_steps_come_from_the_metrics_file(self, run):
         lines = [
             {"iteration": 9, "student/bbox/AP": 3.0, "teacher/bbox/AP": 4.0},
-            {"iteration": 20, "student/bbox/AP": 5.0, "teacher/bbox/AP": 6.0},
+            {"iteration": 19, "student/bbox/AP": 5.0, "teacher/bbox/AP": 6.0},
         ]
         write_metrics(run, {"iteration": 9, "total_loss": 1.0}, lines[0])
         assert run.steps == 10
         write_metrics(run, *lines)
         assert run.history()["teacher"] == [(10, {"AP": 4.0}), (20, {"AP": 6.0})]
         assert run.steps == 20
+
+    def test_an_evaluation_that_is_written_late_does_not_take_steps_back(self, run):
+        write_metrics(run, {"iteration": 11}, {"iteration": 9, "teacher/bbox/AP": 4.0})
+        assert run.steps == 12
+        assert run.history()["teacher"] == [(10, {"AP": 4.0})]
 
     def test_steps_cost_by_their_images(self, run):
         """4 labeled images a step, and from step 10 on 6 unlabeled ones that cost double."""
@@ -110,22 +116,35 @@ class TestProcess:
         run.start(repository)
         assert wait(run).record.seconds > 1000
 
-    def test_the_preparation_comes_before_the_training(self, tmp_path, repository):
+    @pytest.fixture
+    def prepared(self, tmp_path, repository):
+        """A run that needs a file, which a script makes that notes its calls."""
         (repository / "prepare.py").write_text(
-            "import sys; open(sys.argv[1], 'a').write('prepare\\n')"
+            "import sys; open(sys.argv[1], 'a').write('prepare\\n'); open(sys.argv[2], 'w')"
         )
-        calls = tmp_path / "calls.txt"
-        run = make_run(tmp_path, preparation=[["prepare.py", calls]])
-        run.start(repository)
-        assert wait(run).finished
-        assert calls.read_text().split("\n")[:2] == ["prepare", "start one"]
+        made = tmp_path / "made"
+        command = [Path("prepare.py"), tmp_path / "calls.txt", made]
+        return make_run(tmp_path, preparation={made: command})
 
-    def test_a_failed_preparation_is_the_end(self, tmp_path, repository):
+    def calls(self, tmp_path):
+        return (tmp_path / "calls.txt").read_text().split("\n")[:-1]
+
+    def test_the_preparation_comes_before_the_training(self, prepared, tmp_path, repository):
+        prepared.start(repository)
+        assert wait(prepared).finished
+        assert self.calls(tmp_path) == ["prepare", "start one", "end one"]
+
+    def test_what_is_prepared_is_not_prepared_again(self, prepared, tmp_path, repository):
+        (tmp_path / "made").write_text("")
+        prepared.start(repository)
+        assert wait(prepared).finished
+        assert self.calls(tmp_path) == ["start one", "end one"]
+
+    def test_a_failed_preparation_is_the_end(self, prepared, tmp_path, repository):
         (repository / "prepare.py").write_text("raise SystemExit('nothing to prepare')")
-        run = make_run(tmp_path, preparation=[["prepare.py"]])
-        run.start(repository)
+        prepared.start(repository)
         with pytest.raises(TrainingError, match="nothing to prepare"):
-            wait(run)
+            wait(prepared)
         assert not (tmp_path / "calls.txt").exists()
 
     def test_the_command_names_config_processes_and_overrides(self, tmp_path):

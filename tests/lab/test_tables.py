@@ -5,11 +5,13 @@ import itertools
 import pytest
 
 from soft_teacher import ConfigError
+from soft_teacher.data.datasets import train_names
 from soft_teacher.engine.identity import flat
+from soft_teacher.engine.yaml_entry import load_config
 from soft_teacher.lab.benchmark import Coco, Digits
 from soft_teacher.lab.plan import Plan
 from soft_teacher.lab.recipes import RECIPES
-from soft_teacher.lab.run import WITHOUT_EFFECT
+from soft_teacher.lab.run import REPOSITORY, WITHOUT_EFFECT
 from soft_teacher.lab.tables import TABLES, find_table
 
 # Of section 4.2 and of the tables, written out once more: what each row's training must be.
@@ -78,6 +80,11 @@ ROWS = {
     ("5", "R-101", "Supervised"): {**LARGE, **R_101},
     ("5", "R-101", "Soft Teacher"): {**FULL, **R_101},
     ("6", "", "Supervised"): SMALL,
+    ("6", "", "Multi-Stage"): {
+        **NO_WEIGHT,
+        "SOFT_TEACHER.EMA.MOMENTUM": 0.0,
+        "SOFT_TEACHER.LABEL_SOURCE": "dataset",
+    },
     ("6", "", "E2E"): {**NO_WEIGHT, "SOFT_TEACHER.EMA.MOMENTUM": 0.0},
     ("6", "", "E2E+EMA"): NO_WEIGHT,
     ("7", "", "E2E+EMA"): NO_WEIGHT,
@@ -139,6 +146,37 @@ class TestProtocol:
     def test_the_other_tables_are_of_one_fold(self, paper, table):
         for row in filter(paper.can_run, TABLES[table].rows):
             assert list(paper.runs_of(TABLES[table], row)) == [0]
+
+    @pytest.mark.parametrize(
+        "table, name, config",
+        [
+            ("6", "Multi-Stage", "multi_stage"),
+            ("6", "E2E", "e2e"),
+            ("6", "E2E+EMA", "e2e_ema"),
+            ("7", "+ soft teacher", "soft_teacher_without_jitter"),
+        ],
+    )
+    def test_rows_with_a_config_of_their_own_are_that_config(self, paper, table, name, config):
+        (run,) = paper.runs_of(TABLES[table], row_of(table, "", name)).values()
+        own = load_config(str(REPOSITORY / "configs" / "coco" / "ablation" / f"{config}.yaml"))
+        paths = ("OUTPUT_DIR", "DATASETS.TRAIN_UNLABELED")
+        assert flat(run.cfg, without=paths) == flat(own, without=paths)
+
+    def test_the_supervised_detector_labels_for_the_second_stage(self, paper):
+        (run,) = paper.runs_of(TABLES["6"], row_of("6", "", "Multi-Stage")).values()
+        (supervised,) = run.after
+        assert supervised.name == "supervised_10p/seed0"
+        labeling, training = run.commands()
+        labels = str(run.folder / "labels.json")
+        assert labeling[0].endswith("tools/label_images.py")
+        assert labeling[labeling.index("--network") + 1] == "student"
+        assert labeling[labeling.index("--output") + 1] == labels
+        opts = labeling[labeling.index(labels) + 1 :]
+        values = dict(zip(opts[0::2], opts[1::2]))
+        assert values["MODEL.WEIGHTS"] == str(supervised.folder / "model_final.pth")
+        cfg = load_config(labeling[labeling.index("--config-file") + 1], opts)
+        assert train_names(cfg)[1] == ["coco_2017_stac_10p_fold1_unlabeled"]
+        assert run.cfg.DATASETS.TRAIN_UNLABELED == (labels,)
 
     def test_figure_1_trains_all_labels_once(self, paper):
         row = row_of("fig1", "100 %", "Soft Teacher")

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from .record import file_digest
+from .record import tree_digest
 from .run import REPOSITORY
 
 __all__ = ["copy_code"]
@@ -26,7 +26,7 @@ def copy_code(folder: Path, repository: Path = REPOSITORY) -> Path:
         for path in [repository / part, *(repository / part).rglob("*")]
         if path.is_file() and path.suffix in (".py", ".yaml")
     ]
-    root = folder / file_digest(files)
+    root = folder / tree_digest(repository, files)
     if not root.is_dir():
         partial = folder / f"{root.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ..analysis.pictures import plt
+from matplotlib.figure import Figure
+
 from .results import TableResult
 
 __all__ = ["draw"]
@@ -21,7 +22,8 @@ def draw(result: TableResult, path: Path) -> None:
 def _draw_rows(result: TableResult, path: Path) -> None:
     rows = result.rows
     height = 1.1 + 0.42 * len(rows)
-    figure, axes = plt.subplots(1, 2, sharey=True, figsize=(8, height))
+    figure = Figure(figsize=(8, height))
+    axes = figure.subplots(1, 2, sharey=True)
     for place, found in enumerate(rows):
         values = list(found.scores.get("AP", {}).values())
         measured = found.measured("AP")
@@ -49,7 +51,8 @@ def _draw_rows(result: TableResult, path: Path) -> None:
 
 def _draw_shares(result: TableResult, path: Path) -> None:
     """AP against the labeled share, a curve for each method."""
-    figure, axes = plt.subplots(1, 2, sharex=True, figsize=(8, 3.6))
+    figure = Figure(figsize=(8, 3.6))
+    axes = figure.subplots(1, 2, sharex=True)
     shares = list(dict.fromkeys(found.row.group for found in result.rows))
     methods = dict.fromkeys(found.row.name for found in result.rows)
     for color, method in enumerate(methods):
@@ -72,7 +75,6 @@ def _draw_shares(result: TableResult, path: Path) -> None:
     _save(figure, path)
 
 
-def _save(figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=110)
-    plt.close(figure)

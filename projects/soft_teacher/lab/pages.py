@@ -30,7 +30,7 @@ def _table(result: TableResult) -> str:
     grouped = any(r.row.group for r in result.rows)
     header = [
         "", *METRICS, "other network's AP", "seeds", "above first row",
-        *(f"paper {metric}" for metric in METRICS), "paper above first row",
+        *(f"paper {metric}" for metric in METRICS), "paper above first row", "note",
     ]  # fmt: skip
     lines = [[r.row.group] * grouped + _line(r) for r in result.rows]
     header = ["labeled"] * grouped + header
@@ -55,10 +55,11 @@ def _line(result: RowResult) -> List[str]:
         row.name,
         *(_estimate(result.measured(metric)) for metric in METRICS),
         _number(sum(other) / len(other) if other else None),
-        str(len(other) or ""),
+        str(len(result.scores.get("AP", ())) or ""),
         _estimate(result.gain, "+.1f"),
         *cells,
         _number(result.paper_gain, "+.1f"),
+        row.note,
     ]
 
 

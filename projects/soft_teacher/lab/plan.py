@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
+from ..engine.yaml_entry import load_config
 from ..errors import ConfigError, did_you_mean
 from .benchmark import Benchmark
-from .recipes import RECIPES
-from .run import Run
+from .recipes import RECIPES, Recipe
+from .run import REPOSITORY, Run
 from .tables import Row, Table
 
 __all__ = ["Plan"]
@@ -26,6 +27,7 @@ class Plan:
         *,
         rows: Optional[Sequence[str]] = None,
         seeds: Optional[Sequence[int]] = None,
+        opts: Sequence[str] = (),
         num_gpus: int = 1,
         any_code: bool = False,
     ):
@@ -34,6 +36,7 @@ class Plan:
             folder: of all results; the runs are in RUN/seedN below the benchmark's.
             rows: names of rows, groups or runs; None for all.
             seeds: None for the benchmark's.
+            opts: KEY VALUE ... overrides of every training.
             num_gpus: of each training.
             any_code: reuse what other code has trained.
 
@@ -43,6 +46,7 @@ class Plan:
         self.benchmark = benchmark
         self.folder = Path(folder) / benchmark.folder
         self._seeds = seeds
+        self._opts = list(opts)
         self._options = {"num_gpus": num_gpus, "any_code": any_code}
         self._runs: Dict[Tuple[str, int], Run] = {}
         self.rows = {table: self._rows(table, rows) for table in tables}
@@ -89,22 +93,32 @@ class Plan:
 
     def _run(self, name: str, seed: int) -> Run:
         if (name, seed) not in self._runs:
-            recipe = RECIPES[name]
-            opts, after = self.benchmark.opts(recipe, seed), []
-            start = self.benchmark.start(recipe)
-            if start is not None:
-                after.append(self._run(start, seed))
-                opts += ["MODEL.WEIGHTS", str(after[-1].folder / FINAL)]
-            self._runs[name, seed] = Run(
-                f"{name}/seed{seed}",
-                self.benchmark.configs[recipe.config],
-                self.folder / name / f"seed{seed}",
-                opts,
-                data_files=self.benchmark.data_files(self.benchmark.split(recipe, seed)),
-                after=after,
-                **self._options,
-            )
+            self._runs[name, seed] = self._new_run(name, RECIPES[name], seed)
         return self._runs[name, seed]
+
+    def _new_run(self, name: str, recipe: Recipe, seed: int) -> Run:
+        config, folder = self.benchmark.configs[recipe.config], self.folder / name / f"seed{seed}"
+        opts, after, preparation = [*self.benchmark.opts(recipe, seed), *self._opts], [], {}
+        start = self.benchmark.start(recipe)
+        if start is not None:
+            after.append(self._run(start, seed))
+            opts += ["MODEL.WEIGHTS", str(after[-1].folder / FINAL)]
+        if recipe.labeled_by is not None:
+            after.append(self._run(recipe.labeled_by, seed))
+            images = load_config(str(config), opts).DATASETS.TRAIN_UNLABELED
+            labels = folder / "labels.json"
+            preparation[labels] = _labeling(after[-1], images, labels)
+            opts += ["DATASETS.TRAIN_UNLABELED", f"('{labels}',)"]
+        return Run(
+            f"{name}/seed{seed}",
+            config,
+            folder,
+            opts,
+            data_files=self.benchmark.data_files(self.benchmark.split(recipe, seed)),
+            after=after,
+            preparation=preparation,
+            **self._options,
+        )
 
     def _rows(self, table: Table, wanted: Optional[Sequence[str]]) -> List[Row]:
         """The rows of a table that are wanted, all if ``wanted`` is None.
@@ -125,3 +139,21 @@ class Plan:
                 f"{table.name} cannot be run on {self.benchmark.title}: {', '.join(sorted(why))}"
             )
         return rows
+
+
+def _labeling(run: Run, images: Sequence[str], labels: Path) -> list:
+    """The command line with which the student of a run labels images."""
+    return [
+        Path("tools/label_images.py"),
+        "--config-file",
+        run.config_file.relative_to(REPOSITORY),
+        "--network",
+        "student",
+        "--output",
+        labels,
+        *run.opts,
+        "MODEL.WEIGHTS",
+        str(run.folder / FINAL),
+        "DATASETS.TRAIN_UNLABELED",
+        str(tuple(images)),
+    ]

@@ -17,7 +17,7 @@ ALL = "tables.md"
 
 
 def publish(results: Sequence[TableResult], folder: Path) -> List[Path]:
-    """Writes ``tableN.md``, ``.csv`` and ``.png`` of each table, and ``tables.md`` of all there are.
+    """Writes ``tableN.md``, ``.csv`` and ``.png`` of each table, and ``tables.md`` of all.
 
     Args:
         folder: of the benchmark's results.

@@ -9,7 +9,7 @@ from typing import Dict, Iterable, List, Optional
 
 from ..atomic import atomic_write
 
-__all__ = ["PACKAGE", "Record", "code_digest", "file_digest", "text_digest"]
+__all__ = ["PACKAGE", "Record", "code_digest", "file_digest", "text_digest", "tree_digest"]
 
 RECORD = "record.json"
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -51,18 +51,21 @@ def code_digest(package: Path = PACKAGE) -> str:
 
     It is read once: a checkout may change while a process starts trainings of a copy of it.
     """
-    return file_digest(
-        path
-        for path in package.rglob("*.py")
-        if path.relative_to(package).parts[0] not in WITHOUT_EFFECT
+    paths = package.rglob("*.py")
+    return tree_digest(
+        package, [p for p in paths if p.relative_to(package).parts[0] not in WITHOUT_EFFECT]
     )
 
 
-def file_digest(paths: Iterable[Path]) -> str:
-    """A short checksum of the contents of files, in the order of their paths."""
-    return text_digest(
-        "".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths))
-    )
+def tree_digest(root: Path, paths: Iterable[Path]) -> str:
+    """A short checksum of names and contents of files below a folder."""
+    lines = (f"{p.relative_to(root).as_posix()} {file_digest(p)}" for p in sorted(paths))
+    return text_digest("\n".join(lines))
+
+
+def file_digest(path: Path) -> str:
+    """A short checksum of a file's contents."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]
 
 
 def text_digest(text: str) -> str:

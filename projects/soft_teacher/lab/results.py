@@ -8,7 +8,7 @@ from .recipes import RECIPES
 from .statistics import Estimate, Pair, difference, pairs, summary
 from .tables import METRICS, Row, Table
 
-__all__ = ["RowResult", "TableResult", "collect"]
+__all__ = ["RowResult", "TableResult", "collect", "compare"]
 
 OTHER = {"student": "teacher", "teacher": "student"}
 
@@ -19,7 +19,7 @@ class RowResult:
     Attributes:
         row: of the paper's table.
         scores: metric -> seed -> value of the network that counts, after the last step.
-        other: seed -> AP of the other network.
+        other: seed -> AP of the other network, where it was evaluated.
         gain: AP above the first row of the group that was run, paired by seed.
         paper_gain: the same in the paper.
     """
@@ -69,9 +69,17 @@ def collect(plan: Plan, table: Table) -> TableResult:
             last = {name: values[-1][1] for name, values in run.history().items() if values}
             for metric in METRICS:
                 scores[metric][seed] = last[network][metric]
-            other[seed] = last[OTHER[network]]["AP"]
+            if OTHER[network] in last:
+                other[seed] = last[OTHER[network]]["AP"]
         rows.append(RowResult(row, scores, other))
-    return TableResult(table, _with_gains(rows), _pairs(rows), sorted(codes), missing)
+    return compare(table, rows, sorted(codes), missing)
+
+
+def compare(
+    table: Table, rows: List[RowResult], codes: List[str], missing: List[str]
+) -> TableResult:
+    """A table from the scores of its rows."""
+    return TableResult(table, _with_gains(rows), _pairs(rows), codes, missing)
 
 
 def _groups(rows: List[RowResult]) -> List[List[RowResult]]:
@@ -106,7 +114,8 @@ def _with_gains(rows: List[RowResult]) -> List[RowResult]:
 def _pairs(rows: List[RowResult]) -> List[Pair]:
     found = []
     for group in _groups(rows):
-        paper = {result.row.name: result.row.paper[0] for result in group}
-        scores = {result.row.name: result.scores["AP"] for result in group}
+        names = [", ".join(filter(None, (r.row.name, r.row.group))) for r in group]
+        paper = {name: r.row.paper[0] for name, r in zip(names, group)}
+        scores = {name: r.scores["AP"] for name, r in zip(names, group)}
         found += pairs(paper, scores)
     return found

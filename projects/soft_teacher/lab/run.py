@@ -6,7 +6,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from types import MappingProxyType
+from typing import Dict, List, Mapping, Optional, Sequence
 
 from ..analysis.run_report import read_metrics
 from ..engine.identity import RunIdentity, flat
@@ -48,7 +49,7 @@ class Run:
         num_gpus: int = 1,
         any_code: bool = False,
         after: Sequence["Run"] = (),
-        preparation: Sequence[Sequence[str]] = (),
+        preparation: Mapping[Path, Sequence] = MappingProxyType({}),
     ):
         """
         Args:
@@ -60,8 +61,8 @@ class Run:
             num_gpus: processes of the training.
             any_code: what other code has trained counts as this training, too.
             after: runs that must be finished before this one starts.
-            preparation: command lines that come before the training: each a script of the
-                repository with its arguments.
+            preparation: file -> the command line that makes it before the training, without the
+                interpreter; its Paths are relative to the repository, or absolute.
 
         Raises:
             ConfigError: for a mistake in the config.
@@ -73,7 +74,7 @@ class Run:
         self.num_gpus = num_gpus
         self.any_code = any_code
         self.after = list(after)
-        self.preparation = [list(map(str, command)) for command in preparation]
+        self.preparation = dict(preparation)
         self.cfg = load_config(str(config_file), self.opts)
         self._data_files = list(data_files)
         self._process: Optional[subprocess.Popen] = None
@@ -85,7 +86,7 @@ class Run:
     def identity(self) -> RunIdentity:
         """Everything but the code that decides the result; data that are not there are left out."""
         files = [path for path in self._data_files if path.is_file()]
-        values = {f"{DATA}{path.name}": file_digest([path]) for path in files}
+        values = {f"{DATA}{path.name}": file_digest(path) for path in files}
         values.update({f"{DATA}{run.name}": run.digest for run in self.after})
         values.update(flat(self.cfg, without=WITHOUT_EFFECT))
         return RunIdentity(values, allow_changes=True)
@@ -127,14 +128,14 @@ class Run:
         Args:
             root: of the copy of the repository whose code runs.
         """
-        config = self.config_file
-        if config.is_relative_to(REPOSITORY):
-            config = root / config.relative_to(REPOSITORY)
-        train = [str(root / "train_net.py"), "--config-file", str(config)]
-        if self.num_gpus > 1:
-            train += ["--num-gpus", str(self.num_gpus)]
-        prepare = [[str(root / script), *rest] for script, *rest in self.preparation]
-        return [*prepare, [*train, "--resume", *self.opts]]
+        inside = self.config_file.is_relative_to(REPOSITORY)
+        config = self.config_file.relative_to(REPOSITORY) if inside else self.config_file
+        gpus = ["--num-gpus", self.num_gpus] if self.num_gpus > 1 else []
+        train = [Path("train_net.py"), "--config-file", config, *gpus, "--resume", *self.opts]
+        return [
+            [str(root / part) if isinstance(part, Path) else str(part) for part in command]
+            for command in [*self.preparation.values(), train]
+        ]
 
     def start(self, root: Path = REPOSITORY) -> None:
         """Starts the training, or goes on with it where the folder holds a part of the same one.
@@ -150,7 +151,8 @@ class Run:
         record.finished = False
         record.write(self.folder)
         self._root = root
-        self._commands = self.commands(root)
+        there = [product.is_file() for product in self.preparation]
+        self._commands = [c for c, skip in zip(self.commands(root), [*there, False]) if not skip]
         self._started = time.monotonic()
         self._next_process()
 
@@ -192,14 +194,16 @@ class Run:
                 prefix = f"{network}/bbox/"
                 values = {k[len(prefix) :]: v for k, v in line.items() if k.startswith(prefix)}
                 if values:
-                    evaluations[self._step(line)] = values
+                    evaluations[line["iteration"] + 1] = values
         return {network: sorted(e.items()) for network, e in found.items()}
 
     @property
     def steps(self) -> int:
         """Steps done of this training."""
-        lines = [] if self.changes() else self.metrics()
-        return self._step(lines[-1]) if lines else 0
+        if self.changes():
+            return 0
+        # An evaluation is written after the line of a later step.
+        return max((line["iteration"] + 1 for line in self.metrics()), default=0)
 
     def work(self, steps: int) -> float:
         """What so many steps cost, in labeled images; an unlabeled one costs about two."""
@@ -211,9 +215,6 @@ class Run:
     @property
     def work_left(self) -> float:
         return self.work(self.cfg.SOLVER.MAX_ITER) - self.work(self.steps)
-
-    def _step(self, line: dict) -> int:
-        return min(line["iteration"] + 1, self.cfg.SOLVER.MAX_ITER)
 
     def _next_process(self) -> None:
         paths = [str(self._root / "projects"), os.environ.get("PYTHONPATH")]
