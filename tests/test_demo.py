@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from training import CONFIGS, ROOT
+from training import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 
+from demo import make_runs  # noqa: E402
 from demo_report import per_seed_table, summarize  # noqa: E402
-from demo_runs import Run, clock, progress_line  # noqa: E402
 
 
 def evaluation(ap):
@@ -49,63 +49,17 @@ class TestTable:
         assert cells[4] == ["mean", "15.0", "25.0", "31.0", "16.0"]
 
 
-@pytest.mark.usefixtures("tiny_digits")
-class TestRun:
-    @pytest.fixture
-    def run(self, tmp_path):
-        opts = ["SOLVER.MAX_ITER", "20", "SOFT_TEACHER.BURN_IN", "10"]
-        return Run("soft_teacher", CONFIGS / "soft_teacher.yaml", tmp_path, 0, opts)
-
-    def test_without_metrics_nothing_is_done(self, run):
-        assert run.history() == {"student": [], "teacher": []}
-        assert run.progress() == (0, 0)
-        assert not run.finished
-
-    def test_history_and_progress_come_from_the_metrics_file(self, run):
-        run.folder.mkdir()
-        lines = [
-            {"iteration": 9, "total_loss": 1.0},
-            {"iteration": 9, "student/bbox/AP": 3.0, "teacher/bbox/AP": 4.0},
-            {"iteration": 19, "student/bbox/AP": 5.0, "teacher/bbox/AP": 6.0},
-        ]
-        (run.folder / "metrics.json").write_text("".join(json.dumps(x) + "\n" for x in lines[:2]))
-        step, share = run.progress()
-        assert step == 10
-        assert 0 < share < 0.5, "the steps of the burn-in are the cheap ones"
-        (run.folder / "metrics.json").write_text("".join(json.dumps(x) + "\n" for x in lines))
-        assert run.history()["teacher"] == [(10, {"AP": 4.0}), (20, {"AP": 6.0})]
-
-    def test_an_evaluation_that_is_written_late_does_not_take_steps_back(self, run):
-        run.folder.mkdir()
-        lines = [{"iteration": 11, "total_loss": 1.0}, {"iteration": 9, "teacher/bbox/AP": 4.0}]
-        (run.folder / "metrics.json").write_text("".join(json.dumps(x) + "\n" for x in lines))
-        assert run.progress()[0] == 12
-        assert run.history()["teacher"] == [(10, {"AP": 4.0})]
-
-    def test_the_line_tells_step_ap_and_time_left(self, run):
-        run.folder.mkdir()
-        line = {"iteration": 9, "student/bbox/AP": 3.0, "teacher/bbox/AP": 4.0}
-        (run.folder / "metrics.json").write_text(json.dumps(line) + "\n")
-        text = progress_line([run], {run.name: 0.0}, elapsed=65)
-        assert text.startswith("[1:05]  soft_teacher 10/20 (teacher AP 4.0)")
-        assert text.endswith("left")
-
-    def test_a_line_being_written_is_not_read(self, run):
-        run.folder.mkdir()
-        (run.folder / "metrics.json").write_text('{"iteration": 3}\n{"itera')
-        assert run.metrics() == [{"iteration": 3}]
-
-    def test_another_config_is_another_run(self, run, tmp_path):
-        run.folder.mkdir()
-        run._write("finished.json")
-        assert run.finished
-        opts = ["SOLVER.MAX_ITER", "21", "SOFT_TEACHER.BURN_IN", "10"]
-        other = Run("soft_teacher", CONFIGS / "soft_teacher.yaml", tmp_path, 0, opts)
-        assert not other.finished
-
-
-def test_clock():
-    assert [clock(s) for s in (0, 59.9, 61, 3600)] == ["0:00", "0:59", "1:01", "60:00"]
+class TestRuns:
+    def test_both_learn_from_the_fold_of_the_seed(self, tmp_path):
+        supervised, soft_teacher = make_runs(2, tmp_path, ["SOLVER.MAX_ITER", "20"])
+        for run in (supervised, soft_teacher):
+            assert run.cfg.DATASETS.TRAIN_LABELED == ("digits_fold3_labeled",)
+            assert run.cfg.SEED == 2
+            assert run.cfg.SOLVER.MAX_ITER == 20
+            assert run.folder == tmp_path / run.name
+        assert supervised.cfg.DATASETS.TRAIN_UNLABELED == ()
+        pools = ("digits_fold3_unlabeled", "digits_unlabeled")
+        assert soft_teacher.cfg.DATASETS.TRAIN_UNLABELED == pools
 
 
 @pytest.mark.long

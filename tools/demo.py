@@ -13,18 +13,16 @@ import time
 from pathlib import Path
 
 from demo_report import report, summarize, write_pictures
-from demo_runs import Run, clock, train_together
 
-from soft_teacher.data.builtin import dataset_root, register_builtin
-from soft_teacher.data.digits import DigitsSpec, generate
-from soft_teacher.data.split_manifest import write_manifest
-from soft_teacher.data.splits import coco_image_ids, without_replacement_split
-from soft_teacher.errors import ConfigError
+from soft_teacher.command_line import exit_status
+from soft_teacher.data.builtin import register_builtin
+from soft_teacher.lab.digits_data import digits_files, make_digits, make_split
+from soft_teacher.lab.queue import Queue, clock, say
+from soft_teacher.lab.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = {"supervised": "supervised.yaml", "soft_teacher": "soft_teacher.yaml"}
 LABELED_IMAGES = 20
-SPEC = DigitsSpec(contrast=0.6, clutter=2, digit_size=(20, 56), min_objects=2, max_objects=5)
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -47,24 +45,34 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def make_data(seeds, data_seed: int) -> None:
     """The dataset under datasets/digits, and one split of its training images per seed."""
-    root = dataset_root() / "digits"
-    print(f"dataset: {root}", flush=True)
-    spec = DigitsSpec(**{**SPEC.to_dict(), "seed": data_seed})
-    files = generate(root, spec, progress=show_images)
-    ids = coco_image_ids(files["train"], family="without_replacement")
+    make_digits(say, data_seed)
     for seed in seeds:
-        split = without_replacement_split(
-            ids, count=LABELED_IMAGES, fold=seed + 1, source="digits_train"
-        )
-        write_manifest(split, root / "splits" / f"fold{seed + 1}.json")
+        make_split(split_of(seed), seed + 1, count=LABELED_IMAGES)
     register_builtin()
 
 
-def show_images(done: int, total: int) -> None:
-    if done % 500 == 0 or done == total:
-        print(f"  {done}/{total} images", flush=True)
+def split_of(seed: int) -> str:
+    return f"fold{seed + 1}"
 
 
+def make_runs(seed: int, folder: Path, opts) -> list:
+    """The two trainings of a seed; the config of the baseline names no unlabeled images."""
+    labeled, unlabeled = (f"digits_{split_of(seed)}_{part}" for part in ("labeled", "unlabeled"))
+    labels = ["SEED", seed, "DATASETS.TRAIN_LABELED", f"('{labeled}',)"]
+    images = ["DATASETS.TRAIN_UNLABELED", f"('{unlabeled}', 'digits_unlabeled')"]
+    return [
+        Run(
+            name,
+            ROOT / "configs" / "demo" / file,
+            folder / name,
+            [*labels, *(images if name == "soft_teacher" else []), *opts],
+            data_files=digits_files(split_of(seed)),
+        )
+        for name, file in CONFIGS.items()
+    ]
+
+
+@exit_status
 def main(argv=None) -> int:
     args = parse_args(argv)
     logging.basicConfig(level=logging.ERROR)
@@ -72,13 +80,8 @@ def main(argv=None) -> int:
     make_data(args.seeds, args.data_seed)
     results = {}
     for seed in args.seeds:
-        runs = [
-            Run(
-                name, ROOT / "configs" / "demo" / file, args.output / f"seed{seed}", seed, args.opts
-            )
-            for name, file in CONFIGS.items()
-        ]
-        train_together(runs, ROOT / "train_net.py")
+        runs = make_runs(seed, args.output / f"seed{seed}", args.opts)
+        Queue(runs, jobs=len(runs), keep_going=False).train()
         results[seed] = summarize(*(run.history() for run in runs))
         write_pictures(runs, args.output / f"seed{seed}")
     report(results, args.output)
@@ -87,7 +90,4 @@ def main(argv=None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(main())

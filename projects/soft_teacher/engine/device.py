@@ -7,7 +7,7 @@ import torch
 
 from ..errors import ConfigError
 
-__all__ = ["usable_device", "share_cpu"]
+__all__ = ["cores", "usable_device", "share_cpu"]
 
 
 def usable_device(device: str) -> str:
@@ -36,10 +36,10 @@ def share_cpu(processes: int) -> None:
         processes: of the training on this machine.
     """
     if not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, _cores() // max(1, processes)))
+        torch.set_num_threads(max(1, cores() // max(1, processes)))
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use, which in a job of a cluster are fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

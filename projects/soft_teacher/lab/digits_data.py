@@ -1,0 +1,56 @@
+"""The embedded dataset as demo and lab use it."""
+
+from pathlib import Path
+from typing import Callable
+
+from ..data.builtin import dataset_root
+from ..data.digits import DigitsSpec, generate
+from ..data.split_manifest import write_manifest
+from ..data.splits import coco_image_ids, without_replacement_split
+
+__all__ = ["SPEC", "digits_files", "make_digits", "make_split"]
+
+SPEC = DigitsSpec(contrast=0.6, clutter=2, digit_size=(20, 56), min_objects=2, max_objects=5)
+IMAGES_BETWEEN_LINES = 500
+
+
+def digits_root() -> Path:
+    return dataset_root() / "digits"
+
+
+def make_digits(say: Callable[[str], None], data_seed: int = 0) -> None:
+    """The dataset in its folder, generated unless it is there.
+
+    Args:
+        say: takes a line.
+        data_seed: seed of the dataset.
+    """
+
+    def progress(done: int, total: int) -> None:
+        if done % IMAGES_BETWEEN_LINES == 0 or done == total:
+            say(f"  {done}/{total} images")
+
+    say(f"dataset: {digits_root()}")
+    generate(digits_root(), DigitsSpec(**{**SPEC.to_dict(), "seed": data_seed}), progress=progress)
+
+
+def make_split(name: str, fold: int, **size) -> None:
+    """A split of the training images under a name of its own.
+
+    Args:
+        name: of the manifest; its datasets are ``digits_NAME_labeled`` and ``_unlabeled``.
+        fold: seed of the draw.
+        size: ``percent`` or ``count`` of labeled images.
+    """
+    ids = coco_image_ids(digits_root() / "annotations" / "train.json", "without_replacement")
+    split = without_replacement_split(ids, fold=fold, source="digits_train", **size)
+    write_manifest(split, split_file(name))
+
+
+def digits_files(name: str) -> list[Path]:
+    """What tells the dataset and one of its splits."""
+    return [digits_root() / "spec.json", split_file(name)]
+
+
+def split_file(name: str) -> Path:
+    return digits_root() / "splits" / f"{name}.json"

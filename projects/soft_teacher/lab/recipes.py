@@ -1,0 +1,79 @@
+"""The distinct trainings behind the paper's tables; rows of several tables may share one."""
+
+from dataclasses import dataclass, field
+from typing import Dict, Mapping, Optional
+
+__all__ = ["BURN_IN", "RECIPES", "SOFT_TEACHER", "SUPERVISED", "Recipe"]
+
+BURN_IN = "burn_in"
+SUPERVISED = "supervised"
+SOFT_TEACHER = "soft_teacher"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one training is, on whatever data.
+
+    Attributes:
+        config: which config of a benchmark it starts from.
+        opts: overrides.
+        percent: labeled share of the training images; None where the config has all labeled.
+        network: "student" or "teacher", the one whose AP counts. The paper does not say which it
+            reports; where nothing is taught or the teacher is the student, the student's.
+        labeled_by: name of the recipe whose detector labels the unlabeled images once, before
+            the training (the multi-stage framework).
+    """
+
+    config: str = SOFT_TEACHER
+    opts: Mapping[str, object] = field(default_factory=dict)
+    percent: Optional[float] = 10.0
+    network: str = "teacher"
+    labeled_by: Optional[str] = None
+
+
+def _supervised(percent: Optional[float], config: str = SUPERVISED) -> Recipe:
+    return Recipe(config, percent=percent, network="student")
+
+
+# Section 4.4: Tables 8 and 9 are without box jittering, their best row is Table 7's second one.
+WITHOUT_JITTER = {"SOFT_TEACHER.JITTER.ENABLED": False}
+END_TO_END = {**WITHOUT_JITTER, "SOFT_TEACHER.INDICATOR": "none"}
+# The teacher is the student.
+WITHOUT_EMA = {
+    **END_TO_END,
+    "SOFT_TEACHER.EMA.MOMENTUM": 0.0,
+    "SOFT_TEACHER.EVAL_NETWORKS": "('student',)",
+}
+
+RECIPES: Dict[str, Recipe] = {
+    **{f"burn_in_{percent}p": Recipe(BURN_IN, percent=percent) for percent in (1, 5, 10)},
+    **{f"supervised_{percent}p": _supervised(percent) for percent in (1, 5, 10)},
+    **{f"soft_teacher_{percent}p": Recipe(percent=percent) for percent in (1, 5, 10)},
+    "supervised_full": _supervised(None, "supervised_full"),
+    "soft_teacher_full": Recipe("soft_teacher_full", percent=None),
+    "supervised_full_R_101": _supervised(None, "supervised_full_R_101"),
+    "soft_teacher_full_R_101": Recipe("soft_teacher_full_R_101", percent=None),
+    "multi_stage": Recipe(
+        opts={**WITHOUT_EMA, "SOFT_TEACHER.LABEL_SOURCE": "dataset"},
+        network="student",
+        labeled_by="supervised_10p",
+    ),
+    "end_to_end": Recipe(opts=WITHOUT_EMA, network="student"),
+    "end_to_end_ema": Recipe(opts=END_TO_END),
+    "without_jitter": Recipe(opts=WITHOUT_JITTER),
+    **{
+        f"indicator_{name}": Recipe(opts={**WITHOUT_JITTER, "SOFT_TEACHER.INDICATOR": name})
+        for name in ("iou", "reverse_iou", "pred_diff", "bg_student")
+    },
+    **{
+        f"threshold_{value:.2f}": Recipe(
+            opts={**WITHOUT_JITTER, "SOFT_TEACHER.SCORE_THRESH": value}
+        )
+        for value in (0.70, 0.80, 0.95)
+    },
+    **{
+        f"variance_{value:.2f}": Recipe(opts={"SOFT_TEACHER.JITTER.VARIANCE_THRESH": value})
+        for value in (0.01, 0.03, 0.04)
+    },
+    **{f"jitter_{count}": Recipe(opts={"SOFT_TEACHER.JITTER.NUM": count}) for count in (5, 15)},
+}
