@@ -65,11 +65,13 @@ class TestDryRun:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 def test_a_table_from_data_to_pages_and_again(tmp_path):
     """Table 6 without its last row, in two steps each: a first stage that labels for a second."""
     command = [sys.executable, str(TOOL), "6", "--rows", "Supervised", "Multi-Stage", "E2E"]
     command += ["--seeds", "0", "--output", str(tmp_path / "lab")]
-    steps = ["SOLVER.MAX_ITER", "2", "SOFT_TEACHER.SCORE_THRESH", "0.01"]
+    steps = ["SOLVER.MAX_ITER", "2", "SOFT_TEACHER.SCORE_THRESH", "0.06"]
+    steps += ["INPUT.MIN_SIZE_TEST", "48"]
     environment = {**os.environ, "DETECTRON2_DATASETS": str(tmp_path / "datasets")}
 
     def replicate_table():

@@ -99,7 +99,11 @@ def main(argv=None) -> int:
     if args.dry_run:
         show(plan)
         return 0
-    failed = {} if args.report_only else train(plan, args)
+    failed = {}
+    if args.report_only:
+        plan.check_reuse()
+    else:
+        failed = train(plan, args)
     results = [collect(plan, table) for table in plan.rows]
     for path in publish(results, plan.folder):
         say(f"written: {path}")

@@ -1,6 +1,7 @@
 """Many trainings: in turn, resumed, failing, waiting for each other."""
 
 import json
+import signal
 
 import pytest
 from fake_repository import fake_repository
@@ -84,17 +85,18 @@ class TestFailure:
         assert "end slow" not in calls(tmp_path)
         assert not slow.record.finished
 
-    def test_an_interruption_stops_what_runs(self, make, repository, tmp_path, monkeypatch):
+    @pytest.mark.parametrize(
+        "number, error", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+    )
+    def test_a_signal_stops_what_runs(self, make, repository, monkeypatch, number, error):
         slow = make("slow", "SOFT_TEACHER.ALPHA", 60.0)
         queue = Queue([slow], jobs=1, root=repository, say=lambda text: None)
-
-        def interrupt():
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(queue, "_look", interrupt)
-        with pytest.raises(KeyboardInterrupt):
+        monkeypatch.setattr(queue, "_look", lambda: signal.raise_signal(number))
+        handler = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(error):
             queue.train(0.02)
-        assert slow._process.poll() is not None
+        assert not slow.running
+        assert signal.getsignal(signal.SIGTERM) is handler
 
 
 class TestProgressLine:
@@ -105,10 +107,10 @@ class TestProgressLine:
         run.folder.mkdir(exist_ok=True)
         (run.folder / "metrics.json").write_text(json.dumps(line) + "\n")
 
-    def queue(self, *runs):
+    def queue(self, *runs, begun=(0.0, 0.0)):
         queue = Queue(runs, jobs=1, say=lambda text: None)
         queue.running = [queue.waiting.pop(0)]
-        queue._work_before = {queue.running[0]: 0.0}
+        queue._begun = {queue.running[0]: begun}
         return queue
 
     def test_it_tells_step_ap_and_time_left(self, make):
@@ -124,6 +126,12 @@ class TestProgressLine:
         self.write(run, 10)
         line = self.queue(run, make("b")).progress_line(65)
         assert line == "[1:05]  a 10/20  0 of 2 done  about 9:45 left"
+
+    def test_what_started_late_is_judged_by_its_own_time(self, make):
+        """40 units in the last 5 of 65 seconds: 160 more need 260 by the mean, not 2080."""
+        run = make("a")
+        self.write(run, 10)
+        assert self.queue(run, begun=(60.0, 0.0)).progress_line(65).endswith("about 4:20 left")
 
     def test_at_first_it_does_not_know(self, make):
         assert self.queue(make("a")).progress_line(0).endswith("starting")

@@ -68,20 +68,19 @@ class Plan:
         return row.run is not None and RECIPES[row.run].config in self.benchmark.configs
 
     def check_reuse(self) -> None:
-        """Refuses to take the place of results.
+        """Refuses to take other trainings for these, or their place.
 
         Raises:
             ConfigError: folders hold other trainings than these.
         """
-        changed = {run: changes for run in self.runs if (changes := run.changes())}
+        changed = [run for run in self.runs if run.changes()]
         if not changed:
             return
-        run, changes = next(iter(changed.items()))
-        more = f", and {len(changed) - 1} other runs are not what they were" if changed else ""
+        more = f", and so do the folders of {len(changed) - 1} other runs" if changed[1:] else ""
         raise ConfigError(
-            f"{run.folder} holds another training: {'; '.join(changes[:MOST_CHANGES])}{more}. "
-            "--rerun trains them again, --accept-older-code keeps those that only other code has "
-            "trained"
+            f"{changed[0].folder} holds another training "
+            f"({'; '.join(changed[0].changes()[:MOST_CHANGES])}){more}: --rerun trains again, "
+            "--accept-older-code keeps what only other code has trained"
         )
 
     def _seeds_of(self, table: Table, row: Row) -> Sequence[int]:

@@ -1,8 +1,9 @@
 """Many trainings, a few at a time."""
 
+import signal
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from ..errors import TrainingError
 from .run import REPOSITORY, Run
@@ -20,7 +21,8 @@ def say(text: str) -> None:
 class Queue:
     """Trains what is not finished and says how far it is.
 
-    When it is left early, the trainings that run are stopped; another queue goes on with them.
+    When it is left early, as by Ctrl-C or SIGTERM, the trainings that run are stopped; another
+    queue goes on with them.
     """
 
     def __init__(
@@ -49,7 +51,8 @@ class Queue:
         self.keep_going = keep_going
         self.say = say
         self._total = len(runs)
-        self._work_before: Dict[Run, float] = {}
+        self._begun: Dict[Run, Tuple[float, float]] = {}  # seconds and work when it started
+        self._zero = time.monotonic()
         for run in runs:
             say(f"{run.name} {'trains' if run in self.waiting else 'is reused'}: {run.folder}")
 
@@ -62,7 +65,8 @@ class Queue:
         Raises:
             TrainingError: one failed, if ``keep_going`` is not set.
         """
-        started = line = time.monotonic()
+        self._zero = line = time.monotonic()
+        before = signal.signal(signal.SIGTERM, _exit)
         try:
             while self.waiting or self.running:
                 self._start_some()
@@ -70,10 +74,11 @@ class Queue:
                 self._look()
                 if time.monotonic() - line >= SECONDS_BETWEEN_LINES:
                     line = time.monotonic()
-                    self.say(self.progress_line(line - started))
+                    self.say(self.progress_line(self._elapsed()))
         finally:
             for run in self.running:
                 run.stop()
+            signal.signal(signal.SIGTERM, before)
         return self.failed
 
     def progress_line(self, elapsed: float) -> str:
@@ -100,7 +105,7 @@ class Queue:
                 self.waiting.remove(run)
                 self.running.append(run)
                 run.start(self.root)
-                self._work_before[run] = run.work(run.steps)
+                self._begun[run] = (self._elapsed(), run.work(run.steps))
 
     def _look(self) -> None:
         for run in list(self.running):
@@ -118,15 +123,26 @@ class Queue:
         self.failed[run.name] = message
         self.say(f"error: {message}")
 
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._zero
+
     def _seconds_left(self, elapsed: float) -> Optional[float]:
         """By the work that was done so far, over all jobs and of the slowest one."""
-        gained = {r: r.work(r.steps) - before for r, before in self._work_before.items()}
-        total = sum(gained.values())
-        if not total:
+        gained = {run: run.work(run.steps) - work for run, (_, work) in self._begun.items()}
+        if not sum(gained.values()):
             return None
         left = {run: run.work_left for run in self.waiting + self.running}
-        slowest = [elapsed * left[run] / gained[run] for run in self.running if gained[run]]
-        return max([elapsed * sum(left.values()) / total, *slowest])
+        slowest = [
+            (elapsed - self._begun[run][0]) * left[run] / gained[run]
+            for run in self.running
+            if gained[run]
+        ]
+        return max([elapsed * sum(left.values()) / sum(gained.values()), *slowest])
+
+
+def _exit(number: int, frame) -> None:
+    """In place of an end at once, which would leave the trainings behind."""
+    raise SystemExit(128 + number)
 
 
 def _how_far(run: Run) -> str:

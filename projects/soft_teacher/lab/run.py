@@ -175,9 +175,14 @@ class Run:
             raise TrainingError(f"{self.name} failed with status {code}: {last} (see {log})")
         return False
 
+    @property
+    def running(self) -> bool:
+        """Whether a process that this object started is alive."""
+        return self._process is not None and self._process.poll() is None
+
     def stop(self) -> None:
         """Ends the training if it runs, which saves what it has done."""
-        if self._process is not None and self._process.poll() is None:
+        if self.running:
             self._process.terminate()
             self._process.wait()
             self._note(finished=False)
