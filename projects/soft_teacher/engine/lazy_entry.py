@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from ..data.builtin import register_builtin
 from ..data.datasets import as_list, check_datasets
+from ..data.loading import loaded_once
 from ..errors import ConfigError, did_you_mean
 from ..evaluation.evaluate import check_networks
 from .build import check_amp
@@ -86,19 +87,21 @@ def main(args):
     """Trains or evaluates on this rank. See :func:`soft_teacher.engine.yaml_entry.main`."""
     cfg = load_config(args.config_file, args.opts)
     register_builtin()
-    warnings = check_config(cfg, eval_only=args.eval_only)
-    if cfg.train.seed < 0:
-        cfg.train.seed = comm.shared_random_seed() % 2**31
-    default_setup(cfg, args)
-    setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="soft_teacher")
-    for warning in warnings:
-        logger.warning(warning)
+    with loaded_once():
+        warnings = check_config(cfg, eval_only=args.eval_only)
+        if cfg.train.seed < 0:
+            cfg.train.seed = comm.shared_random_seed() % 2**31
+        default_setup(cfg, args)
+        setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="soft_teacher")
+        for warning in warnings:
+            logger.warning(warning)
+        loader = None if args.eval_only else instantiate(cfg.dataloader.train)
     model = instantiate(cfg.model).to(cfg.train.device)
     if args.eval_only:
         checkpointer = SoftTeacherCheckpointer(model, cfg.train.output_dir, complete=True)
         checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
         return evaluate(cfg, model)
-    return train(cfg, model, resume=args.resume)
+    return train(cfg, model, loader, resume=args.resume)
 
 
 def _is_known(cfg, key: str) -> bool:

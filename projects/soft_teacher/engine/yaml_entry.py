@@ -13,6 +13,7 @@ from detectron2.utils.logger import setup_logger
 from ..config import add_soft_teacher_config
 from ..data.builtin import register_builtin
 from ..data.datasets import check_datasets, train_names
+from ..data.loading import loaded_once
 from ..errors import ConfigError, did_you_mean
 from ..evaluation.evaluate import check_networks
 from .build import check_amp
@@ -105,20 +106,21 @@ def main(args):
     """
     cfg = load_config(args.config_file, args.opts)
     register_builtin()
-    warnings = check_config(cfg, eval_only=args.eval_only)
-    if cfg.SEED < 0:
-        cfg.SEED = comm.shared_random_seed() % 2**31
-    cfg.freeze()
-    default_setup(cfg, args)
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="soft_teacher")
-    for warning in warnings:
-        logger.warning(warning)
+    with loaded_once():
+        warnings = check_config(cfg, eval_only=args.eval_only)
+        if cfg.SEED < 0:
+            cfg.SEED = comm.shared_random_seed() % 2**31
+        cfg.freeze()
+        default_setup(cfg, args)
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="soft_teacher")
+        for warning in warnings:
+            logger.warning(warning)
+        trainer = None if args.eval_only else SoftTeacherTrainer(cfg)
     if args.eval_only:
         model = SoftTeacherTrainer.build_model(cfg)
         checkpointer = SoftTeacherCheckpointer(model, cfg.OUTPUT_DIR, complete=True)
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         return SoftTeacherTrainer.test(cfg, model)
-    trainer = SoftTeacherTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()
 
