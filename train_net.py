@@ -6,9 +6,10 @@ import sys
 from detectron2.engine import default_argument_parser
 
 from soft_teacher import ConfigError
+from soft_teacher.command_line import USAGE_ERROR
 from soft_teacher.engine.device import share_cpu
 from soft_teacher.engine.entry import entry_of
-from soft_teacher.engine.launch import USAGE_ERROR, run
+from soft_teacher.engine.launch import run
 from soft_teacher.engine.launch_args import is_first_here, parse_launch_args
 
 EPILOG = """

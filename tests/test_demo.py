@@ -66,7 +66,7 @@ class TestRun:
         lines = [
             {"iteration": 9, "total_loss": 1.0},
             {"iteration": 9, "student/bbox/AP": 3.0, "teacher/bbox/AP": 4.0},
-            {"iteration": 20, "student/bbox/AP": 5.0, "teacher/bbox/AP": 6.0},
+            {"iteration": 19, "student/bbox/AP": 5.0, "teacher/bbox/AP": 6.0},
         ]
         (run.folder / "metrics.json").write_text("".join(json.dumps(x) + "\n" for x in lines[:2]))
         step, share = run.progress()
@@ -74,6 +74,13 @@ class TestRun:
         assert 0 < share < 0.5, "the steps of the burn-in are the cheap ones"
         (run.folder / "metrics.json").write_text("".join(json.dumps(x) + "\n" for x in lines))
         assert run.history()["teacher"] == [(10, {"AP": 4.0}), (20, {"AP": 6.0})]
+
+    def test_an_evaluation_that_is_written_late_does_not_take_steps_back(self, run):
+        run.folder.mkdir()
+        lines = [{"iteration": 11, "total_loss": 1.0}, {"iteration": 9, "teacher/bbox/AP": 4.0}]
+        (run.folder / "metrics.json").write_text("".join(json.dumps(x) + "\n" for x in lines))
+        assert run.progress()[0] == 12
+        assert run.history()["teacher"] == [(10, {"AP": 4.0})]
 
     def test_the_line_tells_step_ap_and_time_left(self, run):
         run.folder.mkdir()

@@ -10,13 +10,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from soft_teacher import ConfigError
 from soft_teacher.analysis.data_check import check_dataset
 from soft_teacher.analysis.data_report import report_figure, report_text
+from soft_teacher.command_line import add_config_arguments, exit_status
 from soft_teacher.data.builtin import register_builtin
 from soft_teacher.engine.entry import entry_of
 
-USAGE_ERROR = 2
 EPILOG = """
 It exits with 0 if all images can be read, with 1 if some cannot, and with 2 if the config or its
 datasets are refused. unreadable.txt lists all images that cannot be read.
@@ -31,18 +30,12 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", required=True, help="YAML or LazyConfig (.py)")
+    add_config_arguments(parser)
     parser.add_argument("--output", type=Path, default=Path("output/check-data"))
     parser.add_argument(
         "--headers-only",
         action="store_true",
         help="trust that a file with a readable header is whole: much faster",
-    )
-    parser.add_argument(
-        "opts",
-        nargs=argparse.REMAINDER,
-        metavar="...",
-        help="overrides after all options: KEY VALUE for YAML, key=value for a LazyConfig",
     )
     return parser.parse_args(argv)
 
@@ -73,9 +66,10 @@ def check(args) -> bool:
     return not unreadable
 
 
+@exit_status
+def main(argv=None) -> int:
+    return 0 if check(parse_args(argv)) else 1
+
+
 if __name__ == "__main__":
-    try:
-        sys.exit(0 if check(parse_args()) else 1)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(USAGE_ERROR)
+    sys.exit(main())

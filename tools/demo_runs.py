@@ -89,16 +89,13 @@ class Run:
                 prefix = f"{network}/bbox/"
                 values = {k[len(prefix) :]: v for k, v in line.items() if k.startswith(prefix)}
                 if values:
-                    # the evaluation after the last step is logged one step later
-                    step = min(line["iteration"] + 1, self.cfg.SOLVER.MAX_ITER)
-                    evaluations[step] = values
+                    evaluations[line["iteration"] + 1] = values
         return {network: sorted(e.items()) for network, e in found.items()}
 
     def progress(self) -> Tuple[int, float]:
         """(steps done, share of the work done); a step costs by its images."""
-        lines = self.metrics()
-        # what is logged after the last step counts one more
-        step = min(lines[-1]["iteration"] + 1, self.cfg.SOLVER.MAX_ITER) if lines else 0
+        # An evaluation is written after the line of a later step.
+        step = max((line["iteration"] + 1 for line in self.metrics()), default=0)
         burn_in = self.cfg.SOFT_TEACHER.BURN_IN
         share = self.cfg.SOFT_TEACHER.LABELED_SHARE
         heavy = 1 + 2 * (1 - share) / share  # an unlabeled image costs about two labeled ones

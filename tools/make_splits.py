@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Iterator
 
+from soft_teacher.command_line import USAGE_ERROR, exit_status
 from soft_teacher.data.builtin import coco_root
 from soft_teacher.data.split_manifest import Split, read_manifest, write_manifest
 from soft_teacher.data.splits import (
@@ -25,7 +26,6 @@ from soft_teacher.data.splits import (
 )
 from soft_teacher.errors import ConfigError, one_line
 
-USAGE_ERROR = 2
 EPILOG = """
 The files are FAMILY_PERCENTp_foldFOLD.json and full.json; training finds those in the default
 output folder as coco_2017_stac_10p_fold1_labeled, coco_2017_stac_10p_fold1_unlabeled and so on.
@@ -177,24 +177,30 @@ def store(split: Split, path: Path, *, force: bool) -> str:
     return "written"
 
 
-def main(argv=None) -> int:
-    """Makes the splits and prints one row for each; returns the exit status."""
-    args = parse_args(argv)
+def store_all(args: argparse.Namespace) -> None:
+    """Makes the splits and prints one row for each.
+
+    Raises:
+        ConfigError: as make_splits and store do.
+        OSError: a file cannot be read or written.
+    """
     row = "{:<40}{:>8}{:>11}  {:<14}{}"
+    for number, split in enumerate(make_splits(args)):
+        if number == 0:
+            print(f"writing to {args.output}")
+            print(row.format("file", "labeled", "unlabeled", "sha256", ""))
+        name = split_name(split.family, split.percent, split.fold) + ".json"
+        state = store(split, args.output / name, force=args.force)
+        counts = len(split.labeled), len(split.unlabeled)
+        print(row.format(name, *counts, split.sha256[:12], state), flush=True)
+
+
+@exit_status
+def main(argv=None) -> None:
     try:
-        for number, split in enumerate(make_splits(args)):
-            if number == 0:
-                print(f"writing to {args.output}")
-                print(row.format("file", "labeled", "unlabeled", "sha256", ""))
-            name = split_name(split.family, split.percent, split.fold) + ".json"
-            state = store(split, args.output / name, force=args.force)
-            counts = len(split.labeled), len(split.unlabeled)
-            print(row.format(name, *counts, split.sha256[:12], state), flush=True)
-    except (ConfigError, OSError) as error:
-        message = error if isinstance(error, ConfigError) else one_line(error)
-        print(f"error: {message}", file=sys.stderr)
-        return USAGE_ERROR
-    return 0
+        store_all(parse_args(argv))
+    except OSError as error:
+        raise ConfigError(one_line(error)) from error
 
 
 if __name__ == "__main__":

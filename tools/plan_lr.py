@@ -13,10 +13,10 @@ from omegaconf import OmegaConf
 from tabulate import tabulate
 
 from soft_teacher import ConfigError
+from soft_teacher.command_line import add_config_arguments, exit_status
 from soft_teacher.engine import lazy_entry, yaml_entry
 from soft_teacher.engine.scaling import LAZY_KEYS, YAML_KEYS, scaled_values
 
-USAGE_ERROR = 2
 EPILOG = """
 With k times the images, the learning rate is k times as high, there are k times fewer steps, and
 the EMA momentum m becomes m^k. The rule is known to hold for SGD with warm-up; for AdamW it is a
@@ -36,13 +36,12 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", required=True, help="YAML or LazyConfig (.py)")
+    add_config_arguments(parser)
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--images", type=int, help="per step, over all GPUs and both streams")
     target.add_argument("--num-gpus", type=int, help="with as many images each as on --of-gpus")
     parser.add_argument("--of-gpus", type=int, default=8, help="GPUs the config is made for")
     parser.add_argument("--write", type=Path, metavar="FILE", help="a config that applies the plan")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="...", help="overrides")
     return parser.parse_args(argv)
 
 
@@ -53,13 +52,7 @@ def read_values(args) -> dict:
         values = {key: OmegaConf.select(cfg, key) for key in LAZY_KEYS}
         return {k: list(v) if OmegaConf.is_list(v) else v for k, v in values.items()}
     cfg = yaml_entry.load_config(args.config_file, args.opts)
-    values = {}
-    for key in YAML_KEYS:
-        node = cfg
-        for name in key.split("."):
-            node = node[name]
-        values[key] = node
-    return values
+    return {key: yaml_entry.value_of(cfg, key) for key in YAML_KEYS}
 
 
 def target_images(args, now: int) -> int:
@@ -110,9 +103,10 @@ def write_config(args, values: dict, lazy: bool) -> None:
     args.write.write_text(OmegaConf.to_yaml(nested))
 
 
+@exit_status
+def main(argv=None) -> None:
+    print(plan(parse_args(argv)))
+
+
 if __name__ == "__main__":
-    try:
-        print(plan(parse_args()))
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(USAGE_ERROR)
+    sys.exit(main())

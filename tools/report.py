@@ -5,10 +5,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from soft_teacher import ConfigError
 from soft_teacher.analysis.run_report import write_report
-
-USAGE_ERROR = 2
+from soft_teacher.command_line import exit_status
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -18,11 +16,12 @@ def parse_args(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@exit_status
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    for folder in args.folder:
+        print(write_report(folder, title=args.title))
+
+
 if __name__ == "__main__":
-    args = parse_args()
-    try:
-        for folder in args.folder:
-            print(write_report(folder, title=args.title))
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(USAGE_ERROR)
+    sys.exit(main())

@@ -20,14 +20,14 @@ from soft_teacher import ConfigError
 from soft_teacher.analysis.augmentation_sheet import augmentation_sheet
 from soft_teacher.analysis.augmented_views import Policies
 from soft_teacher.checks import check_not_negative
+from soft_teacher.command_line import add_config_arguments, exit_status
 from soft_teacher.data.build import build_two_stream_train_loader
 from soft_teacher.data.builtin import register_builtin
-from soft_teacher.data.datasets import dataset_dicts
+from soft_teacher.data.datasets import as_list, dataset_dicts
 from soft_teacher.data.policies import VARIANTS
 from soft_teacher.engine.entry import entry_of
 from soft_teacher.errors import one_line
 
-USAGE_ERROR = 2
 VIEWS = ("labeled", "weak", "strong")
 EPILOG = """
 Example:
@@ -40,7 +40,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", required=True, help="YAML or LazyConfig (.py)")
+    add_config_arguments(parser)
     parser.add_argument(
         "--dataset", help="registered name or path; the first labeled one of the config if left out"
     )
@@ -49,12 +49,6 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--num-draws", type=int, default=2, help="of each kind of view")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("output/augmentations.png"))
-    parser.add_argument(
-        "opts",
-        nargs=argparse.REMAINDER,
-        metavar="...",
-        help="overrides after all options: KEY VALUE for YAML, key=value for a LazyConfig",
-    )
     return parser.parse_args(argv)
 
 
@@ -85,8 +79,7 @@ def lazy_policies(cfg, variant: Optional[str]) -> Tuple[Dict[str, Policies], Lis
     for name in variants:
         columns = (instantiated(node, name) for node in nodes)
         found[name] = Policies(*columns, image_format=loader.image_format)
-    names = loader.get("labeled_names") or []
-    return found, [names] if isinstance(names, str) else list(names)
+    return found, as_list(loader.get("labeled_names") or [])
 
 
 def takes_variant(node) -> bool:
@@ -145,14 +138,9 @@ def draw(args) -> Path:
     return args.output
 
 
-def main(argv=None) -> int:
-    args = parse_args(argv)
-    try:
-        print(f"written: {draw(args)}")
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
-    return 0
+@exit_status
+def main(argv=None) -> None:
+    print(f"written: {draw(parse_args(argv))}")
 
 
 if __name__ == "__main__":

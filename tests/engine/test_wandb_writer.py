@@ -1,44 +1,14 @@
 """The event writer of Weights & Biases, with the package played by a fake."""
 
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from detectron2.utils.events import EventStorage
+from fake_wandb import FakeWandb
 
 from soft_teacher import ConfigError
 from soft_teacher.engine.wandb_writer import WandbWriter, check_wandb
-
-
-class FakeRun:
-    def __init__(self, number, settings):
-        self.id = settings["id"] or f"new{number}"
-        self.settings = settings
-        self.metrics, self.lines, self.finished = [], [], False
-
-    def define_metric(self, name, **options):
-        self.metrics.append((name, options))
-
-    def log(self, line):
-        self.lines.append(line)
-
-    def finish(self):
-        self.finished = True
-
-
-class FakeWandb:
-    """Keeps the runs that were begun; refuses to begin any if there is an ``error``."""
-
-    def __init__(self, error=None):
-        self.runs, self.error = [], error
-        self.Image = lambda array: SimpleNamespace(array=array)
-
-    def init(self, **settings):
-        if self.error:
-            raise self.error
-        self.runs.append(FakeRun(len(self.runs), settings))
-        return self.runs[-1]
 
 
 @pytest.fixture

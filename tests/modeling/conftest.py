@@ -128,6 +128,15 @@ def unlabeled():
 
 
 @pytest.fixture
+def batch_of(labeled, unlabeled):
+    """batch_of(n, m): n labeled and m unlabeled images."""
+    return lambda n_labeled, n_unlabeled: [
+        *map(labeled, range(n_labeled)),
+        *map(unlabeled, range(n_unlabeled)),
+    ]
+
+
+@pytest.fixture
 def inject(monkeypatch):
     """inject(model, detections): the teacher detects these, whatever it sees."""
 

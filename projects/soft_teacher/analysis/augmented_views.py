@@ -9,7 +9,6 @@ from typing import List
 import numpy as np
 import torch
 from detectron2.data import transforms as T
-from detectron2.structures import BoxMode
 
 from ..data.image import UnreadableImage, read_image
 from ..data.mapper import LabeledDatasetMapper, TwoViewDatasetMapper
@@ -17,6 +16,7 @@ from ..data.sampler import LABELED, UNLABELED, sample_seed
 from ..data.stream import seeded
 from ..errors import ConfigError, one_line
 from ..geometry import clip_boxes, nonempty, transform_boxes, transform_matrix
+from .annotations import annotated_boxes, boxed_annotations
 from .transform_text import describe
 
 __all__ = ["Policies", "View", "draw_views"]
@@ -146,15 +146,12 @@ def _with_boxes_only(dataset_dict: dict) -> dict:
     """Crowds and annotations without a box are not drawn."""
     if "annotations" not in dataset_dict:
         return dataset_dict
-    boxed = [a for a in dataset_dict["annotations"] if "bbox" in a and not a.get("iscrowd", 0)]
-    return {**dataset_dict, "annotations": boxed}
+    return {**dataset_dict, "annotations": boxed_annotations(dataset_dict)}
 
 
 def _ground_truth(dataset_dict: dict):
-    annotations = dataset_dict.get("annotations", [])
-    boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
-    boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-    return boxes, [a["category_id"] for a in annotations]
+    boxes, classes = annotated_boxes(dataset_dict)
+    return torch.as_tensor(boxes, dtype=torch.float32), classes
 
 
 def _corners(boxes: torch.Tensor) -> torch.Tensor:

@@ -9,11 +9,11 @@ from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 from detectron2.data import MetadataCatalog
-from detectron2.structures import BoxMode
 from tqdm import tqdm
 
 from ..data.datasets import ROLES, dataset_dicts
 from ..data.image import UnreadableImage, image_size, read_image
+from .annotations import annotated_boxes
 
 __all__ = ["DatasetCheck", "check_dataset", "odd_boxes", "shared_content"]
 
@@ -72,7 +72,7 @@ def check_dataset(role: str, name: str, *, headers_only: bool = False) -> Datase
     dicts = dataset_dicts(ROLES[role], name)
     labeled = [] if role == "unlabeled" else dicts
     files = _files(dicts, trust_size=role == "unlabeled", headers_only=headers_only)
-    boxes = [_boxes(record) for record in labeled]
+    boxes = [annotated_boxes(record) for record in labeled]
     classes = MetadataCatalog.get(name).get("thing_classes", [])
     counts = Counter({label: 0 for label in classes} if labeled else {})
     for record, found in zip(labeled, boxes):
@@ -94,7 +94,7 @@ def check_dataset(role: str, name: str, *, headers_only: bool = False) -> Datase
 
 def odd_boxes(record: dict) -> List[str]:
     """A line for each box of a dataset dict that is no box, leaves the image or stands twice."""
-    corners, categories = _boxes(record)
+    corners, categories = annotated_boxes(record)
     limit = np.array([record.get("width", np.inf), record.get("height", np.inf)])
     seen, lines = set(), []
     for box, category in zip(corners, categories):
@@ -127,13 +127,6 @@ def shared_content(checks: Sequence[DatasetCheck]) -> List[str]:
         f"{found[0][1]}"
         for (one, other), found in sorted(pairs.items())
     ]
-
-
-def _boxes(record: dict) -> Tuple[np.ndarray, List[int]]:
-    """Boxes (N, 4) XYXY in pixels and their classes; crowds are none."""
-    kept = [a for a in record.get("annotations", ()) if not a.get("iscrowd", 0) and "bbox" in a]
-    corners = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in kept]
-    return np.array(corners, dtype=float).reshape(-1, 4), [a["category_id"] for a in kept]
 
 
 def _label(classes: Sequence[str], category: int) -> str:

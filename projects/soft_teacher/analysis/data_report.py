@@ -3,14 +3,11 @@
 import textwrap
 from typing import List, Sequence
 
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from .data_check import DatasetCheck, shared_content
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  the backend must be chosen first
 
 __all__ = ["problems", "report_figure", "report_text"]
 
@@ -62,14 +59,14 @@ def report_figure(checks: Sequence[DatasetCheck], path: str) -> None:
     Args:
         path: of the picture.
     """
-    figure, axes = plt.subplots(2, 2, figsize=(12, 8))
+    figure = Figure(figsize=(12, 8))
+    axes = figure.subplots(2, 2)
     _draw_classes(axes[0, 0], checks)
     _draw_box_sizes(axes[0, 1], checks)
     _draw_image_sizes(axes[1, 0], checks)
     _draw_counts(axes[1, 1], checks)
     figure.tight_layout()
     figure.savefig(path, dpi=100)
-    plt.close(figure)
 
 
 def _examples(title: str, lines: Sequence[str]) -> List[str]:

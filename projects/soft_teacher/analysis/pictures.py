@@ -3,7 +3,6 @@
 from typing import Dict, List, Sequence
 
 import cv2
-import matplotlib
 import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -11,9 +10,10 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.visualizer import Visualizer
+from matplotlib import colormaps
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  the backend must be chosen first
+from .annotations import annotated_boxes
 
 __all__ = ["detection_sheet", "draw_boxes", "ap_curves"]
 
@@ -32,15 +32,10 @@ def detect(network, dataset_dict: dict, augmentations: Sequence, image_format: s
 
 def ground_truth(dataset_dict: dict) -> Instances:
     """The annotations of a dataset dict as Instances with ``pred_boxes`` and ``pred_classes``."""
-    boxes = [
-        utils.BoxMode.convert(a["bbox"], a["bbox_mode"], utils.BoxMode.XYXY_ABS)
-        for a in dataset_dict["annotations"]
-    ]
+    boxes, classes = annotated_boxes(dataset_dict)
     truth = Instances((dataset_dict["height"], dataset_dict["width"]))
-    truth.pred_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4))
-    truth.pred_classes = torch.tensor(
-        [a["category_id"] for a in dataset_dict["annotations"]], dtype=torch.int64
-    )
+    truth.pred_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32))
+    truth.pred_classes = torch.tensor(classes, dtype=torch.int64)
     return truth
 
 
@@ -61,7 +56,7 @@ def draw_boxes(image: np.ndarray, instances: Instances, metadata, *, side: int) 
     if instances.has("scores"):
         labels = [f"{label} {score:.0%}" for label, score in zip(labels, instances.scores)]
     drawer = Visualizer(cv2.resize(image, None, fx=scale, fy=scale), metadata)
-    colors = [plt.cm.tab10(c % 10)[:3] for c in classes]
+    colors = [colormaps["tab10"](c % 10)[:3] for c in classes]
     return drawer.overlay_instances(boxes=boxes, labels=labels, assigned_colors=colors).get_image()
 
 
@@ -87,19 +82,16 @@ def detection_sheet(
     """
     metadata = MetadataCatalog.get(dataset)
     dicts = DatasetCatalog.get(dataset)[:count]
-    figure, axes = plt.subplots(
-        1 + len(networks),
-        len(dicts),
-        squeeze=False,
-        figsize=(2.4 * len(dicts), 2.5 * (1 + len(networks))),
-    )
+    rows = 1 + len(networks)
+    figure = Figure(figsize=(2.4 * len(dicts), 2.5 * rows))
+    axes = figure.subplots(rows, len(dicts), squeeze=False)
     for column, sample in zip(axes.T, dicts):
         image = utils.read_image(sample["file_name"], format="RGB")
-        rows = [ground_truth(sample)]
+        found = [ground_truth(sample)]
         for network in networks.values():
-            found = detect(network, sample, augmentations, image_format)
-            rows.append(found[found.scores > score_thresh])
-        for axis, instances in zip(column, rows):
+            detected = detect(network, sample, augmentations, image_format)
+            found.append(detected[detected.scores > score_thresh])
+        for axis, instances in zip(column, found):
             axis.imshow(draw_boxes(image, instances, metadata, side=320))
             axis.set_xticks([])
             axis.set_yticks([])
@@ -115,7 +107,8 @@ def ap_curves(histories: Dict[str, List[tuple]], path: str) -> None:
         histories: label -> list of (step, AP).
         path: of the picture.
     """
-    figure, axis = plt.subplots(figsize=(6, 4))
+    figure = Figure(figsize=(6, 4))
+    axis = figure.subplots()
     for label, history in histories.items():
         axis.plot(*zip(*history), marker="o", label=label)
     axis.set_xlabel("optimizer steps")
@@ -126,7 +119,6 @@ def ap_curves(histories: Dict[str, List[tuple]], path: str) -> None:
     _save(figure, path)
 
 
-def _save(figure, path: str) -> None:
+def _save(figure: Figure, path: str) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=110)
-    plt.close(figure)

@@ -7,14 +7,11 @@ import json
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
-import matplotlib
 from detectron2.utils.collect_env import collect_env_info
+from matplotlib.figure import Figure
 
 from ..atomic import atomic_write
 from ..errors import ConfigError
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  the backend must be chosen first
 
 __all__ = ["read_metrics", "series", "write_report"]
 
@@ -138,7 +135,8 @@ def _curves(lines: Sequence[dict]) -> str:
 
 
 def _figure(title: str, curves: Dict[str, List[tuple]]) -> str:
-    figure, axis = plt.subplots(figsize=(7.5, 3.2))
+    figure = Figure(figsize=(7.5, 3.2))
+    axis = figure.subplots()
     for name, points in curves.items():
         axis.plot(*zip(*points), label=name, marker="." if len(points) < 20 else None)
     axis.set_title(title, fontsize=11)
@@ -148,7 +146,6 @@ def _figure(title: str, curves: Dict[str, List[tuple]]) -> str:
     figure.tight_layout()
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=90)
-    plt.close(figure)
     return _image(image.getvalue(), title)
 
 

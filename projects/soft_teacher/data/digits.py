@@ -26,6 +26,7 @@ from detectron2.data.datasets import register_coco_instances
 from iopath.common.file_io import file_lock
 from PIL import Image
 
+from ..atomic import atomic_write
 from ..errors import ConfigError
 from .digits_scene import SPLITS, Scene, render_scene
 from .digits_spec import DigitsSpec
@@ -151,9 +152,8 @@ def _read_record(root: Path) -> dict:
 
 
 def _write_record(root: Path, record: dict):
-    temporary = root / f"{SPEC_FILE}.tmp"
-    temporary.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(temporary, root / SPEC_FILE)
+    with atomic_write(str(root / SPEC_FILE)) as file:
+        file.write(json.dumps(record, indent=1) + "\n")
 
 
 def _checksum(root: Path) -> str:

@@ -11,6 +11,7 @@ from typing import Dict, List, Sequence
 import numpy as np
 from tqdm import tqdm
 
+from ..atomic import atomic_write
 from .image import UnreadableImage, image_size
 
 __all__ = ["cache_folder", "image_sizes"]
@@ -76,10 +77,9 @@ def _read(cache: Path) -> Dict[str, list]:
 
 
 def _write(cache: Path, known: Dict[str, list]) -> None:
-    temporary = cache.with_name(f"{cache.name}.{os.getpid()}")
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(known))
-        os.replace(temporary, cache)
+        with atomic_write(str(cache)) as file:
+            file.write(json.dumps(known))
     except OSError as error:
         logger.warning("image sizes cannot be remembered: %s", error)

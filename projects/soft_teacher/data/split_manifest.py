@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from detectron2.utils.file_io import PathManager
 
+from ..atomic import atomic_write
 from ..errors import ConfigError, one_line
 
 __all__ = ["Split", "read_manifest", "write_manifest"]
@@ -61,9 +61,8 @@ def write_manifest(split: Split, path: Path | str) -> Path:
     fields = {"sha256": split.sha256, **vars(split)}
     fields["unlabeled_steps"] = _steps(fields.pop("unlabeled"))
     lines = (f'"{k}":{json.dumps(v, separators=(",", ":"))}' for k, v in fields.items())
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("{" + ",\n".join(lines) + "}\n")
-    os.replace(temporary, path)
+    with atomic_write(str(path)) as file:
+        file.write("{" + ",\n".join(lines) + "}\n")
     return path
 
 

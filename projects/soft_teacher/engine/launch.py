@@ -16,15 +16,12 @@ from detectron2.engine.launch import DEFAULT_TIMEOUT
 from detectron2.utils import comm
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from ..errors import ConfigError, TrainingError
+from ..command_line import STATUSES, status_of
+from ..errors import ConfigError
 from .heartbeat import LOST_RANK, Heartbeat, connect, culprit_first
 from .launch_args import under_torchrun
 
-__all__ = ["USAGE_ERROR", "leave_group", "run"]
-
-USAGE_ERROR = 2
-# Errors whose message is a line for the user, and the exit statuses they lead to.
-STATUSES = {ConfigError: USAGE_ERROR, TrainingError: 1}
+__all__ = ["leave_group", "run"]
 
 
 def run(main: Callable[[Namespace], object], args: Namespace) -> int:
@@ -48,7 +45,7 @@ def run(main: Callable[[Namespace], object], args: Namespace) -> int:
     except tuple(STATUSES) as error:
         if comm.get_world_size() == 1 or _is_first_to_tell(args.dist_url):
             _print(f"error: {error}")
-        return _status_of(type(error))
+        return status_of(type(error))
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     leave_group()
@@ -59,10 +56,6 @@ def leave_group() -> None:
     """Ends this rank's threads of gloo or NCCL; a process that exits with them may be aborted."""
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-def _status_of(kind: type) -> int:
-    return next(status for base, status in STATUSES.items() if issubclass(kind, base))
 
 
 def _join_torchrun(local_size: int) -> None:
@@ -135,7 +128,7 @@ def _raised(error: ProcessRaisedException, args: Namespace) -> int:
     kind = locate(name)
     if isinstance(kind, type) and issubclass(kind, tuple(STATUSES)):
         _print(f"error: {message}")
-        return _status_of(kind)
+        return status_of(kind)
     _print(error.msg)
     _print_ended(error, args, last)
     return 1

@@ -21,7 +21,7 @@ from .device import usable_device
 from .trainer import SoftTeacherTrainer
 from .wandb_writer import check_wandb
 
-__all__ = ["check_config", "dataset_names", "load_config", "main"]
+__all__ = ["check_config", "dataset_names", "load_config", "main", "value_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,13 @@ def dataset_names(cfg, *, eval_only: bool = False) -> Dict[str, List[str]]:
     return {"labeled": labeled, "unlabeled": unlabeled, "test": test}
 
 
+def value_of(cfg, key: str):
+    """The value of a dotted key; None if the config has no such key."""
+    for name in key.split("."):
+        cfg = cfg.get(name) if hasattr(cfg, "get") else None
+    return cfg
+
+
 def main(args):
     """Trains or evaluates on this rank.
 
@@ -126,7 +133,7 @@ def main(args):
 def _with_types(opts: Sequence[str], cfg) -> List[str]:
     """Overrides as yacs takes them: it refuses 2 for 2.0, and a name for a list of one name."""
     found = list(opts)
-    known = {key: _value(cfg, key) for key in found[0::2]}
+    known = {key: value_of(cfg, key) for key in found[0::2]}
     for place in range(1, len(found), 2):
         key, text = found[place - 1], found[place]
         if type(known[key]) is float and type(_literal(text)) is int:
@@ -141,12 +148,6 @@ def _literal(text: str):
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-
-
-def _value(cfg, key: str):
-    for name in key.split("."):
-        cfg = cfg.get(name) if hasattr(cfg, "get") else None
-    return cfg
 
 
 def _explain(error: Exception, known, config_file: str) -> str:

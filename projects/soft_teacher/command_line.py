@@ -1,0 +1,71 @@
+"""What the command lines share: how a config is named, and how a mistake is told.
+
+A tool is a main function and two lines::
+
+    @exit_status
+    def main(argv=None):
+        parser = argparse.ArgumentParser(description=__doc__)
+        add_config_arguments(parser)
+        args = parser.parse_args(argv)
+        cfg = entry_of(args.config_file).load_config(args.config_file, args.opts)
+        ...
+
+
+    if __name__ == "__main__":
+        sys.exit(main())
+"""
+
+import functools
+import sys
+from argparse import REMAINDER, ArgumentParser
+from typing import Callable, Optional
+
+from .errors import ConfigError, TrainingError
+
+__all__ = ["STATUSES", "USAGE_ERROR", "add_config_arguments", "exit_status", "status_of"]
+
+# As argparse exits for a wrong argument.
+USAGE_ERROR = 2
+# Errors whose message is a line for the user, and the exit statuses they lead to.
+STATUSES = {ConfigError: USAGE_ERROR, TrainingError: 1}
+
+
+def status_of(kind: type) -> int:
+    """The exit status of a class of errors that is in :data:`STATUSES`, or derives from one."""
+    return next(status for base, status in STATUSES.items() if issubclass(kind, base))
+
+
+def exit_status(main: Callable[..., Optional[int]]) -> Callable[..., int]:
+    """Decorates a tool's main function, so that it tells the user's mistakes and returns a status.
+
+    Args:
+        main: does the work; returns its exit status, or None if there was no reason to fail.
+
+    Returns:
+        a function of the same arguments. Errors in :data:`STATUSES` become one line
+        "error: ..." on stderr and their status; all others keep their traceback.
+    """
+
+    @functools.wraps(main)
+    def run(*args, **kwargs) -> int:
+        try:
+            return main(*args, **kwargs) or 0
+        except tuple(STATUSES) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return status_of(type(error))
+
+    return run
+
+
+def add_config_arguments(parser: ArgumentParser) -> None:
+    """Adds ``--config-file``, which must be given, and ``opts``, the overrides after all options.
+
+    They are what ``entry_of(args.config_file).load_config(args.config_file, args.opts)`` takes.
+    """
+    parser.add_argument("--config-file", required=True, help="YAML or LazyConfig (.py)")
+    parser.add_argument(
+        "opts",
+        nargs=REMAINDER,
+        metavar="...",
+        help="overrides after all options: KEY VALUE for YAML, key=value for a LazyConfig",
+    )
