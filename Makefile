@@ -9,19 +9,20 @@ PINS := constraints.txt setup.cfg pyproject.toml tools/install_detectron2.py
 CODE := $(wildcard projects tools tests configs train_net.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench bench-data test test-long lint format clean
+.PHONY: help demo bench bench-data bench-startup test test-long lint format clean
 # Two pips must not write to one environment.
 .NOTPARALLEL:
 
 help:
-	@echo "make demo       run the demo            (DEMO_ARGS=... for tools/demo.py)"
-	@echo "make bench      measure the step        (BENCH_ARGS=... for tools/bench.py)"
-	@echo "make bench-data measure the data        (BENCH_ARGS=... for tools/bench_data.py)"
-	@echo "make test       run the tests           (PYTEST_ARGS=... for pytest)"
-	@echo "make test-long  run the long tests"
-	@echo "make lint       check formatting and style"
-	@echo "make format     format the code"
-	@echo "make clean      remove the environment, caches and build leftovers"
+	@echo "make demo           run the demo        (DEMO_ARGS=... for tools/demo.py)"
+	@echo "make bench          measure the step    (BENCH_ARGS=... for tools/bench.py)"
+	@echo "make bench-data     measure the data    (BENCH_ARGS=... for tools/bench_data.py)"
+	@echo "make bench-startup  measure a start     (BENCH_ARGS=... for tools/bench_startup.py)"
+	@echo "make test           run the tests       (PYTEST_ARGS=... for pytest)"
+	@echo "make test-long      run the long tests"
+	@echo "make lint           check formatting and style"
+	@echo "make format         format the code"
+	@echo "make clean          remove the environment, caches and build leftovers"
 	@echo "The first run installs the environment into $(VENV) with $(PYTHON) (3.11 or newer);"
 	@echo "PYTHON=... and VENV=... choose others."
 
@@ -33,6 +34,9 @@ bench: $(VENV)/.demo
 
 bench-data: $(VENV)/.demo
 	$(PY) -W ignore tools/bench_data.py $(BENCH_ARGS)
+
+bench-startup: $(VENV)/.demo
+	$(PY) -W ignore tools/bench_startup.py $(BENCH_ARGS)
 
 test: $(VENV)/.test
 	$(PY) -m pytest -q -m 'not long' $(PYTEST_ARGS)

@@ -1,13 +1,16 @@
 """train_net.py from end to end: YAML and LazyConfig, one and two processes, train and evaluate."""
 
+import builtins
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import instantiate
+from detectron2.engine import TrainerBase
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.utils.events import EventStorage
 from training import (
@@ -97,6 +100,24 @@ class TestTraining:
         train_yaml(tmp_path, resume=True)
         resumed, first = weights(tmp_path), weights(trained[0])
         assert all(torch.equal(resumed[name], first[name]) for name in first)
+
+
+class TestStart:
+    @pytest.mark.parametrize("train", [train_yaml, train_lazy])
+    def test_every_json_is_read_once(self, train, tmp_path, monkeypatch):
+        """Labeled and unlabeled images come from one JSON; all of them are checked first."""
+        read = []
+        usual = builtins.open
+
+        def counting(file, *args, **kwargs):
+            if "annotations" in str(file):
+                read.append(Path(file).stem)
+            return usual(file, *args, **kwargs)
+
+        monkeypatch.setattr(builtins, "open", counting)
+        monkeypatch.setattr(TrainerBase, "train", lambda *args: None)
+        train(tmp_path)
+        assert sorted(read) == ["train", "unlabeled", "val"]
 
 
 class TestBothLanguages:

@@ -43,7 +43,7 @@ SCENARIOS = {s.name: s for s in ON_CPU + ON_GPU}
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--rounds", type=int, default=15, help="steps of each variant")
+    parser.add_argument("--rounds", type=int, default=7, help="steps of each variant")
     names = [s.name for s in (ON_GPU if torch.cuda.is_available() else ON_CPU)]
     parser.add_argument(
         "--scenarios", nargs="+", choices=SCENARIOS, default=names, metavar="NAME",

@@ -1,6 +1,8 @@
+import gc
 import pickle
 import random
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -29,6 +31,11 @@ def write_image(path, box, color):
     Image.fromarray(image).save(path)
 
 
+def _with_masks(record):
+    extra = {"segmentation": [[9.0, 7.0, 20.0, 7.0, 9.0, 15.0]], "keypoints": [9, 7, 2]}
+    return {**record, "annotations": [{**a, **extra} for a in record["annotations"]]}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def datasets(tmp_path_factory):
     """Datasets build_test_*: labeled, unlabeled, one (a single labeled image), unlabeled_one."""
@@ -52,6 +59,7 @@ def datasets(tmp_path_factory):
         "unlabeled": unlabeled,
         "one": labeled[:1],
         "unlabeled_one": unlabeled[:1],
+        "masks": [_with_masks(d) for d in labeled],
         "with_empty": labeled[:2] + [{**d, "annotations": []} for d in labeled[2:]],
     }
     for name, dicts in named.items():
@@ -170,12 +178,30 @@ def test_over_a_pass_every_image_is_seen():
     assert len(set(names)) == NUM_LABELED + NUM_UNLABELED
 
 
+def test_masks_and_keypoints_change_nothing():
+    names = ("labeled_names", "unlabeled_names")
+    masks, boxes = (dict.fromkeys(names, [f"build_test_{n}"]) for n in ("masks", "labeled"))
+    assert batches(loader(**masks)) == batches(loader(**boxes))
+
+
 # --- what it depends on -------------------------------------------------------------------------
 
 
 def test_two_workers_load_the_same_as_none():
     alone = batches(loader())
     assert batches(loader(num_workers=2)) == alone
+
+
+def test_a_worker_takes_one_core_and_leaves_the_memory_of_its_parent_alone(monkeypatch):
+    def state(self, position):
+        frozen = gc.get_freeze_count()
+        return {"image": cv2.getNumThreads(), "frozen": frozen, "unreadable": []}
+
+    monkeypatch.setattr(build_module.StreamDataset, "__getitem__", state)
+    here = (cv2.getNumThreads(), gc.get_freeze_count())
+    (sample, *_), *_ = loader(num_workers=1, max_iter=1)
+    assert sample["image"] == 1 and sample["frozen"] > 10000
+    assert (cv2.getNumThreads(), gc.get_freeze_count()) == here
 
 
 def test_the_seed_decides():

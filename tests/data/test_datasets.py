@@ -107,6 +107,23 @@ def test_labeled_images_without_a_box_are_dropped_unless_wanted(coco):
     assert [d["image_id"] for d in labeled_dicts([name], filter_empty=False)] == [1, 2, 3, 4]
 
 
+def test_of_labeled_images_boxes_are_kept_and_masks_are_not(coco):
+    extra = {"segmentation": [[1, 1, 5, 1, 5, 5]], "keypoints": [2, 2, 2], "num_keypoints": 1}
+    name = coco(text=json.dumps({**WHOLE, "annotations": [{**BOX, **extra}]}))
+    dataset = DatasetCatalog.get(name)
+    assert {"segmentation", "keypoints"} <= set(dataset[0]["annotations"][0])
+    (found,) = labeled_dicts([name])[0]["annotations"]
+    box = ("bbox", "bbox_mode", "category_id", "iscrowd")
+    assert found == {key: dataset[0]["annotations"][0][key] for key in box}
+
+
+def test_the_dataset_itself_keeps_its_masks():
+    record = {"file_name": __file__, "annotations": [{"bbox": [0, 0, 1, 1], "segmentation": [[]]}]}
+    name = register_dicts("shared", [record])
+    assert labeled_dicts([name]) == [{**record, "annotations": [{"bbox": [0, 0, 1, 1]}]}]
+    assert record["annotations"] == [{"bbox": [0, 0, 1, 1], "segmentation": [[]]}]
+
+
 def test_unlabeled_images_lose_their_annotations_and_none_is_dropped(coco):
     name = coco(boxes=(0, 2, 1))
     dicts = unlabeled_dicts([name])

@@ -1,5 +1,7 @@
 import pickle
 import random
+import weakref
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
@@ -128,6 +130,53 @@ def test_a_mapper_may_change_the_dict_it_gets():
 
 def test_the_length_is_the_number_of_images():
     assert [len(stream_of(size)) for size in (1, 4)] == [1, 4]
+
+
+# --- memory and identity ------------------------------------------------------------------------
+
+
+class Record(dict):
+    """A dict that can be watched."""
+
+
+def test_a_stream_keeps_no_dict():
+    records = [Record(index=index) for index in range(3)]
+    watched = [weakref.ref(record) for record in records]
+    stream = StreamDataset(records, draw, StreamOrder(3, seed=5, stream=LABELED))
+    del records
+    assert not any(reference() for reference in watched)
+    assert sorted(indices(stream, range(3))) == [0, 1, 2]
+
+
+def test_a_worker_is_handed_the_place_of_the_images_and_not_the_images():
+    def handed_over(size):
+        """Bytes that go to a worker that is not a fork."""
+        return len(ForkingPickler.dumps(stream_of(size)))
+
+    one, many = handed_over(1), handed_over(5000)
+    assert many < one + 100
+
+
+RECORDS = [
+    {"file_name": "a/1.jpg", "annotations": [{"bbox": [1, 2, 3, 4.5], "category_id": 7}]},
+    {"file_name": "a/2.jpg"},
+]
+
+
+def test_the_digest_is_the_one_that_checkpoints_know():
+    found = dicts_digest([]), dicts_digest(RECORDS)
+    assert [digest[:16] for digest in found] == ["e3b0c44298fc1c14", "38f5da079d8ca260"]
+
+
+def test_the_digest_is_of_names_and_boxes_alone():
+    elsewhere = [{**r, "file_name": r["file_name"].replace("a/", "b/")} for r in RECORDS]
+    masked = [{**RECORDS[0]["annotations"][0], "segmentation": [[0, 0, 1, 1, 1, 0]]}]
+    moved = [{**RECORDS[0]["annotations"][0], "bbox": [1, 2, 3, 4.6]}]
+    known = dicts_digest(RECORDS)
+    assert dicts_digest(elsewhere) == known
+    assert dicts_digest([{**RECORDS[0], "annotations": masked}, RECORDS[1]]) == known
+    assert dicts_digest([{**RECORDS[0], "annotations": moved}, RECORDS[1]]) != known
+    assert dicts_digest(RECORDS[::-1]) != known
 
 
 def test_the_digest_knows_the_names_and_the_boxes_to_learn_but_not_the_folder():

@@ -1,43 +1,30 @@
-"""Losses of unlabeled images in the ROI heads (Eq. 3-6 and 10) against loops in float64.
-
-The student's predictions and the teacher's scores are functions of the box here, so that the
-reference needs to know neither how the heads order their rows nor how often they ask.
-"""
+"""Losses of unlabeled images in the ROI heads (Eq. 3-6 and 10) against loops in float64."""
 
 import itertools
 
 import numpy as np
 import pytest
 import torch
+from by_hand import (
+    BG,
+    RELIABILITY,
+    K,
+    classification_loss,
+    cross_entropy,
+    regression_loss,
+    samples_of,
+    student_deltas,
+    student_scores,
+    teacher_background,
+)
 from detectron2.modeling import StandardROIHeads, build_backbone, build_roi_heads
 from detectron2.structures import Boxes, Instances
 
 from soft_teacher import ConfigError
 from soft_teacher.modeling import PseudoLabels, SoftTeacherROIHeads
 
-K = 3
-BG = K
-CODE = np.array([10.0, 10.0, 5.0, 5.0])
 SIZE = (64, 96)
 EVERYTHING = 256  # samples per image: more than any scene here has
-
-_RNG = np.random.default_rng(0)
-_TO_SCORES = _RNG.normal(0, 0.06, (4, K + 1))
-_TO_DELTAS = _RNG.normal(0, 0.06, (4, 4 * K))
-_TO_TEACHER = _RNG.normal(0, 0.06, 4)
-
-
-def student_scores(boxes):
-    return 3 * np.sin(np.asarray(boxes, np.float64) @ _TO_SCORES)
-
-
-def student_deltas(boxes):
-    return np.cos(np.asarray(boxes, np.float64) @ _TO_DELTAS)
-
-
-def teacher_background(boxes):
-    return 0.5 + 0.5 * np.sin(np.asarray(boxes, np.float64) @ _TO_TEACHER)
-
 
 A, B, C = [10, 10, 40, 40], [50, 20, 90, 60], [4, 40, 24, 60]
 NEAR_A, NEAR_B = [12, 10, 40, 42], [50, 22, 86, 60]
@@ -117,80 +104,6 @@ def pseudo_losses(heads, recorder, scene, targets):
     return heads.pseudo_losses(
         "features", proposals_of(scene), pseudo_of(scene, targets), recorder.score_with_teacher
     )
-
-
-# --- the reference
-
-
-def iou(a, b):
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(width, 0) * max(height, 0)
-    area = [(c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)]
-    return shared / (sum(area) - shared)
-
-
-def samples_of(proposals, boxes, classes):
-    """(box, class, matched pseudo box, IoU) of each proposal and of each pseudo box itself."""
-    result = []
-    for box in [*proposals, *boxes]:
-        overlaps = [iou(box, g) for g in boxes]
-        best = int(np.argmax(overlaps)) if boxes else None
-        largest = overlaps[best] if boxes else 0.0
-        assert not 0.45 < largest < 0.55, "a scene must not hang on rounding"
-        if largest > 0.5:
-            result.append((box, classes[best], boxes[best], largest))
-        else:
-            result.append((box, BG, None, largest))
-    return result
-
-
-def cross_entropy(box, target):
-    scores = student_scores(box)
-    return np.log(np.exp(scores).sum()) - scores[target]
-
-
-def student_background(box):
-    scores = np.exp(student_scores(box))
-    return scores[BG] / scores.sum()
-
-
-def box_loss(box, target, goal):
-    (x0, y0, x1, y1), (u0, v0, u1, v1) = box, goal
-    w, h = x1 - x0, y1 - y0
-    deltas = [(u0 + u1 - x0 - x1) / 2 / w, (v0 + v1 - y0 - y1) / 2 / h]
-    deltas += [np.log((u1 - u0) / w), np.log((v1 - v0) / h)]
-    predicted = student_deltas(box)[4 * target : 4 * target + 4]
-    return np.abs(predicted - CODE * deltas).sum()
-
-
-RELIABILITY = {
-    "bg_teacher": lambda box, overlap: teacher_background(box),
-    "bg_student": lambda box, overlap: student_background(box),
-    "pred_diff": lambda box, overlap: 1 - abs(student_background(box) - teacher_background(box)),
-    "iou": lambda box, overlap: overlap,
-    "reverse_iou": lambda box, overlap: 1 - overlap,
-}
-
-
-def classification_loss(segment, indicator, formula):
-    """Of the samples of one image, or of all images of a GPU."""
-    entropies = [cross_entropy(box, c) for box, c, _, _ in segment]
-    if indicator == "none":
-        return sum(entropies) / max(len(segment), 1)
-    r = [RELIABILITY[indicator](box, overlap) for box, _, _, overlap in segment]
-    fg = [e for e, s in zip(entropies, segment) if s[1] != BG]
-    bg = [(rj, e) for e, rj, s in zip(entropies, r, segment) if s[1] == BG]
-    total = sum(rj for rj, _ in bg)
-    weighted = sum(rj * e for rj, e in bg)
-    if formula == "reference":
-        return (sum(fg) + weighted) / max(len(fg) + total, 1)
-    return (sum(fg) / len(fg) if fg else 0) + (weighted / total if total > 0 else 0)
-
-
-def regression_loss(segment, normalizer):
-    losses = [box_loss(box, c, goal) for box, c, goal, _ in segment if c != BG]
-    return sum(losses) / max(len(losses) if normalizer == "foreground" else len(segment), 1)
 
 
 def over(average, images, loss):
@@ -341,7 +254,7 @@ def test_r_is_a_constant_of_the_loss(build_heads, monkeypatch, targets, indicato
     if indicator == "none":
         weights = {tuple(s[0]): 1 / len(samples) for s in samples}
     else:
-        r = [RELIABILITY[indicator](s[0], s[3]) for s in bg]
+        r = [RELIABILITY[indicator](s[0], s[3], teacher_background) for s in bg]
         weights = {tuple(s[0]): 1 / len(fg) for s in fg}
         weights.update({tuple(s[0]): rj / sum(r) for s, rj in zip(bg, r)})
     classes = {tuple(s[0]): s[1] for s in samples}
@@ -442,7 +355,7 @@ def test_the_mean_number_of_regression_samples_is_logged_and_the_mean_reliabilit
     logged = {key: value for key, (value, _) in storage.latest().items()}
     assert logged["num_reg_samples"] == pytest.approx(reg_samples)
     samples = [s for boxes, g_cls, _ in scene for s in samples_of(boxes, *g_cls)]
-    r = [RELIABILITY[indicator](s[0], s[3]) for s in samples if s[1] == BG]
+    r = [RELIABILITY[indicator](s[0], s[3], teacher_background) for s in samples if s[1] == BG]
     expected = np.mean(r) if r else 0.0
     mean = heads.background_reliability
     assert mean.shape == () and not mean.requires_grad

@@ -1,5 +1,6 @@
 """The training loader: a labeled and an unlabeled stream, joined by the labeled share."""
 
+import gc
 import itertools
 from typing import Callable, Dict, List, Optional, Sequence
 
@@ -14,6 +15,7 @@ from ..checks import check_choice
 from ..errors import ConfigError
 from .datasets import KEYS, labeled_dicts, train_names, unlabeled_dicts
 from .given_labels import LABEL_SOURCES
+from .loading import loaded_once
 from .mapper import LabeledDatasetMapper, TwoViewDatasetMapper
 from .order import StreamOrder
 from .policies import build_policy
@@ -91,7 +93,7 @@ class TwoStreamLoader:
             batch_sampler=sampler,
             num_workers=self._num_workers,
             collate_fn=trivial_batch_collator,
-            worker_init_fn=_single_thread if self._num_workers else None,
+            worker_init_fn=_set_up_worker if self._num_workers else None,
             # an iterator draws a seed when it starts; not from the training's own generator
             generator=torch.Generator(),
         )
@@ -109,11 +111,13 @@ class TwoStreamLoader:
             sample["image_weight"] = self.schedule.world_size / total
 
 
-def _single_thread(worker_id: int) -> None:
-    """OpenCV's own threads would fight over the cores with the other workers."""
+def _set_up_worker(worker_id: int) -> None:
+    """Keeps a worker to one core, and to the memory that it shares with its parent."""
     import cv2
 
     cv2.setNumThreads(0)
+    # A collection writes to every object it visits, and so copies the pages of inherited ones.
+    gc.freeze()
 
 
 def _from_config(cfg):
@@ -153,6 +157,7 @@ def _from_config(cfg):
 
 
 @configurable(from_config=_from_config)
+@loaded_once()
 def build_two_stream_train_loader(
     *,
     labeled_names: Sequence[str],

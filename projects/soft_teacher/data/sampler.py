@@ -104,13 +104,13 @@ class BatchSchedule:
         )
         if draw == "per_rank" and share < 1:
             labeled = rng.binomial(self.per_rank, shares[:, None], (max_iter, world_size))
-            labeled = labeled.clip(1, self.per_rank - 1)
+            labeled = labeled.clip(1, self.per_rank - 1).astype(np.int32)
         else:
             total = np.floor(batch_size * shares + rng.random(max_iter)).clip(0, batch_size)
-            labeled = _dealt(total.astype(np.int64), world_size)
+            labeled = _dealt(total.astype(np.int32), world_size)
         unlabeled = self.per_rank - labeled
         unlabeled[:burn_in] = 0
-        self._counts = np.stack([labeled, unlabeled]).astype(np.int32)
+        self._counts = np.stack([labeled, unlabeled])
         self._totals = self._counts.sum(axis=2)
         self._first = np.cumsum(self._totals, axis=1) - self._totals
 
@@ -159,5 +159,6 @@ class StreamBatchSampler(Sampler):
 
 def _dealt(totals: np.ndarray, world_size: int) -> np.ndarray:
     """(steps, ranks): each total split evenly, the odd images going to another rank each step."""
-    turn = (np.arange(world_size) + np.arange(len(totals))[:, None]) % world_size
+    steps = np.arange(len(totals), dtype=np.int32)
+    turn = (np.arange(world_size, dtype=np.int32) + steps[:, None]) % world_size
     return totals[:, None] // world_size + (turn < totals[:, None] % world_size)

@@ -11,6 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..errors import ConfigError
 from .hidden_labels import ANNOTATIONS
+from .loading import load_dicts
 from .split_manifest import Split, read_manifest
 
 __all__ = ["PARTS", "apply_split", "register_split", "without_ground_truth"]
@@ -105,7 +106,7 @@ def _register(name: str, origin: str, load: Callable[[], list[dict]]):
 
 def _load(name: str, source: str, manifest: Split | Path | str, part: str) -> list[dict]:
     split = manifest if isinstance(manifest, Split) else read_manifest(manifest)
-    dicts = apply_split(DatasetCatalog.get(source), split, part)
+    dicts = apply_split(load_dicts(source), split, part)
     _copy_metadata(source, name)
     return dicts
 

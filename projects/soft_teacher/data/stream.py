@@ -51,7 +51,8 @@ class StreamDataset(Dataset):
             order: of these images.
         """
         self.digest = dicts_digest(dataset_dicts)
-        self.dicts = DatasetFromList(dataset_dicts, copy=False)
+        # One buffer of bytes: workers that read Python objects would copy their pages.
+        self.dicts = DatasetFromList(dataset_dicts, serialize=True)
         self.mapper = mapper
         self.order = order
 

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from ..data.builtin import register_builtin
 from ..data.datasets import as_list, check_datasets
+from ..data.loading import loaded_once
 from ..data.mapper import InferenceMapper
 from ..errors import ConfigError, did_you_mean
 from ..evaluation.evaluate import check_networks
@@ -128,16 +129,18 @@ def main(args):
     """Trains or evaluates on this rank. See :func:`soft_teacher.engine.yaml_entry.main`."""
     cfg = load_config(args.config_file, args.opts)
     register_builtin()
-    warnings = check_config(cfg, eval_only=args.eval_only)
-    if cfg.train.seed < 0:
-        cfg.train.seed = comm.shared_random_seed() % 2**31
-    default_setup(cfg, args)
-    setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="soft_teacher")
-    for warning in warnings:
-        logger.warning(warning)
+    with loaded_once():
+        warnings = check_config(cfg, eval_only=args.eval_only)
+        if cfg.train.seed < 0:
+            cfg.train.seed = comm.shared_random_seed() % 2**31
+        default_setup(cfg, args)
+        setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="soft_teacher")
+        for warning in warnings:
+            logger.warning(warning)
+        loader = None if args.eval_only else instantiate(cfg.dataloader.train)
     if args.eval_only:
         return evaluate(cfg, _load_model(cfg, resume=args.resume))
-    return train(cfg, _build_model(cfg), resume=args.resume)
+    return train(cfg, _build_model(cfg), loader, resume=args.resume)
 
 
 def _build_model(cfg):

@@ -44,12 +44,13 @@ COURSE_FREE = (
 )
 
 
-def train(cfg, model, *, resume: bool) -> dict:
+def train(cfg, model, loader, *, resume: bool) -> dict:
     """Trains on this rank.
 
     Args:
         cfg: a LazyConfig that was checked.
         model: the SoftTeacher on its device.
+        loader: of ``dataloader.train``.
         resume: go on from the last checkpoint, if there is one.
 
     Returns:
@@ -59,7 +60,6 @@ def train(cfg, model, *, resume: bool) -> dict:
     optimizer = _clipped(instantiate(cfg.optimizer), cfg.train.clip_gradients)
     cfg.ema.student, cfg.ema.teacher = model.student, model.teacher
     ema = instantiate(cfg.ema)
-    loader = instantiate(cfg.dataloader.train)
     settings = cfg.train
     trainer = build_train_loop(
         model,

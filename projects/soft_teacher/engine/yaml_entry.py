@@ -14,6 +14,7 @@ from detectron2.utils.logger import setup_logger
 from ..config import add_soft_teacher_config
 from ..data.builtin import register_builtin
 from ..data.datasets import check_datasets, train_names
+from ..data.loading import loaded_once
 from ..data.mapper import InferenceMapper
 from ..errors import ConfigError, did_you_mean
 from ..evaluation.evaluate import check_networks
@@ -144,17 +145,18 @@ def main(args):
     """
     cfg = load_config(args.config_file, args.opts)
     register_builtin()
-    warnings = check_config(cfg, eval_only=args.eval_only)
-    if cfg.SEED < 0:
-        cfg.SEED = comm.shared_random_seed() % 2**31
-    cfg.freeze()
-    default_setup(cfg, args)
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="soft_teacher")
-    for warning in warnings:
-        logger.warning(warning)
+    with loaded_once():
+        warnings = check_config(cfg, eval_only=args.eval_only)
+        if cfg.SEED < 0:
+            cfg.SEED = comm.shared_random_seed() % 2**31
+        cfg.freeze()
+        default_setup(cfg, args)
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="soft_teacher")
+        for warning in warnings:
+            logger.warning(warning)
+        trainer = None if args.eval_only else SoftTeacherTrainer(cfg)
     if args.eval_only:
         return SoftTeacherTrainer.test(cfg, _load_model(cfg, resume=args.resume))
-    trainer = SoftTeacherTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()
 
