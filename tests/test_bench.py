@@ -1,6 +1,7 @@
 """The step benchmark: both variants have the same work, and its figures mean what they say."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -101,6 +102,16 @@ class TestMeasuring:
         seconds = bench.race({"a": Variant("a"), "b": Variant("b")}, 2, "cpu")
         assert {name: len(s) for name, s in seconds.items()} == {"a": 2, "b": 2}
         assert "".join(order) == "abba" * (bench.WARM_UP // 2 + 1)
+
+    def test_a_process_is_not_charged_for_the_memory_of_its_parent(self):
+        here = bench.peak_resident()
+        ballast = bytearray(2**29)
+        assert here + 0.4 < bench.peak_resident() < here + 0.6
+        code = f"import sys; sys.path.insert(0, {str(ROOT / 'tools')!r}); import bench"
+        code += "; print(bench.peak_resident())"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert float(done.stdout) < bench.peak_resident() - 0.3
+        del ballast
 
     def test_own_code_waits_twice_and_the_trainer_once(self, variants):
         ours, floor = (reads(variants[name], "cpu") for name in ("ours", "floor"))

@@ -113,13 +113,18 @@ def print_peak(scenario: Scenario, name: str) -> None:
     variant = build(scenario, [name])[name]
     for _ in range(WARM_UP + 1):
         variant.step()
-    if scenario.device == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 2**30
-    else:
-        import resource
+    on_gpu = scenario.device == "cuda"
+    print(json.dumps(torch.cuda.max_memory_allocated() / 2**30 if on_gpu else peak_resident()))
 
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps(peak))
+
+def peak_resident() -> float:
+    """GiB of memory that this process has held at most.
+
+    Not ``resource.getrusage``: its figure starts at what the parent held.
+    """
+    status = Path("/proc/self/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) / 2**20
 
 
 def measure(scenario: Scenario, rounds: int) -> dict:
