@@ -199,11 +199,13 @@ def failures(folder: Path, tests: List[str]) -> List[str]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 def test_the_unchanged_package_passes(copy):
     assert failures(copy, sorted({mutation.test for mutation in MUTATIONS})) == []
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 @every_mutation
 def test_the_changed_package_fails(mutation, copy):
     path = copy / PACKAGE.name / mutation.file
