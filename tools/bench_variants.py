@@ -278,7 +278,7 @@ class Floor:
     def __init__(self, scenario: Scenario, work: Work):
         cfg = stock(scenario.cfg())
         torch.manual_seed(0)
-        model, self.second = GeneralizedRCNN(cfg), GeneralizedRCNN(cfg)
+        model, self.second = (GeneralizedRCNN(cfg).to(scenario.device) for _ in range(2))
         calibrate(model, work.weak())
         self.second.load_state_dict(model.state_dict())
         self.second.eval().requires_grad_(False)
@@ -305,7 +305,7 @@ class Ours:
     def __init__(self, scenario: Scenario, work: Work):
         cfg = scenario.cfg()
         torch.manual_seed(0)
-        self.model = SoftTeacher(cfg)
+        self.model = SoftTeacher(cfg).to(scenario.device)
         calibrate(self.model.student, work.weak())
         self.model.copy_student_to_teacher()
         InjectedTeacher(self.model.teacher, work.detected)

@@ -105,13 +105,14 @@ class PseudoLabeler:
             nothing = [d.scores.new_zeros(0) for d in detections]
             candidates, variances, stable = [n.long() for n in nothing], nothing, confident
         else:
-            found = self._jittered(roi_heads, features, detections, seeds)
-            candidates, variances, stable = found
+            candidates, variances, stable = self._jittered(
+                roi_heads, features, detections, seeds
+            )
         moved = [carry(d.pred_boxes, m, s) for d, m, s in zip(detections, to_strong, image_sizes)]
         inside = [boxes.nonempty() for boxes in moved]
-        masks = [*confident, *stable]
-        masks += [mask & i for mask, i in zip(masks, inside * 2)]
-        confident, stable, g_cls, g_reg = _in_parts(rows_where(masks), 4)
+        chosen = [*confident, *stable]
+        kept = [mask & i for mask, i in zip(chosen, inside * 2)]
+        confident, stable, g_cls, g_reg = _in_parts(rows_where(chosen + kept), 4)
         log_mean_count("num_detections", detections)
         log_mean_count("num_cls_boxes", confident)
         log_mean_count("num_reg_boxes", stable)
