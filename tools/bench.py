@@ -20,7 +20,7 @@ from bench_parts import ema_times, parts, reads
 from bench_report import report
 from bench_variants import VARIANTS, Scenario, make_work, seconds_of_views
 
-from soft_teacher.command_line import exit_status
+from soft_teacher.command_line import exit_status, make_output
 from soft_teacher.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -152,10 +152,7 @@ def main(argv=None) -> None:
     if args.peak:
         print_peak(scenarios[0], args.peak)
         return
-    try:
-        args.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--output {args.output}: {error.strerror}; name a folder") from error
+    make_output(args.output)
     found = {scenario.name: measure(scenario, args.rounds) for scenario in scenarios}
     print(report(found, args.rounds, args.output))
 

@@ -20,6 +20,7 @@ import torch
 from bench_data_contenders import HEIGHT, SHORT_SIDES, WIDTH, contenders, profile
 from bench_data_report import report, summarize
 
+from soft_teacher.command_line import make_output
 from soft_teacher.data.digits_sources import PHOTOS, load_photo
 from soft_teacher.data.policies import VARIANTS
 from soft_teacher.errors import ConfigError
@@ -116,10 +117,7 @@ def as_a_worker() -> None:
 
 def main(argv=None) -> int:
     args = parse_args(argv)
-    try:
-        args.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--output {args.output}: {error.strerror}; name a folder") from error
+    make_output(args.output)
     as_a_worker()
     with tempfile.TemporaryDirectory() as folder:
         dicts = make_images(Path(folder), args.images)

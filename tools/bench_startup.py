@@ -18,6 +18,7 @@ from bench_data_report import machine
 from bench_startup_data import FOLD, PERCENT, make_coco
 from tabulate import tabulate
 
+from soft_teacher.command_line import make_output
 from soft_teacher.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,10 +115,7 @@ def table(cases: list[dict]) -> str:
 
 def main(argv=None) -> int:
     args = parse_args(argv)
-    try:
-        args.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--output {args.output}: {error.strerror}; name a folder") from error
+    make_output(args.output)
     cases = [case for s in args.scales for case in measure(s, args.workers, args.steps)]
     setup = {"workers": args.workers, "steps": args.steps}
     results = {"setup": setup, "cases": cases, "machine": machine()}

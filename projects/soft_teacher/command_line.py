@@ -18,11 +18,19 @@ A tool is a main function and two lines::
 import functools
 import sys
 from argparse import REMAINDER, ArgumentParser
+from pathlib import Path
 from typing import Callable, Optional
 
 from .errors import ConfigError, TrainingError
 
-__all__ = ["STATUSES", "USAGE_ERROR", "add_config_arguments", "exit_status", "status_of"]
+__all__ = [
+    "STATUSES",
+    "USAGE_ERROR",
+    "add_config_arguments",
+    "exit_status",
+    "make_output",
+    "status_of",
+]
 
 # As argparse exits for a wrong argument.
 USAGE_ERROR = 2
@@ -69,3 +77,15 @@ def add_config_arguments(parser: ArgumentParser) -> None:
         metavar="...",
         help="overrides after all options: KEY VALUE for YAML, key=value for a LazyConfig",
     )
+
+
+def make_output(folder: Path) -> None:
+    """Makes the folder of ``--output``.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output {folder}: {error.strerror}; name a folder") from error

@@ -105,9 +105,7 @@ class PseudoLabeler:
             nothing = [d.scores.new_zeros(0) for d in detections]
             candidates, variances, stable = [n.long() for n in nothing], nothing, confident
         else:
-            candidates, variances, stable = self._jittered(
-                roi_heads, features, detections, seeds
-            )
+            candidates, variances, stable = self._jittered(roi_heads, features, detections, seeds)
         moved = [carry(d.pred_boxes, m, s) for d, m, s in zip(detections, to_strong, image_sizes)]
         inside = [boxes.nonempty() for boxes in moved]
         chosen = [*confident, *stable]
