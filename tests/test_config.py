@@ -3,7 +3,8 @@ import re
 from pathlib import Path
 
 import pytest
-from detectron2.config import CfgNode, get_cfg
+from coco import leaves
+from detectron2.config import get_cfg
 
 import soft_teacher
 from soft_teacher import ConfigError, add_soft_teacher_config
@@ -11,15 +12,6 @@ from soft_teacher.engine import lazy_entry, yaml_entry
 
 PACKAGE = Path(soft_teacher.__file__).parent
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-
-
-def leaves(cfg, prefix=""):
-    """{dotted key: value}"""
-    found = {}
-    for key, value in cfg.items():
-        inner = leaves(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else None
-        found.update({prefix + key: value} if inner is None else inner)
-    return found
 
 
 def with_our_keys():
