@@ -1,15 +1,20 @@
 """Trainings in which something goes wrong, from end to end."""
 
 import errno
+import json
 import math
 
 import fvcore.common.checkpoint
 import pytest
 import torch
+from detectron2.evaluation import COCOEvaluator
 from training import metrics, train_lazy, train_yaml, weights
 
 from soft_teacher import ConfigError, TrainingError
 from soft_teacher.data.build import TwoStreamLoader
+from soft_teacher.engine import EMAHook
+from soft_teacher.engine.events import CLOCKS
+from soft_teacher.engine.train_loop import SoftTeacherLoop
 
 pytestmark = pytest.mark.usefixtures("tiny_digits")
 
@@ -86,7 +91,7 @@ def test_a_full_disk(tmp_path, fill_disk, caplog):
     fill_disk(times=1)
     train_yaml(tmp_path, *NO_EVALUATION)
     assert "model_0000001.pth cannot be saved" in caplog.text
-    assert "No space left on device" in caplog.text and "training goes on" in caplog.text
+    assert "no space left" in caplog.text and "training goes on" in caplog.text
     assert names(tmp_path) == ["model_final.pth"]
 
 
@@ -99,6 +104,136 @@ def test_a_disk_that_stays_full_leaves_the_checkpoint_before(tmp_path, fill_disk
         train_yaml(tmp_path, *NO_EVALUATION, resume=True)
     assert names(tmp_path) == ["model_0000001.pth"]
     assert (tmp_path / "model_0000001.pth").read_bytes() == before
+
+
+# --- an evaluation that fails -------------------------------------------------------------------
+
+EVERY_TWO_STEPS = ["TEST.EVAL_PERIOD", "2", "SOFT_TEACHER.EVAL_NETWORKS", "('teacher',)"]
+
+
+@pytest.fixture
+def break_evaluation(monkeypatch):
+    """Evaluations fail with an error, as often as it is told."""
+
+    def fail(error, times=1):
+        usual, left = COCOEvaluator.evaluate, [times]
+
+        def evaluate(self, *args, **kwargs):
+            left[0] -= 1
+            if left[0] >= 0:
+                raise error
+            return usual(self, *args, **kwargs)
+
+        monkeypatch.setattr(COCOEvaluator, "evaluate", evaluate)
+
+    return fail
+
+
+def logged(folder):
+    """metrics.json without clocks."""
+    lines = map(json.loads, (folder / "metrics.json").read_text().splitlines())
+    return [{k: v for k, v in line.items() if k not in CLOCKS} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def evaluated(tiny_digits, tmp_path_factory):
+    """A training whose evaluations all succeed."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    train_yaml(folder, *EVERY_TWO_STEPS)
+    return folder
+
+
+def assert_same(folder, other):
+    state, expected = weights(folder), weights(other)
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
+    assert logged(folder) == logged(other)
+    assert names(folder) == names(other)
+
+
+@pytest.mark.parametrize("step", [2, 4], ids=["in mid-run", "after the last step"])
+def test_a_failed_evaluation_ends_the_run_and_is_the_first_thing_after_a_resume(
+    step, tmp_path, break_evaluation, evaluated, monkeypatch
+):
+    period = ["TEST.EVAL_PERIOD", "2" if step == 2 else "0", *EVERY_TWO_STEPS[2:]]
+    break_evaluation(KeyError("area"))
+    with pytest.raises(TrainingError, match=f"evaluation after {step} steps failed .*'area'"):
+        train_yaml(tmp_path, *period)
+    saved = torch.load(tmp_path / (tmp_path / "last_checkpoint").read_text(), weights_only=True)
+    assert saved["iteration"] == step - 1
+    if step == 4:
+        monkeypatch.setattr(SoftTeacherLoop, "run_step", None)  # nothing is trained again
+    train_yaml(tmp_path, *period, resume=True)
+    if step == 2:
+        assert_same(tmp_path, evaluated)
+    assert metrics(tmp_path)["teacher/bbox/AP"] == metrics(evaluated)["teacher/bbox/AP"]
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_a_run_that_is_killed_in_its_last_evaluation_only_evaluates_when_it_is_resumed(
+    tmp_path, break_evaluation, monkeypatch
+):
+    break_evaluation(SystemExit(143))
+    with pytest.raises(SystemExit):
+        train_lazy(tmp_path)
+    monkeypatch.setattr(SoftTeacherLoop, "run_step", None)
+    train_lazy(tmp_path, resume=True)
+    assert math.isfinite(metrics(tmp_path)["teacher/bbox/AP"])
+    train_lazy(tmp_path, resume=True)  # and then nothing
+
+
+def test_a_run_survives_a_disk_that_is_full_during_an_evaluation(
+    tmp_path, break_evaluation, caplog
+):
+    break_evaluation(OSError(errno.ENOSPC, "No space left on device"))
+    train_yaml(tmp_path, *EVERY_TWO_STEPS)
+    assert "no space left" in caplog.text and "goes on without this evaluation" in caplog.text
+    assert [line["iteration"] for line in logged(tmp_path) if "teacher/bbox/AP" in line] == [3]
+
+
+def test_a_disk_that_is_full_during_the_last_evaluation_is_one_line(tmp_path, break_evaluation):
+    break_evaluation(OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(TrainingError, match="after 4 steps failed .*no space left"):
+        train_yaml(tmp_path, *EVERY_TWO_STEPS[2:])
+    assert names(tmp_path) == ["model_0000001.pth", "model_final.pth"]
+
+
+# --- a step that breaks off ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["backward", "update", "ema"])
+def test_a_checkpoint_of_a_broken_step_is_the_step_before_to_the_bit(where, tmp_path, monkeypatch):
+    opts = ["SOLVER.CHECKPOINT_PERIOD", "1", "SOLVER.CHECKPOINTS_TO_KEEP", "0", *NO_EVALUATION]
+    train_yaml(tmp_path / "whole", *opts)
+    place = {
+        "backward": (torch.Tensor, "backward"),
+        "update": (torch.optim.AdamW, "step"),
+        "ema": (EMAHook, "after_step"),
+    }[where]
+    usual, calls = getattr(*place), []
+
+    def breaks(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("connection lost")
+        return usual(*args, **kwargs)
+
+    monkeypatch.setattr(*place, breaks)
+    opts[1] = "100"
+    with pytest.raises(RuntimeError, match="connection lost"):
+        train_yaml(tmp_path / "broken", *opts)
+    if where != "backward":
+        assert names(tmp_path / "broken") == []
+        return
+    assert names(tmp_path / "broken") == ["model_0000001.pth"]
+    states = [
+        torch.load(tmp_path / run / "model_0000001.pth", weights_only=True)
+        for run in ("whole", "broken")
+    ]
+    assert any("running_mean" in name for name in states[0]["model"])
+    for name, tensor in states[0]["model"].items():
+        assert torch.equal(tensor, states[1]["model"][name]), name
+    history = [state["trainer"]["hooks"]["EventHistory"] for state in states]
+    assert history[0] == history[1]
 
 
 # --- another training ---------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 """The one exception for everything a user can mend: wrong keys, missing data, wrong weights."""
 
 import difflib
+import errno
 from typing import Iterable
 
-__all__ = ["ConfigError", "TrainingError", "did_you_mean", "one_line"]
+__all__ = ["ConfigError", "TrainingError", "did_you_mean", "is_full_disk", "one_line"]
 
 
 class ConfigError(ValueError):
@@ -25,6 +26,18 @@ class TrainingError(RuntimeError):
 def one_line(error: Exception) -> str:
     """An exception's kind and message on a single line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error comes of a disk without space, or of a quota that is used up.
+
+    Writers of tensors raise errors of their own kinds while they handle the operating system's.
+    """
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def did_you_mean(word: str, choices: Iterable[str], quote: str = "") -> str:

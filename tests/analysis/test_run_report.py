@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from soft_teacher import ConfigError
-from soft_teacher.analysis.run_report import read_metrics, series, write_report
+from soft_teacher.analysis.run_report import series, write_report
+from soft_teacher.metrics_file import read_metrics
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "report.py"
 

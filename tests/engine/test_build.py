@@ -17,8 +17,8 @@ from soft_teacher.engine.build import (
 )
 from soft_teacher.engine.ema import EMAHook
 from soft_teacher.engine.events import EventFiles, EventHistory
-from soft_teacher.engine.hooks import Evaluation, HTMLReport
-from soft_teacher.engine.saving import BestTeacher, Saver, StepsDone
+from soft_teacher.engine.hooks import Evaluation, HTMLReport, PendingEvaluation
+from soft_teacher.engine.saving import BestTeacher, LastStepSaver, Saver, StepsDone
 from soft_teacher.engine.stopping import StopOnSignal
 from soft_teacher.errors import ConfigError
 
@@ -175,13 +175,15 @@ def test_the_teacher_is_updated_before_it_is_evaluated_and_all_is_written_before
         hooks.LRScheduler,
         EMAHook,
         StepsDone,
+        LastStepSaver,
         Evaluation,
         BestTeacher,
-        EventHistory,
         EventFiles,
+        EventHistory,
         Saver,
         HTMLReport,
         StopOnSignal,
+        PendingEvaluation,
     ]
 
 
@@ -194,6 +196,7 @@ def test_only_the_main_rank_saves_and_writes(monkeypatch):
         StepsDone,
         Evaluation,
         StopOnSignal,
+        PendingEvaluation,
     ]
 
 
@@ -207,13 +210,15 @@ def test_the_hooks_get_what_they_need():
         evaluate=lambda: 5,
         log_period=9,
     )
-    _, second, third, steps_done, evaluation, best, history, files, saver, report, stop = found
+    _, second, third, steps_done, before, evaluation, best, files, history, saver = found[:10]
+    report, stop, pending = found[10:]
     assert (second, third) == (scheduler, ema)
     assert (saver.checkpointer, saver.period, saver.max_to_keep) == (checkpointer, 5, 2)
-    assert saver.steps_done is steps_done
+    assert saver.steps_done is steps_done and before.saver is saver
     assert (evaluation._period, evaluation._func()) == (6, 5)
     assert (best.checkpointer, best.metric) == (checkpointer, "teacher/bbox/AP")
-    assert (files.output_dir, files.period, history.period) == ("output", 9, 9)
+    assert (files.output_dir, files.period, history.files) == ("output", 9, files)
+    assert pending.evaluation is evaluation and pending.closing == found[6:11]
     assert report.output_dir == "output" and stop.loop.stops is False
 
 

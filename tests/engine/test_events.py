@@ -46,22 +46,23 @@ def train(folder, start, stop, *, period, state=None, evaluate_at=(), max_iter=2
     """Steps with a loss of their number squared; returns what a checkpoint would hold."""
     with EventStorage(start) as storage:
         trainer = SimpleNamespace(start_iter=start, max_iter=max_iter, storage=storage, iter=start)
-        history = EventHistory(period)
         files = EventFiles(
             str(folder), lambda first: [JSONWriter(str(folder / "metrics.json"))], period
         )
+        history = EventHistory(files)
         history.trainer = files.trainer = trainer
-        history.load_state_dict(state or {})
-        history.before_train(), files.before_train()
+        for hook, saved in zip((files, history), state or ()):
+            hook.load_state_dict(saved)
+        files.before_train(), history.before_train()
         for trainer.iter in range(start, stop):
             storage.iter = trainer.iter
             storage.put_scalar("loss", float(trainer.iter**2))
             storage.put_scalar("time", 0.1)
             if trainer.iter in evaluate_at:
                 storage.put_scalar("AP", 7.0 * trainer.iter, smoothing_hint=False)
-            history.after_step(), files.after_step()
-        state = history.state_dict()
-        history.after_train(), files.after_train()
+            files.after_step(), history.after_step()
+        state = files.state_dict(), history.state_dict()
+        files.after_train(), history.after_train()
     return state
 
 
@@ -96,7 +97,23 @@ def test_resuming_a_finished_training_leaves_its_lines(tmp_path):
 
 
 def test_a_clock_s_values_are_not_kept(tmp_path):
-    assert set(train(tmp_path, 0, 3, period=6)) == {"loss"}
+    assert set(train(tmp_path, 0, 3, period=6)[1]) == {"loss"}
+
+
+def test_what_a_broken_step_logged_is_not_kept(tmp_path):
+    with EventStorage(0) as storage:
+        history = EventHistory(EventFiles(str(tmp_path), list))
+        history.trainer = SimpleNamespace(storage=storage, iter=4)
+        for storage.iter in range(6):
+            storage.put_scalar("loss", float(storage.iter))
+        assert [step for _, step in history.state_dict()["loss"]["values"]] == [0, 1, 2, 3, 4]
+
+
+def test_events_of_a_checkpoint_that_does_not_say_what_was_written_follow_the_period(tmp_path):
+    files, history = train(tmp_path, 0, 14, period=6)
+    assert files == {"written": 12}
+    train(tmp_path, 14, 20, period=6, state=({"written": None}, history))
+    assert steps(tmp_path) == [5, 11, 17, 19]
 
 
 def test_there_are_three_writers_and_tensorboard_is_on_the_disk(tmp_path):

@@ -3,7 +3,8 @@ from types import SimpleNamespace
 import pytest
 from detectron2.utils.events import EventStorage
 
-from soft_teacher.engine.hooks import Evaluation, HTMLReport
+from soft_teacher import TrainingError
+from soft_teacher.engine.hooks import Evaluation, HTMLReport, PendingEvaluation
 
 
 def evaluations(period, max_iter, start=0):
@@ -36,6 +37,58 @@ def test_every_period_and_the_last_step_are_evaluated_once(period, expected):
 
 def test_a_training_that_is_finished_is_not_evaluated_again():
     assert evaluations(3, max_iter=8, start=8) == []
+
+
+def failing(error):
+    def evaluate():
+        raise error
+
+    hook = Evaluation(3, evaluate)
+    hook.trainer = SimpleNamespace(iter=2, max_iter=8)
+    return hook
+
+
+def test_an_evaluation_that_fails_is_one_line_and_stays_to_be_done():
+    hook = failing(KeyError("area"))
+    with pytest.raises(TrainingError) as error:
+        hook.after_step()
+    assert "after 3 steps failed (KeyError: 'area')" in str(error.value)
+    assert "--resume" in str(error.value) and "\n" not in str(error.value)
+    assert hook.state_dict() == {"evaluated": 0} and hook.is_pending(3)
+
+
+def test_a_rank_that_was_lost_in_an_evaluation_is_no_failure_of_it():
+    with pytest.raises(RuntimeError, match="gloo"):
+        failing(RuntimeError("[gloo/transport] Connection closed by peer")).after_step()
+
+
+# --- resuming where an evaluation is missing ----------------------------------------------------
+
+
+def resumed(start, evaluated, *, max_iter=8, period=3):
+    """(what ran before the first step, where the run stands then)."""
+    ran = []
+    with EventStorage(start) as storage:
+        trainer = SimpleNamespace(start_iter=start, iter=start, max_iter=max_iter, storage=storage)
+        evaluation = Evaluation(period, lambda: ran.append("evaluation") or {"AP": 1.0})
+        evaluation.load_state_dict({"evaluated": evaluated})
+        closing = SimpleNamespace(after_step=lambda: ran.append(trainer.iter))
+        pending = PendingEvaluation(evaluation, [closing])
+        evaluation.trainer = pending.trainer = trainer
+        pending.before_train()
+        assert not evaluation.is_pending(start)
+        return ran, (trainer.iter, storage.iter), storage.latest().get("AP")
+
+
+@pytest.mark.parametrize("start, evaluated", [(0, 0), (2, 0), (3, 3), (7, 6), (8, 8)])
+def test_a_run_that_misses_no_evaluation_does_not_begin_with_one(start, evaluated):
+    assert resumed(start, evaluated) == ([], (start, start), None)
+
+
+@pytest.mark.parametrize("start, evaluated", [(3, 0), (6, 3), (8, 6), (8, 0)])
+def test_a_missing_evaluation_is_made_and_written_as_of_its_own_step(start, evaluated):
+    found = resumed(start, evaluated)
+    assert found == (["evaluation", start - 1], (start, start), (1.0, start - 1))
 
 
 # --- the report ---------------------------------------------------------------------------------

@@ -57,6 +57,7 @@ def test_one_more_than_allowed_stops(guard):
     text = str(error.value)
     assert "\n" not in text and "step 2: a, b is not finite" in text
     assert "SOLVER.BASE_LR" in text and "SOLVER.MAX_NONFINITE" in text
+    assert "after 2 skipped steps" in text and guard.skipped == 2
 
 
 def test_a_full_disk_does_not_hide_the_news(guard, tmp_path, caplog):
@@ -75,10 +76,21 @@ def test_running_statistics_are_put_back(tmp_path):
     guard = NonFiniteGuard(model, str(tmp_path), 5)
     model(torch.randn(4, 2))
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    guard.before_forward()
-    model(torch.full((4, 2), math.nan))
+    with guard.kept_if_broken():
+        model(torch.full((4, 2), math.nan))
     assert model[0].running_mean.isnan().all()
     guard.skips(0, report("a"), [[]])
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_running_statistics_are_put_back_when_a_step_breaks_off(error, tmp_path):
+    model = nn.BatchNorm1d(2)
+    guard = NonFiniteGuard(model, str(tmp_path), 5)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(error), guard.kept_if_broken():
+        model(torch.randn(4, 2))
+        raise error
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 

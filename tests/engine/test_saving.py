@@ -1,3 +1,4 @@
+import errno
 import math
 from types import SimpleNamespace
 
@@ -5,7 +6,13 @@ import pytest
 from detectron2.utils.events import EventStorage
 
 from soft_teacher import TrainingError
-from soft_teacher.engine.saving import BestTeacher, Saver, StepsDone, numbered_checkpoints
+from soft_teacher.engine.saving import (
+    BestTeacher,
+    LastStepSaver,
+    Saver,
+    StepsDone,
+    numbered_checkpoints,
+)
 
 
 class Checkpointer:
@@ -18,7 +25,7 @@ class Checkpointer:
 
     def save(self, name, iteration):
         if self.full:
-            raise OSError("No space left on device")
+            raise OSError(errno.ENOSPC, "No space left on device")
         self.saved.append((name, iteration))
         open(f"{self.save_dir}/{name}.pth", "w").close()
 
@@ -30,15 +37,19 @@ def checkpointer(tmp_path):
 
 def run(checkpointer, *, start=0, stop=None, max_iter=10, period=3, keep=None, broken_in=None):
     """Takes the steps [start, stop) of a training; ``broken_in`` breaks off in that part."""
-    steps_done = StepsDone()
+    loop = SimpleNamespace(last_update=-1)
+    steps_done = StepsDone(loop)
     saver = Saver(checkpointer, steps_done, period, keep)
     trainer = SimpleNamespace(start_iter=start, max_iter=max_iter, iter=start)
     steps_done.trainer = saver.trainer = trainer
     stop = max_iter if stop is None else stop
     steps_done.before_train(), saver.before_train()
     for trainer.iter in range(start, stop):
+        loop.last_update = trainer.iter
         steps_done.after_step(), saver.after_step()
-    if broken_in == "step":
+    if broken_in == "update":
+        loop.last_update = stop
+    if broken_in in ("step", "update"):
         trainer.iter = stop
     elif broken_in == "evaluation":
         trainer.iter = stop
@@ -88,6 +99,45 @@ def test_what_is_complete_is_saved_when_training_breaks_off(stop, broken_in, las
     assert len(checkpointer.saved) == len(set(checkpointer.saved))
 
 
+def test_what_an_update_has_begun_to_change_is_not_saved(checkpointer, caplog):
+    run(checkpointer, stop=5, broken_in="update")
+    assert checkpointer.saved == [("model_0000002", 2)]
+    assert "step 5 broke off while it updated the networks" in caplog.text
+
+
+def last_step(checkpointer, fails=()):
+    """The last step: saved, evaluated, and saved again; ``fails`` are saves that fail."""
+    loop = SimpleNamespace(last_update=9)
+    steps_done = StepsDone(loop)
+    saver = Saver(checkpointer, steps_done, 3)
+    before = LastStepSaver(saver)
+    trainer = SimpleNamespace(start_iter=9, max_iter=10, iter=9)
+    before.trainer = saver.trainer = steps_done.trainer = trainer
+    steps_done.before_train(), saver.before_train()
+    steps_done.after_step()
+    for number, hook in enumerate((before, saver)):
+        checkpointer.full = number in fails
+        hook.after_step()
+
+
+def test_the_last_step_is_saved_before_and_after_its_evaluation(checkpointer):
+    last_step(checkpointer)
+    assert checkpointer.saved == [("model_final", 9)] * 2
+
+
+def test_other_steps_are_not_saved_before_their_evaluation(checkpointer):
+    hook = LastStepSaver(Saver(checkpointer, StepsDone(None), 3))
+    hook.trainer = SimpleNamespace(iter=8, max_iter=10)
+    hook.after_step()
+    assert checkpointer.saved == []
+
+
+def test_the_last_step_is_evaluated_even_if_it_cannot_be_saved_before(checkpointer, caplog):
+    last_step(checkpointer, fails=[0])
+    assert checkpointer.saved == [("model_final", 9)]
+    assert "model_final.pth cannot be saved" in caplog.text
+
+
 def test_a_resumed_training_that_breaks_off_at_once_saves_nothing(checkpointer):
     run(checkpointer, start=4, stop=4, broken_in="step")
     assert checkpointer.saved == []
@@ -128,7 +178,7 @@ def test_a_full_disk_is_told_and_training_goes_on(checkpointer, caplog):
     run(checkpointer, stop=5)
     assert checkpointer.saved == []
     assert "model_0000002.pth cannot be saved" in caplog.text
-    assert "No space left on device" in caplog.text and "make room" in caplog.text
+    assert "no space left" in caplog.text and "make room" in caplog.text
 
 
 def test_older_checkpoints_stay_when_a_new_one_cannot_be_saved(checkpointer, tmp_path):

@@ -2,17 +2,16 @@
 
 import html
 import io
-import json
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
 from detectron2.utils.collect_env import collect_env_info
 from matplotlib.figure import Figure
 
-from ..errors import ConfigError
+from ..metrics_file import read_metrics
 from .page import embedded_picture, preformatted, write_page
 
-__all__ = ["read_metrics", "series", "write_report"]
+__all__ = ["series", "write_report"]
 
 REPORT = "report.html"
 NETWORKS = ("student", "teacher")
@@ -34,24 +33,6 @@ PANELS = {
     "images per second": ("images_per_second",),
     "seconds a step": ("time", "data_time"),
 }
-
-
-def read_metrics(folder: Path) -> List[dict]:
-    """The lines of a training's metrics.json; a line that was not finished is left out.
-
-    Raises:
-        ConfigError: there is no such file.
-    """
-    path = Path(folder) / "metrics.json"
-    if not path.is_file():
-        raise ConfigError(f"{folder} holds no training: {path} is missing")
-    lines = []
-    for line in path.read_text().splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            continue
-    return lines
 
 
 def series(lines: Sequence[dict], name: str) -> List[Tuple[int, float]]:

@@ -9,9 +9,9 @@ from detectron2.utils import comm
 from ..checks import check_choice
 from ..errors import ConfigError
 from .events import EventFiles, EventHistory
-from .hooks import Evaluation, HTMLReport
+from .hooks import Evaluation, HTMLReport, PendingEvaluation
 from .nonfinite import NonFiniteGuard
-from .saving import BestTeacher, Saver, StepsDone
+from .saving import BestTeacher, LastStepSaver, Saver, StepsDone
 from .stopping import StopOnSignal
 from .sync_bn import check_no_idle_rank, synchronize_batch_norm
 from .train_loop import SoftTeacherLoop
@@ -113,7 +113,7 @@ def build_hooks(
     """Hooks in the order they must run.
 
     The teacher is updated before it is evaluated; evaluations and events are on the disk before
-    the checkpoint that stands for them.
+    the checkpoint that stands for them. The last step is saved before its evaluation, too.
 
     Args:
         loop, output_dir: of the training.
@@ -126,23 +126,25 @@ def build_hooks(
         watch: hooks that show what the teacher does.
         scheduler: of the learning rate; the trainer's own if None.
     """
-    is_main = comm.is_main_process()
     stop = StopOnSignal(loop)
-    steps_done = StepsDone()
-    found = [
+    steps_done = StepsDone(loop)
+    evaluation = Evaluation(eval_period, stop.interruptible(evaluate))
+    before, closing = [], []
+    if comm.is_main_process():
+        saver = Saver(checkpointer, steps_done, checkpoint_period, max_to_keep)
+        files = EventFiles(output_dir, build_writers, log_period)
+        before = [LastStepSaver(saver)]
+        closing = [BestTeacher(checkpointer, best_metric), files, EventHistory(files), saver]
+        closing += [HTMLReport(output_dir)]
+    return [
         hooks.IterationTimer(),
         scheduler or hooks.LRScheduler(),
         ema,
         steps_done,
         *watch,
-        Evaluation(eval_period, stop.interruptible(evaluate)),
+        *before,
+        evaluation,
+        *closing,
+        stop,
+        PendingEvaluation(evaluation, closing),
     ]
-    if is_main:
-        found += [
-            BestTeacher(checkpointer, best_metric),
-            EventHistory(log_period),
-            EventFiles(output_dir, build_writers, log_period),
-            Saver(checkpointer, steps_done, checkpoint_period, max_to_keep),
-            HTMLReport(output_dir),
-        ]
-    return [*found, stop]

@@ -1,19 +1,20 @@
 """Event files that look after an interruption as if there had been none."""
 
-import json
+import itertools
 import os
+from pathlib import Path
 from typing import Callable, List
 
 from detectron2.engine import HookBase
 from detectron2.utils.events import EventWriter, JSONWriter, TensorboardXWriter
 
 from ..atomic import atomic_write
+from ..metrics_file import METRICS, read_events
 from .progress import ProgressLine
 from .wandb_writer import WandbWriter
 
 __all__ = ["CLOCKS", "EventFiles", "EventHistory", "build_writers", "trim_metrics"]
 
-METRICS = "metrics.json"
 # Writers smooth over this many steps.
 WINDOW = 20
 # What a clock measured is no part of a training, and starts anew with each of its parts.
@@ -59,29 +60,15 @@ def build_writers(
     ]
 
 
-def written_before(start_iter: int, period: int) -> int:
-    """Events of this step and later ones were not written when ``start_iter`` steps were done."""
-    return start_iter // period * period
-
-
 def trim_metrics(output_dir: str, first: int) -> None:
-    """Drops lines of step ``first`` and later, and a line that was not finished."""
-    path = os.path.join(output_dir, METRICS)
-    if not os.path.isfile(path):
+    """Drops the events of step ``first`` and later, and what is no event."""
+    path = Path(output_dir) / METRICS
+    if not path.is_file():
         return
-    with open(path) as file:
-        lines = file.read().splitlines()
-    kept = [line for line in lines if _step(line) < first]
-    if len(kept) < len(lines):
-        with atomic_write(path) as file:
-            file.write("".join(f"{line}\n" for line in kept))
-
-
-def _step(line: str) -> float:
-    try:
-        return json.loads(line)["iteration"]
-    except ValueError:
-        return float("inf")
+    kept = [line + b"\n" for line, event in read_events(path.parent) if event["iteration"] < first]
+    if b"".join(kept) != path.read_bytes():
+        with atomic_write(str(path), "wb") as file:
+            file.writelines(kept)
 
 
 class EventFiles(HookBase):
@@ -103,41 +90,50 @@ class EventFiles(HookBase):
         self.build_writers = build_writers
         self.period = period
         self.writers: List[EventWriter] = []
+        # Events of so many steps are on the disk; None if no checkpoint has told.
+        self.written: int | None = None
 
     def before_train(self) -> None:
-        start = self.trainer.start_iter
-        first = written_before(start, self.period)
-        if start < self.trainer.max_iter:
-            trim_metrics(self.output_dir, first)
-        self.writers = self.build_writers(first)
+        if self.written is None:
+            start = self.trainer.start_iter
+            self.written = start - start % self.period
+        trim_metrics(self.output_dir, self.written)
+        self.writers = self.build_writers(self.written)
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
         if done % self.period == 0 or done == self.trainer.max_iter:
             for writer in self.writers:
                 writer.write()
+            self.written = done
 
     def after_train(self) -> None:
         for writer in self.writers:
             writer.close()
 
+    def state_dict(self) -> dict:
+        return {"written": self.written}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.written = state_dict["written"]
+
 
 class EventHistory(HookBase):
     """Keeps in checkpoints what writers would smooth over, or have not written yet."""
 
-    def __init__(self, period: int = 20):
+    def __init__(self, files: EventFiles):
         """
         Args:
-            period: of :class:`EventFiles`.
+            files: know what was written.
         """
-        self.period = period
+        self.files = files
         self._saved = {}
 
     def state_dict(self) -> dict:
-        storage = self.trainer.storage
+        storage, last = self.trainer.storage, self.trainer.iter
         hints = storage.smoothing_hints()
         return {
-            name: {"values": history.values()[-WINDOW:], "smooth": hints.get(name, True)}
+            name: {"values": _latest(history.values(), last), "smooth": hints.get(name, True)}
             for name, history in storage.histories().items()
             if name not in CLOCKS
         }
@@ -146,8 +142,7 @@ class EventHistory(HookBase):
         self._saved = state_dict
 
     def before_train(self) -> None:
-        storage = self.trainer.storage
-        written = written_before(self.trainer.start_iter, self.period)
+        storage, written = self.trainer.storage, self.files.written
         for name, saved in self._saved.items():
             for value, step in saved["values"]:
                 if step < written:  # putting it would have it written again
@@ -156,3 +151,9 @@ class EventHistory(HookBase):
                     storage.put_scalar(
                         name, value, smoothing_hint=saved["smooth"], cur_iter=int(step)
                     )
+
+
+def _latest(values: list[tuple[float, int]], last: int) -> list[tuple[float, int]]:
+    """The last values without those of a step that broke off, which will be logged again."""
+    complete = itertools.dropwhile(lambda value: value[1] > last, reversed(values))
+    return list(itertools.islice(complete, WINDOW))[::-1]

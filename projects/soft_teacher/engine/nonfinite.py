@@ -2,6 +2,7 @@
 
 import logging
 import os
+from contextlib import contextmanager
 from typing import Dict, List
 
 import torch
@@ -25,7 +26,7 @@ class NonFiniteGuard:
     def __init__(self, model: nn.Module, output_dir: str, max_skips: int):
         """
         Args:
-            model: its running BN statistics are put back after a skipped step.
+            model: its running BN statistics are put back after a skipped or broken step.
             output_dir: batches are dumped to its folder ``nonfinite``.
             max_skips: steps that may be skipped in a training; one more stops it.
         """
@@ -37,10 +38,23 @@ class NonFiniteGuard:
         self._statistics = [b for m in norms if m.track_running_stats for b in m.buffers()]
         self._kept = [b.clone() for b in self._statistics]
 
-    def before_forward(self) -> None:
-        """Remembers the running BN statistics, which a forward of NaN would spoil for good."""
+    @contextmanager
+    def kept_if_broken(self):
+        """Surrounds the forwards of a step, which spoil the running BN statistics if one fails.
+
+        An error, and :meth:`skips`, put the statistics back as they were before the step.
+        """
         if self._statistics:
             torch._foreach_copy_(self._kept, [b.detach() for b in self._statistics])
+        try:
+            yield
+        except BaseException:
+            self._put_back()
+            raise
+
+    def _put_back(self) -> None:
+        if self._statistics:
+            torch._foreach_copy_(self._statistics, self._kept)
 
     def skips(self, step: int, report: StepReport, batches: List[List[dict]]) -> bool:
         """Whether the optimizer must not step; all ranks decide alike.
@@ -55,18 +69,17 @@ class NonFiniteGuard:
         """
         if not report.nonfinite:
             return False
-        self.skipped += 1
-        if self._statistics:
-            torch._foreach_copy_(self._statistics, self._kept)
+        self._put_back()
         if report.here:
             self._dump(step, report, batches)
         names = ", ".join(report.nonfinite)
-        if self.skipped > self.max_skips:
+        if self.skipped >= self.max_skips:
             raise TrainingError(
-                f"step {step}: {names} is not finite, for the {self.skipped}th time: the batches "
-                f"are in {self.folder}; lower SOLVER.BASE_LR, clip gradients with "
+                f"step {step}: {names} is not finite, after {self.skipped} skipped steps: the "
+                f"batches are in {self.folder}; lower SOLVER.BASE_LR, clip gradients with "
                 "SOLVER.CLIP_GRADIENTS, or raise SOLVER.MAX_NONFINITE"
             )
+        self.skipped += 1
         logger.error(
             "step %d: %s is not finite; skipped (%d of at most %d), its images are in %s",
             step,

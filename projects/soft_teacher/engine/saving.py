@@ -8,13 +8,21 @@ from typing import List, Optional
 
 from detectron2.engine import HookBase
 
-from ..errors import TrainingError, one_line
+from ..errors import TrainingError, is_full_disk, one_line
 
-__all__ = ["BEST", "BestTeacher", "Saver", "StepsDone", "numbered_checkpoints"]
+__all__ = [
+    "BEST",
+    "BestTeacher",
+    "LastStepSaver",
+    "Saver",
+    "StepsDone",
+    "numbered_checkpoints",
+]
 
 logger = logging.getLogger(__name__)
 
 BEST = "model_best"
+FINAL = "model_final"
 
 
 def numbered_checkpoints(folder: str) -> List[str]:
@@ -26,7 +34,12 @@ def numbered_checkpoints(folder: str) -> List[str]:
 class StepsDone(HookBase):
     """Counts the steps that are complete, the teacher's update included."""
 
-    def __init__(self):
+    def __init__(self, loop):
+        """
+        Args:
+            loop: a SoftTeacherLoop.
+        """
+        self.loop = loop
         self.count: Optional[int] = None
 
     def before_train(self) -> None:
@@ -34,6 +47,10 @@ class StepsDone(HookBase):
 
     def after_step(self) -> None:
         self.count = self.trainer.iter + 1
+
+    def is_updating(self) -> bool:
+        """Whether a step has begun to change the networks and is not complete."""
+        return self.loop.last_update >= self.count
 
 
 class Saver(HookBase):
@@ -66,13 +83,16 @@ class Saver(HookBase):
     def after_step(self) -> None:
         done = self.trainer.iter + 1
         if done == self.trainer.max_iter:
-            self._save("model_final", done)
+            self._save(FINAL, done)
         elif done % self.period == 0:
             self.save_or_complain(done)
 
     def after_train(self) -> None:
         done = self.steps_done.count
-        if done is None or done == self._saved or done >= self.trainer.max_iter:
+        if done is None or done == self._saved:
+            return
+        if self.steps_done.is_updating():
+            logger.error("step %d broke off while it updated the networks: nothing is saved", done)
             return
         # A step that was broken off does not count: the next training repeats it.
         self.trainer.iter = done - 1
@@ -80,20 +100,29 @@ class Saver(HookBase):
 
     def save_or_complain(self, done: int) -> None:
         """Saves as after step ``done``, the way a periodic checkpoint is."""
+        if self._saves(f"model_{done - 1:07d}", done):
+            self._prune()
+
+    def save_before_evaluation(self, done: int) -> None:
+        """Saves the last step as the final checkpoint; its evaluation is added to that later."""
+        self._saves(FINAL, done)
+
+    def _saves(self, name: str, done: int) -> bool:
         try:
-            self._save(f"model_{done - 1:07d}", done)
+            self._save(name, done)
         except TrainingError as error:
             logger.error("%s; training goes on", error)
-        else:
-            self._prune()
+            return False
+        return True
 
     def _save(self, name: str, done: int) -> None:
         try:
             self.checkpointer.save(name, iteration=done - 1)
         except (OSError, RuntimeError) as error:  # torch.save turns a failed write into either
+            reason = "no space left" if is_full_disk(error) else one_line(error)
             raise TrainingError(
-                f"{name}.pth cannot be saved to {self.checkpointer.save_dir} "
-                f"({one_line(error)}): make room there"
+                f"{name}.pth cannot be saved to {self.checkpointer.save_dir} ({reason}): make room "
+                "there"
             ) from error
         self._saved = done
 
@@ -102,6 +131,22 @@ class Saver(HookBase):
             return
         for path in numbered_checkpoints(self.checkpointer.save_dir)[: -self.max_to_keep]:
             os.remove(path)
+
+
+class LastStepSaver(HookBase):
+    """Saves the last step before the evaluation that follows it. Register it before that."""
+
+    def __init__(self, saver: Saver):
+        """
+        Args:
+            saver: of the run; saves that step again after the evaluation.
+        """
+        self.saver = saver
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done == self.trainer.max_iter:
+            self.saver.save_before_evaluation(done)
 
 
 class BestTeacher(HookBase):

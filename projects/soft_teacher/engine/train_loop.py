@@ -60,6 +60,8 @@ class SoftTeacherLoop(SimpleTrainer):
         # Set from outside; all ranks learn of it with the step's report.
         self.wants_to_stop = False
         self.stops = False
+        # The step whose update was the last to begin.
+        self.last_update = -1
 
     def run_step(self) -> None:
         """Trains on one batch of every chunk.
@@ -73,10 +75,10 @@ class SoftTeacherLoop(SimpleTrainer):
         start = time.perf_counter()
         batches = [next(self._data_loader_iter) for _ in range(self.chunks)]
         data_time = time.perf_counter() - start
-        self.guard.before_forward()
         self.optimizer.zero_grad()
-        report = self._gradients(batches)
-        report.read()
+        with self.guard.kept_if_broken():
+            report = self._gradients(batches)
+            report.read()
         self.stops = report.stop
         if not self.guard.skips(self.iter, report, batches):
             self._update()
@@ -106,6 +108,7 @@ class SoftTeacherLoop(SimpleTrainer):
         return self.model.no_sync() if hasattr(self.model, "no_sync") else nullcontext()
 
     def _update(self) -> None:
+        self.last_update = self.iter
         # Gradients are clipped inside the optimizer's step, at their true size.
         self.grad_scaler.unscale_(self.optimizer)
         self.grad_scaler.step(self.optimizer)

@@ -5,14 +5,15 @@ from collections import OrderedDict
 from typing import Callable, Sequence
 
 from detectron2.evaluation import inference_on_dataset, print_csv_format
-from detectron2.utils import comm
 
 from ..checks import check_choice
-from ..errors import ConfigError
+from ..errors import ConfigError, TrainingError, is_full_disk
 
 __all__ = ["NETWORKS", "best_metric", "check_networks", "evaluate_networks"]
 
 NETWORKS = ("student", "teacher")
+
+logger = logging.getLogger(__name__)
 
 
 def check_networks(networks: Sequence[str]) -> None:
@@ -51,20 +52,32 @@ def evaluate_networks(
     Returns:
         {network: results}, or {network: {dataset: results}} for several datasets; results is
         empty except on the main process.
+
+    Raises:
+        TrainingError: there was no space to write the results.
     """
     check_networks(networks)
-    logger = logging.getLogger(__name__)
-    results = OrderedDict()
+    results, full_disk = OrderedDict(), None
     for network in networks:
         per_dataset = OrderedDict()
         for name in datasets:
             logger.info(f"Evaluating the {network} on {name}")
-            found = inference_on_dataset(
-                getattr(model, network), build_loader(name), build_evaluator(name, network)
-            )
+            try:
+                found = inference_on_dataset(
+                    getattr(model, network), build_loader(name), build_evaluator(name, network)
+                )
+            except Exception as error:
+                if not is_full_disk(error):
+                    raise
+                # Other ranks write nothing, and wait for this one in the evaluations to come.
+                found, full_disk = {}, error
             per_dataset[name] = found
-            if comm.is_main_process():
+            if found:
                 logger.info(f"Results of the {network} on {name} in csv format:")
                 print_csv_format(found)
         results[network] = per_dataset[datasets[0]] if len(datasets) == 1 else per_dataset
+    if full_disk is not None:
+        raise TrainingError(
+            "no space left on the disk for the results of the evaluation: make room in OUTPUT_DIR"
+        ) from full_disk
     return results

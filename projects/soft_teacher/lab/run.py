@@ -9,11 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Dict, List, Mapping, Optional, Sequence
 
-from ..analysis.run_report import read_metrics
 from ..engine.identity import RunIdentity, flat
 from ..engine.yaml_entry import load_config
 from ..errors import TrainingError
 from ..evaluation.evaluate import NETWORKS
+from ..metrics_file import read_metrics
 from .record import PACKAGE, Record, code_digest, file_digest, text_digest
 
 __all__ = ["REPOSITORY", "Run"]
