@@ -13,6 +13,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import make_splits  # noqa: E402
 
 from soft_teacher.data import splits  # noqa: E402
+from soft_teacher.data.datasets import labeled_dicts, unlabeled_dicts  # noqa: E402
 from soft_teacher.data.split_manifest import read_manifest  # noqa: E402
 
 NUM_IMAGES, NUM_WITH_BOXES, NUM_UNLABELED = 118_287, 117_266, 123_403
@@ -100,7 +101,7 @@ def failure(capsys, *options):
 
 
 def manifests(folder):
-    return {path.name: read_manifest(path) for path in folder.iterdir()}
+    return {path.name: read_manifest(path) for path in folder.glob("*.json")}
 
 
 # --- COCO's protocols ---------------------------------------------------------------------------
@@ -197,8 +198,8 @@ def test_what_is_there_and_identical_is_kept(small, tmp_path, capsys):
     before = path.stat()
     assert run(*small, "--percent", 50, "--folds", 1, 2) == 0
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    states = [line.split()[-1] for line in capsys.readouterr().out.splitlines()[-2:]]
-    assert states == ["kept", "written"]
+    rows = map(str.split, capsys.readouterr().out.splitlines())
+    assert [row[-1] for row in rows if row[0].endswith(".json")][-2:] == ["kept", "written"]
 
 
 def flip_fold(text):
@@ -305,3 +306,41 @@ def test_a_mistake_ends_the_command_with_one_line_and_status_2(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {path} does not exist")
     assert done.stderr.count("\n") == 1
+
+
+# --- a dataset of one's own ---------------------------------------------------------------------
+
+
+def test_a_dataset_of_ones_own_is_split_into_parts_that_a_training_takes(
+    tmp_path, capsys, tiny_digits
+):
+    digits = json.loads((tiny_digits / "digits" / "annotations" / "train.json").read_text())
+    own = tmp_path / "my" / "boxes.json"
+    own.parent.mkdir()
+    own.write_text(json.dumps(digits))
+    images = tiny_digits / "digits" / "train"
+    command = ["--json", own, "--images", images, "--percent", 25, "--folds", 1]
+    assert make_splits.main([str(word) for word in command]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    names = dict(line for line in lines if line[0].startswith("DATASETS."))
+    assert list(names) == ["DATASETS.TRAIN_LABELED", "DATASETS.TRAIN_UNLABELED"]
+    labeled = labeled_dicts([names["DATASETS.TRAIN_LABELED"]], filter_empty=False)
+    unlabeled = unlabeled_dicts([names["DATASETS.TRAIN_UNLABELED"]])
+    split = read_manifest(own.parent / "splits" / "stac_25p_fold1.json")
+    assert tuple(d["image_id"] for d in labeled) == split.labeled
+    assert tuple(d["image_id"] for d in unlabeled) == split.unlabeled
+    boxes = sum(len(d["annotations"]) for d in labeled)
+    hidden = sum(len(d["hidden_annotations"]) for d in unlabeled)
+    assert boxes + hidden == len(digits["annotations"]) and hidden > 0
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"images": 5}', '{"images": [{"id": 1}, 2]}'])
+def test_annotations_that_cannot_be_read_are_one_line(content, tmp_path, capsys):
+    (tmp_path / "my.json").write_text(content)
+    assert "cannot be read as COCO JSON" in failure(capsys, "--json", tmp_path / "my.json")
+
+
+def test_an_image_without_annotations_key_is_enough(small, tmp_path, capsys):
+    assert make_splits.main([*small, "--percent", "20", "--folds", "1"]) == 0
+    part = json.loads((tmp_path / "splits" / "stac_20p_fold1" / "unlabeled.json").read_text())
+    assert len(part["images"]) == 8 and part["annotations"] == []

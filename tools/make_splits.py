@@ -1,8 +1,9 @@
 #!/usr/bin/env python
-"""Make the splits of COCO's labeled and unlabeled images, as small files of image ids.
+"""Make the splits of COCO, or of a dataset of your own, into labeled and unlabeled images.
 
-Each file carries a checksum that training verifies. A file that is there already is kept if it is
-identical; one that differs is only replaced with --force.
+A split is a small file of image ids with a checksum that training verifies. A file that is there
+already is kept if it is identical; one that differs is only replaced with --force. For a dataset of
+your own (--json) both parts are written as COCO JSONs, too, which a training takes as they are.
 """
 
 import argparse
@@ -13,7 +14,9 @@ from typing import Iterator
 
 from soft_teacher.command_line import USAGE_ERROR, exit_status
 from soft_teacher.data.builtin import coco_root
+from soft_teacher.data.datasets import KEYS
 from soft_teacher.data.split_manifest import Split, read_manifest, write_manifest
+from soft_teacher.data.split_parts import write_parts
 from soft_teacher.data.splits import (
     FAMILIES,
     FULL,
@@ -39,8 +42,8 @@ Examples:
     make_splits.py --family unbiased_teacher --index-file COCO_supervision.txt --folds 0 1 2
   all of train2017 labeled, all of unlabeled2017 unlabeled
     make_splits.py --family full
-  another dataset
-    make_splits.py --json my/instances.json --output my/splits --percent 20
+  a dataset of your own: my/splits/stac_20p_fold1.json and its two parts
+    make_splits.py --json my/instances.json --images my/images --percent 20 --folds 1
 """
 
 
@@ -86,8 +89,10 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--json",
         type=Path,
-        default=annotations / "instances_train2017.json",
-        help="COCO annotations of the images to split; default: %(default)s",
+        help="annotations, as COCO JSON, of images of your own; default: those of COCO's train2017",
+    )
+    parser.add_argument(
+        "--images", type=Path, help="folder of these images; default: the folder of --json"
     )
     parser.add_argument(
         "--unlabeled-json",
@@ -96,7 +101,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         help="COCO images without labels, for the family full; default: %(default)s",
     )
     parser.add_argument(
-        "--output", type=Path, default=coco_root() / "splits", help="default: %(default)s"
+        "--output", type=Path, help="default: the folder splits of COCO, or one beside --json"
     )
     parser.add_argument("--force", action="store_true", help="replace files that differ")
     args = parser.parse_args(argv)
@@ -105,6 +110,10 @@ def parse_args(argv=None) -> argparse.Namespace:
             "--family unbiased_teacher needs --index-file, the file dataseed/COCO_supervision.txt "
             "of its repository"
         )
+    args.own = args.json is not None
+    args.json = args.json or annotations / "instances_train2017.json"
+    args.output = args.output or (args.json.parent if args.own else coco_root()) / "splits"
+    args.images = args.images or args.json.parent
     return args
 
 
@@ -193,6 +202,10 @@ def store_all(args: argparse.Namespace) -> None:
         state = store(split, args.output / name, force=args.force)
         counts = len(split.labeled), len(split.unlabeled)
         print(row.format(name, *counts, split.sha256[:12], state), flush=True)
+        if args.own and split.family != FULL:
+            parts = write_parts(args.json, split, (args.output / name).with_suffix(""))
+            for key, part in zip(KEYS.values(), parts):
+                print(f"  {key} {part}@{args.images}")
 
 
 @exit_status
