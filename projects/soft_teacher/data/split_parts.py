@@ -1,4 +1,4 @@
-"""The two parts of a split as COCO JSONs of their own, for datasets that have no registered name."""
+"""The two parts of a split as COCO JSONs, for datasets without a registered name."""
 
 from __future__ import annotations
 
