@@ -12,6 +12,7 @@ from checkpoints import (
     write_torch,
 )
 
+from soft_teacher import ConfigError
 from soft_teacher.engine.checkpoint import SoftTeacherCheckpointer
 
 # --- our own checkpoints ------------------------------------------------------------------------
@@ -67,11 +68,52 @@ def test_our_own_checkpoint_must_be_whole(complete, left_out, tmp_path):
     assert "another model" in found and "are missing" in found and f"'{left_out}" in found
 
 
-@pytest.mark.parametrize("kind", [dict(classes=5), dict(stem=6)])
-def test_our_own_checkpoint_of_another_network_is_refused(kind, tmp_path):
-    path = write_torch(tmp_path / "model.pth", {"model": state(soft_teacher(**kind))})
-    found = refusal(path)
+@pytest.mark.parametrize("complete", [True, False])
+def test_our_own_checkpoint_of_another_network_is_refused(complete, tmp_path):
+    path = write_torch(tmp_path / "model.pth", {"model": state(soft_teacher(stem=6))})
+    found = refusal(path, complete=complete)
     assert "another model" in found and "differ in shape" in found
+
+
+def test_our_own_checkpoint_is_fine_tuned_on_other_classes(tmp_path, caplog):
+    saved, model = soft_teacher(seed=1, classes=5), soft_teacher(seed=2)
+    before = state(model.student)
+    load(model, write_torch(tmp_path / "five.pth", {"model": state(saved)}))
+    assert "of other classes: the box predictors start anew" in caplog.text
+    for side in SIDES:
+        network, theirs = state(getattr(model, side)), state(getattr(saved, side))
+        of_classes = {name for name in network if "box_predictor" in name}
+        assert of_classes == {name for name in network if network[name].shape != theirs[name].shape}
+        for name in network:
+            # Anew means as the student was built: a teacher of its own would teach noise.
+            expected = before if name in of_classes else theirs
+            assert torch.equal(network[name], expected[name])
+
+
+def test_other_classes_are_refused_for_evaluation_and_for_a_resume(tmp_path):
+    saved = soft_teacher(classes=5)
+    SoftTeacherCheckpointer(saved, str(tmp_path)).save("model_0000004", iteration=4)
+    found = refusal(tmp_path / "model_0000004.pth", complete=True)
+    assert "another model: 8 tensors differ in shape" in found
+    with pytest.raises(ConfigError, match="another model: 8 tensors differ in shape"):
+        SoftTeacherCheckpointer(soft_teacher(), str(tmp_path)).resume_or_load("", resume=True)
+
+
+def test_other_classes_in_one_of_the_networks_are_refused(tmp_path):
+    content = state(soft_teacher())
+    other = state(soft_teacher(classes=5))
+    content |= {k: v for k, v in other.items() if k.startswith("teacher.")}
+    found = refusal(write_torch(tmp_path / "mixed.pth", {"model": content}))
+    assert "another model: 4 tensors differ in shape" in found and "'teacher." in found
+
+
+def test_other_classes_do_not_excuse_another_backbone_nor_a_missing_tensor(tmp_path):
+    path = write_torch(tmp_path / "x.pth", {"model": state(soft_teacher(classes=5, stem=6))})
+    assert "another model" in refusal(path)
+    content = state(soft_teacher(classes=5))
+    del content["teacher.roi_heads.box_head.fc1.bias"]
+    path = write_torch(tmp_path / "x.pth", {"model": content})
+    assert "0 tensors differ in shape and 1 are missing" in refusal(path)
 
 
 # --- weights of one detector --------------------------------------------------------------------

@@ -1,6 +1,11 @@
+import logging
 import os
 import pickle
+import zipfile
+from argparse import Namespace
 from collections import OrderedDict
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,7 +150,7 @@ def test_a_pth_that_would_run_code_is_refused_and_runs_none(suffix, tmp_path):
     marker = tmp_path / "it_ran"
     key = {"pth": "model", "pyth": "model_state"}[suffix]
     path = write_torch(tmp_path / f"code.{suffix}", {key: {"backbone.weight": Runs(marker)}})
-    assert "cannot be read" in refusal(path)
+    assert "mkdir; only tensors" in refusal(path)
     assert not marker.exists()
     torch.load(path, weights_only=False)
     assert marker.exists(), "the file is harmless and proves nothing"
@@ -162,6 +167,187 @@ def test_our_pth_files_are_read_as_tensors_only_whatever_torch_s_default(tmp_pat
     monkeypatch.setattr(torch, "load", record)
     load(soft_teacher(), write_torch(tmp_path / "d.pth", {"model": state(stock_detector())}))
     assert asked == [True]
+
+
+# --- damage -------------------------------------------------------------------------------------
+
+
+def zeros(data, place):
+    """A block of a disk that was never written."""
+    data[place : place + 4096] = bytes(len(data[place : place + 4096]))
+
+
+def flip(data, place):
+    """One bit of memory that was hit."""
+    data[place] ^= 16
+
+
+def cut(data, place):
+    """A copy that broke off."""
+    del data[place:]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The state of a model, and its checkpoint as bytes."""
+    folder = tmp_path_factory.mktemp("whole")
+    model = soft_teacher()
+    SoftTeacherCheckpointer(model, str(folder)).save("model", iteration=4)
+    return state(model), (folder / "model.pth").read_bytes()
+
+
+@pytest.mark.parametrize("damage", [zeros, flip, cut])
+def test_no_damage_changes_the_weights_unnoticed(damage, whole, tmp_path):
+    saved, content = whole
+    directory = content.index(b"PK\x01\x02")  # of the zip file, behind all tensors
+    generator = np.random.default_rng(0)
+    places = [
+        *generator.integers(len(content), size=40),
+        *generator.integers(directory, len(content), size=20),
+    ]
+    path, model, refused = tmp_path / "model.pth", soft_teacher(seed=1), 0
+    for place in places:
+        data = bytearray(content)
+        damage(data, place)
+        path.write_bytes(data)
+        try:
+            load(model, path)
+        except ConfigError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+            refused += 1
+        else:  # a date or the padding was hit
+            assert_same(state(model), saved)
+    assert refused >= 40
+
+
+@pytest.mark.parametrize("damage", [zeros, flip])
+def test_a_tensor_that_differs_from_its_checksum_is_named(damage, whole, tmp_path):
+    saved, content = whole
+    largest = max(saved.values(), key=torch.Tensor.numel).numpy().tobytes()
+    data = bytearray(content)
+    damage(data, content.index(largest))
+    (tmp_path / "model.pth").write_bytes(data)
+    found = refusal(tmp_path / "model.pth")
+    assert "is damaged: the checksum of 'archive/data/" in found and found.endswith("in it differs")
+
+
+def ours(caplog):
+    """What this package logged."""
+    return [r.getMessage() for r in caplog.records if r.name.startswith("soft_teacher")]
+
+
+def test_the_checksums_of_a_whole_file_hold_without_a_word(whole, tmp_path, caplog):
+    (tmp_path / "model.pth").write_bytes(whole[1])
+    with caplog.at_level(logging.INFO):
+        load(soft_teacher(), tmp_path / "model.pth")
+    assert ours(caplog) == []
+
+
+def write_legacy(path, content):
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    return path
+
+
+def write_without_checksums(path, content):
+    torch.serialization.set_crc32_options(False)
+    try:
+        return write_torch(path, content)
+    finally:
+        torch.serialization.set_crc32_options(True)
+
+
+def write_zoo(path, content):
+    model = {name: tensor.numpy() for name, tensor in content["model"].items()}
+    return write_pickle(path.with_suffix(".pkl"), {"model": model, "__author__": "x"})
+
+
+WITHOUT_CHECKSUMS = [write_legacy, write_without_checksums, write_zoo]
+
+
+@pytest.mark.parametrize("write", WITHOUT_CHECKSUMS)
+def test_that_a_file_keeps_no_checksums_is_said_once(write, tmp_path, caplog):
+    path = write(tmp_path / "model.pth", {"model": state(stock_detector())})
+    model = soft_teacher()
+    with caplog.at_level(logging.INFO):
+        load(model, path)
+    assert_same(state(model.teacher), state(stock_detector()))
+    assert ours(caplog) == [f"'{path}' keeps no checksums: checked for finite numbers only"]
+
+
+@pytest.mark.parametrize("write", [write_torch, *WITHOUT_CHECKSUMS])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused_in_every_format(value, write, tmp_path):
+    content = state(stock_detector())
+    name = list(content)[-1]
+    content[name].view(-1)[-1] = value
+    found = refusal(write(tmp_path / "model.pth", {"model": content}))
+    assert found.endswith(f"holds weights that are not finite, first in '{name}'")
+
+
+# --- what a .pth file may hold beside tensors ---------------------------------------------------
+
+
+def renamed(path, old, new):
+    """Rewrites the pickle in a .pth file, as another version of NumPy would have written it."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    path.unlink()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in parts.items():
+            archive.writestr(name, data.replace(old, new) if name.endswith("data.pkl") else data)
+
+
+@pytest.mark.parametrize("core", ["core", "_core"])
+@pytest.mark.parametrize("write", [write_torch, write_legacy])
+def test_numpy_s_numbers_and_arrays_are_fine_beside_the_weights(write, core, tmp_path):
+    beside = {
+        "best_ap": np.float64(12.5),
+        "numbers": [np.int64(3), np.float32(0.5), np.bool_(True), np.str_("a"), np.uint8(7)],
+        "array": np.arange(6.0).reshape(2, 3),
+        "names": np.array(["a", "b"]),
+        "day": np.datetime64("2021-06-16"),
+    }
+    path = write(tmp_path / "x.pth", {"model": state(stock_detector()), **beside})
+    if write is write_torch:
+        current = np.zeros(1).__reduce__()[0].__module__
+        renamed(path, current.encode(), f"numpy.{core}.multiarray".encode())
+    rest = load(soft_teacher(), path)
+    assert rest["best_ap"] == 12.5 and rest["numbers"] == beside["numbers"]
+    assert rest["day"] == beside["day"] and list(rest["names"]) == ["a", "b"]
+    np.testing.assert_array_equal(rest["array"], beside["array"])
+
+
+def test_arrays_may_be_the_weights_of_a_pth_too(tmp_path):
+    model = soft_teacher()
+    load(model, write_torch(tmp_path / "x.pth", {"model": arrays(stock_detector())}))
+    assert_same(state(model.teacher), state(stock_detector()))
+
+
+@pytest.mark.parametrize(
+    "thing, name",
+    [
+        (Namespace(lr=1), "argparse.Namespace"),
+        (Path("a"), type(Path("a")).__name__),
+        (Fraction(1, 2), "fractions.Fraction"),
+        (np.array([{}], dtype=object), type(np.dtype(object)).__name__),
+        (os.getcwd, "getcwd"),
+        (eval, "eval"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("write", [write_torch, write_legacy])
+def test_what_else_a_pth_holds_is_refused_by_its_name_and_without_advice(
+    write, thing, name, tmp_path
+):
+    found = refusal(write(tmp_path / "x.pth", {"model": state(stock_detector()), "x": thing}))
+    assert found.endswith(f"{name}; only tensors, NumPy arrays and plain values are accepted")
+    assert "weights_only" not in found and "\x1b" not in found and len(found) < 300
+
+
+def test_a_torchscript_archive_is_refused_without_advice(tmp_path):
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(1, 1), torch.zeros(1)), tmp_path / "x.pth")
+    found = refusal(tmp_path / "x.pth")
+    assert "TorchScript" in found and "False" not in found
 
 
 # --- files that are none ------------------------------------------------------------------------
@@ -192,7 +378,8 @@ def test_a_truncated_file(suffix, part, tmp_path):
         write_pickle(path, {"model": arrays(stock_detector()), "__author__": "x"})
     data = path.read_bytes()
     path.write_bytes(data[: int(part * len(data))])
-    assert f"'{path}' cannot be read: " in refusal(path)
+    reason = {"pth": "is damaged", "pkl": "cannot be read"}[suffix]
+    assert f"'{path}' {reason}: " in refusal(path)
 
 
 def test_a_refused_file_changes_nothing(tmp_path):
