@@ -99,16 +99,16 @@ def _checksums_hold(filename: str) -> bool:
             return False
     try:
         with zipfile.ZipFile(filename) as archive:
-            members = archive.infolist()
+            members = [member for member in archive.infolist() if not member.is_dir()]
             if not any(member.CRC for member in members):
                 return False
-            # torch.load takes no bytes from a member with this bit, whatever its name and size.
+            # torch.load takes a member with this bit for a folder and leaves its tensor as it is.
             folders = [member.filename for member in members if member.external_attr & 0x10]
             damaged = folders[0] if folders else archive.testzip()
     except Exception as error:  # a damaged structure raises many kinds
         raise BrokenCheckpoint(f"is damaged: {one_line(error)}") from error
     if damaged is not None:
-        raise BrokenCheckpoint(f"is damaged: the checksum of {damaged!r} in it differs")
+        raise BrokenCheckpoint(f"is damaged at {damaged!r}")
     return True
 
 
@@ -117,9 +117,7 @@ class _ArraysOnly(pickle.Unpickler):
 
     def find_class(self, module, name):
         if (module, name) not in PICKLE_GLOBALS:
-            raise BrokenCheckpoint(
-                f"would run {module}.{name} when loaded; only arrays are accepted"
-            )
+            raise BrokenCheckpoint(f"would run {module}.{name} if loaded; only arrays are accepted")
         return super().find_class(module, name)
 
 
