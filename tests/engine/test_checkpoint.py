@@ -3,7 +3,6 @@ import torch
 from checkpoints import (
     SIDES,
     assert_same,
-    built,
     load,
     refusal,
     soft_teacher,
