@@ -92,5 +92,10 @@ def write_torch(path, content):
     return path
 
 
+def write_legacy(path, content):
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    return path
+
+
 def arrays(module):
     return {k: v.numpy() for k, v in module.state_dict().items()}

@@ -11,7 +11,7 @@ def add_soft_teacher_config(cfg) -> None:
     Where the paper is silent the default is the released code's value; ``configs/`` holds the
     variants.
     """
-    # Nothing else here knows the keys below; whatever builds the model then builds both networks.
+    # So that Detectron2's own tools, DefaultPredictor for one, build both networks, too.
     cfg.MODEL.META_ARCHITECTURE = "SoftTeacher"
 
     # Labeled and unlabeled images: registered names, or paths (see data/paths.py). Braces are
