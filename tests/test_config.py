@@ -270,7 +270,6 @@ def test_a_missing_config_file(load, tmp_path):
 
 def checked(eval_only=False, **options):
     cfg = with_our_keys()
-    cfg.MODEL.META_ARCHITECTURE = "SoftTeacher"
     cfg.MODEL.DEVICE = "cpu"
     cfg.DATASETS.TEST = ()
     cfg.merge_from_list([item for pair in options.items() for item in pair])

@@ -11,6 +11,9 @@ def add_soft_teacher_config(cfg) -> None:
     Where the paper is silent the default is the released code's value; ``configs/`` holds the
     variants.
     """
+    # So that Detectron2's own tools, DefaultPredictor for one, build both networks, too.
+    cfg.MODEL.META_ARCHITECTURE = "SoftTeacher"
+
     # Labeled and unlabeled images: registered names, or paths (see data/paths.py). Braces are
     # filled from DATASETS.SPLIT. DATASETS.TRAIN is not used.
     cfg.DATASETS.TRAIN_LABELED = ()

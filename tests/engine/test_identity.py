@@ -28,6 +28,7 @@ def test_the_same_values_are_the_same_training():
         ({"A": 1}, {}, "A was 1 and is not set"),
         ({}, {"A": 1}, "A was not set and is 1"),
         ({"A": 1}, {"A": 1.0}, "A was 1 and is 1.0"),
+        ({"A": "one\nline"}, {"A": "x"}, "A was one line and is x"),
     ],
 )
 def test_what_changed_is_named(before, now, said):

@@ -27,7 +27,6 @@ def tiny_cfg():
     cfg = get_cfg()
     add_soft_teacher_config(cfg)
     cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.META_ARCHITECTURE = "SoftTeacher"
     cfg.MODEL.BACKBONE.NAME = "build_small_resnet_fpn_backbone"
     cfg.MODEL.RESNETS.NORM = "BN"
     cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4"]

@@ -44,6 +44,7 @@ class RunIdentity:
             for name in sorted({*saved, *self.values})
             if saved.get(name) != self.values.get(name)
         ]
+        changes = [" ".join(change.split()) for change in changes]
         if changes and not self.allow_changes:
             more = f" and {len(changes) - MOST_CHANGES} more" if changes[MOST_CHANGES:] else ""
             raise ConfigError(

@@ -47,7 +47,6 @@ def load_config(config_file: str, opts=()):
     """
     cfg = get_cfg()
     add_soft_teacher_config(cfg)
-    cfg.MODEL.META_ARCHITECTURE = "SoftTeacher"
     if not os.path.isfile(config_file):
         raise ConfigError(f"--config-file '{config_file}' does not exist")
     known = cfg.clone()
