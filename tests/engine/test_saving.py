@@ -151,11 +151,12 @@ def test_a_folder_that_is_not_there_has_no_checkpoints(tmp_path):
 
 
 def test_only_periodic_checkpoints_are_numbered(tmp_path):
-    names = ["model_0000010.pth", "model_0000002.pth", "model_final.pth", "model_best.pth"]
-    for name in [*names, "model_0000003.pth.99.tmp", "model_12.pth", "last_checkpoint"]:
+    names = ["model_10000000.pth", "model_0000002.pth", "model_9999999.pth", "model_best.pth"]
+    for name in [*names, "model_final.pth", "model_0000003.pth.99.tmp", "model_12.pth"]:
         (tmp_path / name).touch()
     found = numbered_checkpoints(str(tmp_path))
-    assert found == [str(tmp_path / name) for name in ("model_0000002.pth", "model_0000010.pth")]
+    numbers = ("0000002", "9999999", "10000000")
+    assert found == [str(tmp_path / f"model_{number}.pth") for number in numbers]
 
 
 def test_the_oldest_go_and_those_before_a_resume_count(checkpointer, tmp_path):

@@ -28,7 +28,8 @@ FINAL = "model_final"
 def numbered_checkpoints(folder: str) -> List[str]:
     """The periodic checkpoints ``model_0000123.pth`` in a folder, oldest first."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
-    return sorted(os.path.join(folder, n) for n in names if re.fullmatch(r"model_\d{7,}\.pth", n))
+    found = [n for n in names if re.fullmatch(r"model_\d{7,}\.pth", n)]
+    return [os.path.join(folder, n) for n in sorted(found, key=lambda n: (len(n), n))]
 
 
 class StepsDone(HookBase):
