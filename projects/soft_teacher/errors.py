@@ -3,7 +3,7 @@
 import difflib
 from typing import Iterable
 
-__all__ = ["ConfigError", "TrainingError", "did_you_mean", "one_line"]
+__all__ = ["ConfigError", "TrainingError", "did_you_mean", "disk_error", "one_line"]
 
 
 class ConfigError(ValueError):
@@ -25,6 +25,13 @@ class TrainingError(RuntimeError):
 def one_line(error: Exception) -> str:
     """An exception's kind and message on a single line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def disk_error(error: BaseException | None) -> OSError | None:
+    """What the system said where an error, or one that it was made of, is an OSError."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def did_you_mean(word: str, choices: Iterable[str], quote: str = "") -> str:

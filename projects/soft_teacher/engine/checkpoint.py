@@ -74,6 +74,8 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
             ConfigError: see :meth:`load`; also if another training would be resumed.
         """
         candidates = self._resumable() if resume else []
+        if resume and not candidates:
+            logger.warning("--resume finds no checkpoint in %s: starts anew", self.save_dir)
         if not candidates:
             return self.load(path, checkpointables=[])
         self._resuming = True

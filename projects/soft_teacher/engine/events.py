@@ -1,17 +1,27 @@
 """Event files that look after an interruption as if there had been none."""
 
 import json
+import logging
 import os
 from typing import Callable, List
 
 from detectron2.engine import HookBase
-from detectron2.utils.events import EventWriter, JSONWriter, TensorboardXWriter
+from detectron2.utils.events import (
+    EventWriter,
+    JSONWriter,
+    TensorboardXWriter,
+    get_event_storage,
+)
 
 from ..atomic import atomic_write
+from ..errors import one_line
+from ..folders import try_out
 from .progress import ProgressLine
 from .wandb_writer import WandbWriter
 
 __all__ = ["CLOCKS", "EventFiles", "EventHistory", "build_writers", "trim_metrics"]
+
+logger = logging.getLogger(__name__)
 
 METRICS = "metrics.json"
 # Writers smooth over this many steps.
@@ -21,11 +31,32 @@ CLOCKS = ("data_time", "eta_seconds", "images_per_second", "time")
 
 
 class FlushedTensorboardWriter(TensorboardXWriter):
-    """TensorboardXWriter whose events are on the disk when ``write`` returns."""
+    """TensorboardXWriter whose events are on the disk when ``write`` returns.
+
+    After a write that failed it begins another file, as soon as there is room for one.
+    """
+
+    def __init__(self, log_dir: str, **kwargs):
+        super().__init__(log_dir, **kwargs)
+        self._log_dir = log_dir
+        self._failed = False
 
     def write(self) -> None:
-        super().write()
-        self._writer.flush()
+        if self._failed:
+            try_out(self._log_dir)
+        try:
+            super().write()
+            self._writer.flush()
+        except OSError:
+            self._fail()
+            raise
+        self._failed = False
+
+    def _fail(self) -> None:
+        self._failed = True
+        self.__dict__.pop("_writer", None)  # TensorBoard's thread has died of the error
+        self._writer_args.pop("purge_step", None)  # the events of this training stay
+        get_event_storage().clear_images()  # they would pile up
 
 
 def build_writers(
@@ -103,6 +134,7 @@ class EventFiles(HookBase):
         self.build_writers = build_writers
         self.period = period
         self.writers: List[EventWriter] = []
+        self._failing = set()
 
     def before_train(self) -> None:
         start = self.trainer.start_iter
@@ -115,11 +147,24 @@ class EventFiles(HookBase):
         done = self.trainer.iter + 1
         if done % self.period == 0 or done == self.trainer.max_iter:
             for writer in self.writers:
-                writer.write()
+                self._survive(writer, writer.write)
 
     def after_train(self) -> None:
         for writer in self.writers:
-            writer.close()
+            self._survive(writer, writer.close)
+
+    def _survive(self, writer: EventWriter, act: Callable[[], None]) -> None:
+        """Calls a method of a writer; why it fails is told once, until it works again."""
+        try:
+            act()
+        except Exception as error:  # full disks, and all that a package for the web can raise
+            if writer not in self._failing:
+                name = type(writer).__name__
+                reason = one_line(error)
+                logger.error("%s fails in %s (%s); training goes on", name, self.output_dir, reason)
+            self._failing.add(writer)
+        else:
+            self._failing.discard(writer)
 
 
 class EventHistory(HookBase):
