@@ -15,7 +15,7 @@ __all__ = ["check_writable", "held", "make_folder", "room_for_results", "try_out
 LOCK = ".lock"
 # Bytes that a folder must have room for: a config and the head of a log.
 TRIED = 2**16
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def make_folder(path: str | os.PathLike, name: str) -> None:
@@ -68,7 +68,7 @@ def held(folder: str | os.PathLike, name: str) -> Iterator[list[str]]:
     with _refused(folder, name):
         file = open(os.path.join(folder, LOCK), "a+b", buffering=0)
     with file:
-        # A lock lasts as long as any copy of the open file, those of data workers included.
+        # A lock lasts as long as any copy of the open file: data workers outlive a killed parent.
         os.register_at_fork(after_in_child=file.close)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

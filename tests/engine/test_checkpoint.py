@@ -142,6 +142,15 @@ def test_resuming_takes_the_last_checkpoint_with_its_optimizer_and_starting_does
     assert optimizer.param_groups[0]["lr"] == 0.25
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_resuming_without_a_checkpoint_starts_anew_and_says_so(resume, tmp_path, caplog):
+    (tmp_path / "metrics.json").touch()
+    checkpointer = SoftTeacherCheckpointer(soft_teacher(), str(tmp_path))
+    assert checkpointer.resume_or_load("", resume=resume) == {}
+    said = [r.getMessage() for r in caplog.records if "--resume" in r.getMessage()]
+    assert said == [f"--resume finds no checkpoint in {tmp_path}: starts anew"] * resume
+
+
 @pytest.mark.parametrize("left_out", ["teacher.", "student.roi_heads.", "teacher.backbone."])
 @pytest.mark.parametrize("complete", [True, False])
 def test_our_own_checkpoint_must_be_whole(complete, left_out, tmp_path):

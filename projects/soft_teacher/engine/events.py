@@ -42,9 +42,9 @@ class FlushedTensorboardWriter(TensorboardXWriter):
         self._failed = False
 
     def write(self) -> None:
-        if self._failed:
-            try_out(self._log_dir)
         try:
+            if self._failed:
+                try_out(self._log_dir)
             super().write()
             self._writer.flush()
         except OSError:

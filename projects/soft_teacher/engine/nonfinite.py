@@ -86,7 +86,9 @@ class NonFiniteGuard:
                 torch.save(content, file)
         except OSError as error:
             reason = one_line(error)
-            logger.error("the batch of step %d cannot be saved in %s: %s", step, self.folder, reason)
+            logger.error(
+                "the batch of step %d cannot be saved in %s: %s", step, self.folder, reason
+            )
 
 
 def plain(value):

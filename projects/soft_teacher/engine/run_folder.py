@@ -48,7 +48,7 @@ def run_folder(path: str, *, key: str, resume: bool, eval_only: bool) -> Iterato
                 warnings = stack.enter_context(held(path, key))
                 if not resume:
                     _check_unused(path, key)
-                _clean(path)
+                _clean(path, alone=not warnings)
         except ConfigError as error:
             refusal = str(error)
         for message in filter(None, comm.all_gather(refusal)):
@@ -78,9 +78,8 @@ def _check_unused(path: str, key: str) -> None:
             )
 
 
-def _clean(path: str) -> None:
-    """Removes temporary files; while the folder is held nobody else has any there."""
-    remove_temporary(path, alone=True)
+def _clean(path: str, *, alone: bool) -> None:
+    remove_temporary(path, alone=alone)
     for name in SUBFOLDERS:
         for folder, _, _ in os.walk(os.path.join(path, name)):
-            remove_temporary(folder, alone=True)
+            remove_temporary(folder, alone=alone)
