@@ -34,7 +34,7 @@ def atomic_write(path: str, mode: str = "w"):
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException as error:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             os.remove(temporary)
         reason = disk_error(error) if isinstance(error, RuntimeError) else None
         if reason is None:
@@ -51,13 +51,16 @@ def remove_temporary(folder: str, name: str | None = None, *, alone: bool = Fals
         alone: nobody else writes to the folder, so that files of other hosts, whose processes
             cannot be looked up, are those of dead ones, too.
     """
+    files = []
     with suppress(OSError):
-        for file in os.listdir(folder or os.curdir):
-            found = TEMPORARY.fullmatch(file)
-            if not found or name not in (None, found["name"]):
-                continue
-            is_here = found["host"] == socket.gethostname()
-            if not _is_alive(int(found["pid"])) if is_here else alone:
+        files = os.listdir(folder or os.curdir)
+    for file in files:
+        found = TEMPORARY.fullmatch(file)
+        if not found or name not in (None, found["name"]):
+            continue
+        is_here = found["host"] == socket.gethostname()
+        if not _is_alive(int(found["pid"])) if is_here else alone:
+            with suppress(OSError):
                 os.remove(os.path.join(folder, file))
 
 
