@@ -43,7 +43,7 @@ class TestArguments:
     def test_an_output_that_is_a_file_is_refused(self, tmp_path):
         file = tmp_path / "file"
         file.touch()
-        with pytest.raises(ConfigError, match="^--output .*file.*; name a folder$"):
+        with pytest.raises(ConfigError, match="^--output .*file.*; name another$"):
             bench_data.main(["--output", str(file)])
 
 

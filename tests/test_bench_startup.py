@@ -38,7 +38,7 @@ class TestArguments:
 
     def test_an_output_that_is_a_file_is_refused(self, tmp_path):
         (tmp_path / "file").touch()
-        with pytest.raises(ConfigError, match="^--output .*file.*; name a folder$"):
+        with pytest.raises(ConfigError, match="^--output .*file.*; name another$"):
             bench_startup.main(["--output", str(tmp_path / "file")])
 
 

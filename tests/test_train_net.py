@@ -277,6 +277,22 @@ class TestMistakes:
         assert words in str(caught.value)
         assert "\n" not in str(caught.value)
 
+    @pytest.mark.parametrize("eval_only", [False, True])
+    @pytest.mark.parametrize(
+        "train, key", [(train_yaml, "OUTPUT_DIR"), (train_lazy, "train.output_dir")]
+    )
+    def test_a_folder_that_cannot_be_made(self, tmp_path, train, key, eval_only):
+        (tmp_path / "file").touch()
+        with pytest.raises(ConfigError, match=f"^{key} '.*/file/run': Not a dir.*; name another$"):
+            train(tmp_path / "file" / "run", eval_only=eval_only)
+
+    @pytest.mark.parametrize("train", [train_yaml, train_lazy])
+    def test_a_folder_that_holds_a_training(self, tmp_path, train):
+        (tmp_path / "metrics.json").touch()
+        with pytest.raises(ConfigError, match="metrics.json.*--resume"):
+            train(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {".lock", "metrics.json"}
+
     @pytest.mark.parametrize("config", ["nowhere.yaml", "nowhere.py"])
     def test_missing_config(self, tmp_path, config):
         train = train_lazy if config.endswith(".py") else train_yaml

@@ -21,7 +21,7 @@ from soft_teacher.analysis.findings import findings_of
 from soft_teacher.analysis.measured_boxes import choose_images, measure
 from soft_teacher.analysis.pseudo_label_report import report_text, write_findings
 from soft_teacher.checks import check_fraction, check_not_negative
-from soft_teacher.command_line import add_config_arguments, exit_status
+from soft_teacher.command_line import add_config_arguments, exit_status, make_output
 from soft_teacher.data.builtin import register_builtin
 from soft_teacher.data.ground_truth import truth_dicts
 from soft_teacher.engine.entry import entry_of
@@ -134,7 +134,7 @@ def analyze(args) -> None:
         OSError: a file cannot be written.
     """
     check_options(args)
-    args.output.mkdir(parents=True, exist_ok=True)
+    make_output(args.output)
     register_builtin()
     entry = entry_of(args.config_file)
     cfg = entry.load_config(args.config_file, args.opts)

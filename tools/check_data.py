@@ -12,7 +12,7 @@ from pathlib import Path
 
 from soft_teacher.analysis.data_check import check_dataset
 from soft_teacher.analysis.data_report import report_figure, report_text
-from soft_teacher.command_line import add_config_arguments, exit_status
+from soft_teacher.command_line import add_config_arguments, exit_status, make_output
 from soft_teacher.data.builtin import register_builtin
 from soft_teacher.engine.entry import entry_of
 
@@ -44,8 +44,9 @@ def check(args) -> bool:
     """Writes the report; returns whether every image can be read.
 
     Raises:
-        ConfigError: the config or its datasets are refused.
+        ConfigError: the folder, the config or its datasets are refused.
     """
+    make_output(args.output)
     entry = entry_of(args.config_file)
     cfg = entry.load_config(args.config_file, args.opts)
     register_builtin()
@@ -56,7 +57,6 @@ def check(args) -> bool:
         for name in names
     ]
     unreadable = [line for found in checks for line in found.unreadable]
-    args.output.mkdir(parents=True, exist_ok=True)
     text = report_text(checks, warnings)
     (args.output / "report.txt").write_text(text)
     (args.output / "unreadable.txt").write_text("".join(f"{line}\n" for line in unreadable))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from demo_report import report, summarize, write_pictures
 
-from soft_teacher.command_line import exit_status
+from soft_teacher.command_line import exit_status, make_output
 from soft_teacher.data.builtin import register_builtin
 from soft_teacher.lab.digits_data import digits_files, make_digits, make_split
 from soft_teacher.lab.queue import Queue, clock, say
@@ -77,6 +77,7 @@ def main(argv=None) -> int:
     args = parse_args(argv)
     logging.basicConfig(level=logging.ERROR)
     started = time.monotonic()
+    make_output(args.output)
     make_data(args.seeds, args.data_seed)
     results = {}
     for seed in args.seeds:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from soft_teacher.command_line import exit_status
+from soft_teacher.command_line import exit_status, make_output
 from soft_teacher.engine.device import cores
+from soft_teacher.folders import held
 from soft_teacher.lab.benchmark import Coco, Digits
 from soft_teacher.lab.code_copy import copy_code
-from soft_teacher.lab.lock import only_one
 from soft_teacher.lab.plan import Plan
 from soft_teacher.lab.publish import publish, write_docs
 from soft_teacher.lab.queue import Queue, clock, say
@@ -130,7 +130,10 @@ def make_plan(args: argparse.Namespace) -> Plan:
 
 def train(plan: Plan, args: argparse.Namespace) -> dict:
     """Trains what is missing; returns what failed."""
-    with only_one(plan.folder):
+    make_output(plan.folder)
+    with held(plan.folder, "--output") as warnings:
+        for warning in warnings:
+            say(warning)
         plan.benchmark.prepare(plan.runs)
         if not args.rerun:
             plan.check_reuse()

@@ -1,31 +1,80 @@
 """Files that are either whole or not there."""
 
 import os
-from contextlib import contextmanager
+import re
+import socket
+from contextlib import contextmanager, suppress
 
-__all__ = ["AtomicPathManager", "atomic_write"]
+from .errors import disk_error
+
+__all__ = ["AtomicPathManager", "atomic_write", "remove_temporary"]
+
+# PATH.PID@HOST.tmp
+TEMPORARY = re.compile(r"(?P<name>.+)\.(?P<pid>\d+)(@(?P<host>.+))?\.tmp", re.DOTALL)
 
 
 @contextmanager
 def atomic_write(path: str, mode: str = "w"):
     """Opens a local file for writing that takes its name only when all of it is on the disk.
 
-    A crash or an error in between leaves what had the name before.
+    A crash or an error in between leaves what had the name before. What killed processes have left
+    of the same file is removed.
 
     Raises:
-        OSError: for instance when the disk is full.
+        OSError: for instance when the disk is full, also where torch.save makes another error of
+            it.
     """
-    temporary = f"{path}.{os.getpid()}.tmp"
+    folder, name = os.path.split(path)
+    remove_temporary(folder, name)
+    temporary = f"{path}.{os.getpid()}@{socket.gethostname()}.tmp"
     try:
         with open(temporary, mode) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
+    except BaseException as error:
+        with suppress(OSError):
             os.remove(temporary)
-        raise
+        reason = disk_error(error) if isinstance(error, RuntimeError) else None
+        if reason is None:
+            raise
+        raise OSError(*reason.args) from error
+
+
+def remove_temporary(folder: str, name: str | None = None, *, alone: bool = False) -> None:
+    """Removes temporary files of :func:`atomic_write` whose processes are dead.
+
+    Args:
+        folder: where they are; not those in its folders.
+        name: only those of the file of this name.
+        alone: nobody else writes to the folder, so that files of other hosts, whose processes
+            cannot be looked up, are those of dead ones, too.
+    """
+    files = []
+    with suppress(OSError):
+        files = os.listdir(folder or os.curdir)
+    for file in files:
+        found = TEMPORARY.fullmatch(file)
+        if not found or name not in (None, found["name"]):
+            continue
+        is_here = found["host"] == socket.gethostname()
+        if not _is_alive(int(found["pid"])) if is_here else alone:
+            with suppress(OSError):
+                os.remove(os.path.join(folder, file))
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether another process of this host has this number."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 class AtomicPathManager:

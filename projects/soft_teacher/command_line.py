@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from .errors import ConfigError, TrainingError
+from .folders import make_folder
 
 __all__ = [
     "STATUSES",
@@ -83,9 +84,6 @@ def make_output(folder: Path) -> None:
     """Makes the folder of ``--output``.
 
     Raises:
-        ConfigError: it cannot be made.
+        ConfigError: it cannot be made or written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--output {folder}: {error.strerror}; name a folder") from error
+    make_folder(folder, "--output")

@@ -4,7 +4,16 @@ import difflib
 import errno
 from typing import Iterable
 
-__all__ = ["ConfigError", "TrainingError", "did_you_mean", "is_full_disk", "one_line"]
+__all__ = [
+    "ConfigError",
+    "TrainingError",
+    "did_you_mean",
+    "disk_error",
+    "is_full_disk",
+    "one_line",
+]
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class ConfigError(ValueError):
@@ -28,16 +37,20 @@ def one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def is_full_disk(error: BaseException) -> bool:
-    """Whether an error comes of a disk without space, or of a quota that is used up.
+def disk_error(error: BaseException | None) -> OSError | None:
+    """What the system said where an error, or one that it was made of, is an OSError.
 
-    Writers of tensors raise errors of their own kinds while they handle the operating system's.
+    Writers of tensors raise errors of their own kinds while they handle the system's.
     """
-    while error is not None:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            return True
+    while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
-    return False
+    return error
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error comes of a disk without space, or of a quota that is used up."""
+    reason = disk_error(error)
+    return reason is not None and reason.errno in NO_ROOM
 
 
 def did_you_mean(word: str, choices: Iterable[str], quote: str = "") -> str:

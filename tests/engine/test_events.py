@@ -1,8 +1,11 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from detectron2.utils.events import EventStorage, JSONWriter
+from detectron2.utils.events import EventStorage, EventWriter, JSONWriter
+from full_disk import full_disk
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from soft_teacher.engine.events import EventFiles, EventHistory, build_writers, trim_metrics
 
@@ -127,3 +130,75 @@ def test_there_are_three_writers_and_tensorboard_is_on_the_disk(tmp_path):
         assert (tmp_path / "metrics.json").read_text() == '{"iteration": 0, "loss": 1.0}\n'
         for writer in writers:
             writer.close()
+
+
+# --- a writer that fails ------------------------------------------------------------------------
+
+
+class Failing(EventWriter):
+    """Fails when told to."""
+
+    def __init__(self):
+        self.error, self.calls = None, 0
+
+    def write(self):
+        self.calls += 1
+        if self.error:
+            raise self.error
+
+    close = write
+
+
+@pytest.fixture
+def failing(tmp_path):
+    """Event files of a good writer after a bad one: (hook, bad, good)."""
+    bad, good = Failing(), Failing()
+    files = EventFiles(str(tmp_path), lambda first: [bad, good], period=1)
+    files.trainer = SimpleNamespace(start_iter=0, max_iter=9, iter=0)
+    files.before_train()
+    return files, bad, good
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyError("a package")])
+def test_a_writer_that_fails_stops_neither_training_nor_the_others(error, failing, caplog):
+    files, bad, good = failing
+    bad.error = error
+    for _ in range(3):
+        files.after_step()
+    files.after_train()
+    assert good.calls == 4
+    (record,) = caplog.records
+    text = record.getMessage()
+    assert "Failing" in text and files.output_dir in text and "training goes on" in text
+    assert str(error) in text
+
+
+def test_every_fault_is_told_once(failing, caplog):
+    files, bad, _ = failing
+    for error in (OSError(), OSError(), None, OSError(), OSError()):
+        bad.error = error
+        files.after_step()
+    assert len(caplog.records) == 2
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_tensorboard_and_metrics_go_on_when_there_is_room_again(tmp_path):
+    def write(step):
+        storage.iter = step
+        storage.put_scalar("loss", float(step), smoothing_hint=False)
+        storage.put_image("picture", np.zeros((3, 9, 9), dtype=np.uint8))
+        files.after_step()
+
+    with EventStorage() as storage:
+        files = EventFiles(str(tmp_path), lambda first: build_writers(str(tmp_path), 9, 4), 1)
+        files.trainer = SimpleNamespace(start_iter=4, max_iter=9, iter=4)
+        files.before_train()
+        write(4)
+        with full_disk():
+            write(5), write(6)
+            assert storage._vis_data == []
+        write(7)
+        files.after_train()
+    assert steps(tmp_path) == [4, 5, 6, 7]
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [4, 7]

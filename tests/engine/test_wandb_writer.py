@@ -101,6 +101,13 @@ def test_without_an_id_resuming_begins_a_run(wandb, tmp_path, content):
     assert (tmp_path / "wandb_id.txt").read_text() == "new0\n"
 
 
+def test_an_id_that_cannot_be_kept_is_no_end(wandb, tmp_path, caplog):
+    (tmp_path / "wandb_id.txt").mkdir()
+    writer(tmp_path)
+    assert len(wandb.runs) == 1
+    assert "wandb_id.txt" in caplog.text and "--resume will begin another run" in caplog.text
+
+
 def test_a_closed_writer_finishes_the_run(wandb, tmp_path):
     writer(tmp_path).close()
     assert wandb.runs[0].finished

@@ -319,6 +319,14 @@ def test_a_step_without_unlabeled_images_is_made_up_for(tmp_path):
     assert pictures(tmp_path) == ["step_0000003.png", "step_0000006.png"]
 
 
+def test_a_picture_that_cannot_be_written_is_told_once_and_no_end(tmp_path, caplog):
+    (tmp_path / "file").touch()
+    trainer = drawn(tmp_path / "file", {n: step(HIT) for n in range(MAX_ITER)}, period=2)
+    assert len(trainer.storage._vis_data) > 1
+    (record,) = [r for r in caplog.records if "no picture" in r.getMessage()]
+    assert str(tmp_path / "file") in record.getMessage()
+
+
 def test_the_event_storage_gets_the_picture_of_the_file(tmp_path):
     trainer = drawn(tmp_path, {0: step(HIT)}, period=5, stop=1)
     ((name, picture, number),) = trainer.storage._vis_data

@@ -1,10 +1,8 @@
-"""The copy of the code that trains, and the lock on a folder of results."""
+"""The copy of the code that trains."""
 
 import pytest
 
-from soft_teacher import ConfigError
 from soft_teacher.lab.code_copy import copy_code
-from soft_teacher.lab.lock import only_one
 
 
 @pytest.fixture
@@ -38,12 +36,3 @@ def test_a_file_that_is_renamed_is_other_code(repository, tmp_path):
     first = copy_code(tmp_path / "code", repository)
     (repository / "projects/p/a.py").rename(repository / "projects/p/b.py")
     assert copy_code(tmp_path / "code", repository) != first
-
-
-def test_a_folder_is_for_one_process(tmp_path):
-    with only_one(tmp_path / "lab"):
-        with pytest.raises(ConfigError, match="another process works in"):
-            with only_one(tmp_path / "lab"):
-                pass
-    with only_one(tmp_path / "lab"):
-        pass

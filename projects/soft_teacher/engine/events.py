@@ -1,19 +1,29 @@
 """Event files that look after an interruption as if there had been none."""
 
 import itertools
+import logging
 import os
 from pathlib import Path
 from typing import Callable, List
 
 from detectron2.engine import HookBase
-from detectron2.utils.events import EventWriter, JSONWriter, TensorboardXWriter
+from detectron2.utils.events import (
+    EventWriter,
+    JSONWriter,
+    TensorboardXWriter,
+    get_event_storage,
+)
 
 from ..atomic import atomic_write
+from ..errors import one_line
+from ..folders import try_out
 from ..metrics_file import METRICS, read_events
 from .progress import ProgressLine
 from .wandb_writer import WandbWriter
 
 __all__ = ["CLOCKS", "EventFiles", "EventHistory", "build_writers", "trim_metrics"]
+
+logger = logging.getLogger(__name__)
 
 # Writers smooth over this many steps.
 WINDOW = 20
@@ -22,11 +32,32 @@ CLOCKS = ("data_time", "eta_seconds", "images_per_second", "time")
 
 
 class FlushedTensorboardWriter(TensorboardXWriter):
-    """TensorboardXWriter whose events are on the disk when ``write`` returns."""
+    """TensorboardXWriter whose events are on the disk when ``write`` returns.
+
+    After a write that failed it begins another file, as soon as there is room for one.
+    """
+
+    def __init__(self, log_dir: str, **kwargs):
+        super().__init__(log_dir, **kwargs)
+        self._log_dir = log_dir
+        self._failed = False
 
     def write(self) -> None:
-        super().write()
-        self._writer.flush()
+        try:
+            if self._failed:
+                try_out(self._log_dir)
+            super().write()
+            self._writer.flush()
+        except OSError:
+            self._fail()
+            raise
+        self._failed = False
+
+    def _fail(self) -> None:
+        self._failed = True
+        self.__dict__.pop("_writer", None)  # TensorBoard's thread has died of the error
+        self._writer_args.pop("purge_step", None)  # the events of this training stay
+        get_event_storage().clear_images()  # they would pile up
 
 
 def build_writers(
@@ -92,6 +123,7 @@ class EventFiles(HookBase):
         self.writers: List[EventWriter] = []
         # Events of so many steps are on the disk; None if no checkpoint has told.
         self.written: int | None = None
+        self._failing = set()
 
     def before_train(self) -> None:
         if self.written is None:
@@ -104,12 +136,25 @@ class EventFiles(HookBase):
         done = self.trainer.iter + 1
         if done % self.period == 0 or done == self.trainer.max_iter:
             for writer in self.writers:
-                writer.write()
+                self._survive(writer, writer.write)
             self.written = done
 
     def after_train(self) -> None:
         for writer in self.writers:
-            writer.close()
+            self._survive(writer, writer.close)
+
+    def _survive(self, writer: EventWriter, act: Callable[[], None]) -> None:
+        """Calls a method of a writer; why it fails is told once, until it works again."""
+        try:
+            act()
+        except Exception as error:  # full disks, and all that a package for the web can raise
+            if writer not in self._failing:
+                name = type(writer).__name__
+                reason = one_line(error)
+                logger.error("%s fails in %s (%s); training goes on", name, self.output_dir, reason)
+            self._failing.add(writer)
+        else:
+            self._failing.discard(writer)
 
     def state_dict(self) -> dict:
         return {"written": self.written}

@@ -8,7 +8,6 @@ from typing import Dict, List, Tuple
 from detectron2.config import LazyConfig, instantiate
 from detectron2.engine import default_setup
 from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
 from detectron2.utils.registry import locate
 from omegaconf import OmegaConf
 
@@ -23,6 +22,8 @@ from .build import check_amp
 from .checkpoint import SoftTeacherCheckpointer
 from .device import usable_device
 from .lazy_train import evaluate, test_names, train
+from .logs import set_up_log
+from .run_folder import run_folder
 from .trained import Trained
 from .wandb_writer import check_wandb
 
@@ -128,13 +129,20 @@ def load_trained(cfg, *, weights: str = "") -> Trained:
 def main(args):
     """Trains or evaluates on this rank. See :func:`soft_teacher.engine.yaml_entry.main`."""
     cfg = load_config(args.config_file, args.opts)
+    how = {"resume": args.resume, "eval_only": args.eval_only}
+    with run_folder(cfg.train.get("output_dir"), key="train.output_dir", **how) as warnings:
+        return _main(cfg, args, warnings)
+
+
+def _main(cfg, args, warnings: List[str]):
+    """The same in a folder that may be written to."""
     register_builtin()
     with loaded_once():
-        warnings = check_config(cfg, eval_only=args.eval_only)
+        warnings += check_config(cfg, eval_only=args.eval_only)
         if cfg.train.seed < 0:
             cfg.train.seed = comm.shared_random_seed() % 2**31
         default_setup(cfg, args)
-        setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="soft_teacher")
+        set_up_log(cfg.train.output_dir)
         for warning in warnings:
             logger.warning(warning)
         loader = None if args.eval_only else instantiate(cfg.dataloader.train)

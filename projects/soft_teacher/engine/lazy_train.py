@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from ..data.datasets import as_list, class_names
 from ..evaluation.evaluate import best_metric, evaluate_networks
+from ..folders import room_for_results
 from .build import build_hooks, build_train_loop, saves_after
 from .checkpoint import SoftTeacherCheckpointer
 from .events import build_writers
@@ -144,15 +145,16 @@ def _clipped(optimizer, settings):
 
 def evaluate(cfg, model) -> dict:
     """Evaluates the networks of ``train.eval_networks`` on the test datasets."""
-    return evaluate_networks(
-        model,
-        networks=cfg.train.eval_networks,
-        datasets=test_names(cfg),
-        build_loader=lambda name: instantiate(_for_dataset(cfg.dataloader.test, name)),
-        build_evaluator=lambda name, network: instantiate(
-            OmegaConf.merge(cfg.dataloader.evaluator, {"dataset_name": name})
-        ),
-    )
+    with room_for_results(cfg.train.output_dir):
+        return evaluate_networks(
+            model,
+            networks=cfg.train.eval_networks,
+            datasets=test_names(cfg),
+            build_loader=lambda name: instantiate(_for_dataset(cfg.dataloader.test, name)),
+            build_evaluator=lambda name, network: instantiate(
+                OmegaConf.merge(cfg.dataloader.evaluator, {"dataset_name": name})
+            ),
+        )
 
 
 def _for_dataset(test_loader, name: str):

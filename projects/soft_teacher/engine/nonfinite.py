@@ -98,7 +98,10 @@ class NonFiniteGuard:
             with atomic_write(path, "wb") as file:
                 torch.save(content, file)
         except OSError as error:
-            logger.error("the batch of step %d cannot be saved: %s", step, one_line(error))
+            reason = one_line(error)
+            logger.error(
+                "the batch of step %d cannot be saved in %s: %s", step, self.folder, reason
+            )
 
 
 def plain(value):

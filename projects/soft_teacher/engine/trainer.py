@@ -19,6 +19,7 @@ from ..data.build import build_two_stream_train_loader
 from ..data.datasets import class_names, train_names
 from ..data.paths import slug
 from ..evaluation.evaluate import best_metric, evaluate_networks
+from ..folders import room_for_results
 from .build import build_hooks, build_train_loop, saves_after
 from .checkpoint import SoftTeacherCheckpointer
 from .ema import EMAHook
@@ -207,10 +208,11 @@ class SoftTeacherTrainer(DefaultTrainer):
             folder = os.path.join(cfg.OUTPUT_DIR, "inference", network, slug(name))
             return cls.build_evaluator(cfg, name, folder)
 
-        return evaluate_networks(
-            model,
-            networks=cfg.SOFT_TEACHER.EVAL_NETWORKS,
-            datasets=cfg.DATASETS.TEST,
-            build_loader=lambda name: cls.build_test_loader(cfg, name),
-            build_evaluator=evaluator,
-        )
+        with room_for_results(cfg.OUTPUT_DIR):
+            return evaluate_networks(
+                model,
+                networks=cfg.SOFT_TEACHER.EVAL_NETWORKS,
+                datasets=cfg.DATASETS.TEST,
+                build_loader=lambda name: cls.build_test_loader(cfg, name),
+                build_evaluator=evaluator,
+            )

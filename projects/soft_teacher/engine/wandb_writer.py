@@ -1,6 +1,7 @@
 """Weights & Biases as an event writer. The package is imported only where it is asked for."""
 
 import importlib
+import logging
 import os
 from collections import defaultdict
 from typing import Optional
@@ -8,9 +9,12 @@ from typing import Optional
 import numpy as np
 from detectron2.utils.events import EventWriter, get_event_storage
 
+from ..atomic import atomic_write
 from ..errors import ConfigError, one_line
 
 __all__ = ["WandbWriter", "check_wandb"]
+
+logger = logging.getLogger(__name__)
 
 ID_FILE = "wandb_id.txt"
 STEP = "iteration"
@@ -81,8 +85,11 @@ class WandbWriter(EventWriter):
                 f"SOFT_TEACHER.WATCH.WANDB.PROJECT '{project}' cannot be written to: {reason}; run "
                 "'wandb login', set WANDB_MODE=offline, or empty the key"
             ) from error
-        with open(path, "w") as file:
-            file.write(f"{self._run.id}\n")
+        try:
+            with atomic_write(path) as file:
+                file.write(f"{self._run.id}\n")
+        except OSError as error:
+            logger.error("%s (%s): --resume will begin another run", path, one_line(error))
         # A resumed training repeats steps, which the package's own counter would refuse.
         self._run.define_metric(STEP)
         self._run.define_metric("*", step_metric=STEP)

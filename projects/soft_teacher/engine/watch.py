@@ -1,23 +1,29 @@
 """Hooks that show what the teacher does while it trains. None of them changes a training."""
 
+import logging
 import os
 import time
 from typing import Callable, List, Optional, Sequence
 
+import numpy as np
 import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 from PIL import Image
 
 from ..analysis.training_pictures import training_picture
+from ..atomic import atomic_write
 from ..checks import check_not_negative
 from ..data.sampler import LABELED, UNLABELED, BatchSchedule
+from ..errors import one_line
 from ..modeling import SoftTeacher
 from ..modeling.observation import StepView
 from .health import HealthCheck
 from .window import Totals, Window, scalars
 
 __all__ = ["PictureHook", "WatchHook", "build_watch_hooks"]
+
+logger = logging.getLogger(__name__)
 
 
 def build_watch_hooks(
@@ -197,6 +203,7 @@ class PictureHook(HookBase):
         self.image_format = image_format
         self._view: Optional[StepView] = None
         self._waits = False
+        self._failing = False
 
     def before_step(self) -> None:
         if self.trainer.iter % self.period == 0 and not self._waits:
@@ -225,5 +232,17 @@ class PictureHook(HookBase):
             view, class_names=self.class_names, image_format=self.image_format, title=f"step {step}"
         )
         self.trainer.storage.put_image("pseudo_boxes", picture.transpose(2, 0, 1))
+        try:
+            self._save(picture, f"step_{step:07d}.png")
+        except OSError as error:
+            if not self._failing:
+                reason = one_line(error)
+                logger.error("no picture in %s (%s); training goes on", self.folder, reason)
+            self._failing = True
+        else:
+            self._failing = False
+
+    def _save(self, picture: np.ndarray, name: str) -> None:
         os.makedirs(self.folder, exist_ok=True)
-        Image.fromarray(picture).save(os.path.join(self.folder, f"step_{step:07d}.png"))
+        with atomic_write(os.path.join(self.folder, name), "wb") as file:
+            Image.fromarray(picture).save(file, format="PNG")

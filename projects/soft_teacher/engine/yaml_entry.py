@@ -9,7 +9,6 @@ from detectron2.config import get_cfg
 from detectron2.data.detection_utils import build_augmentation
 from detectron2.engine import default_setup
 from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
 
 from ..config import add_soft_teacher_config
 from ..data.builtin import register_builtin
@@ -22,6 +21,8 @@ from ..modeling import BoxJitter
 from .build import check_amp
 from .checkpoint import SoftTeacherCheckpointer
 from .device import usable_device
+from .logs import set_up_log
+from .run_folder import run_folder
 from .trained import Trained
 from .trainer import SoftTeacherTrainer
 from .wandb_writer import check_wandb
@@ -143,14 +144,21 @@ def main(args):
         ConfigError: before training starts.
     """
     cfg = load_config(args.config_file, args.opts)
+    how = {"resume": args.resume, "eval_only": args.eval_only}
+    with run_folder(cfg.OUTPUT_DIR, key="OUTPUT_DIR", **how) as warnings:
+        return _main(cfg, args, warnings)
+
+
+def _main(cfg, args, warnings: List[str]):
+    """The same in a folder that may be written to."""
     register_builtin()
     with loaded_once():
-        warnings = check_config(cfg, eval_only=args.eval_only)
+        warnings += check_config(cfg, eval_only=args.eval_only)
         if cfg.SEED < 0:
             cfg.SEED = comm.shared_random_seed() % 2**31
         cfg.freeze()
         default_setup(cfg, args)
-        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="soft_teacher")
+        set_up_log(cfg.OUTPUT_DIR)
         for warning in warnings:
             logger.warning(warning)
         trainer = None if args.eval_only else SoftTeacherTrainer(cfg)

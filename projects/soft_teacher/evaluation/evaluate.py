@@ -7,7 +7,7 @@ from typing import Callable, Sequence
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 
 from ..checks import check_choice
-from ..errors import ConfigError, TrainingError, is_full_disk
+from ..errors import ConfigError, is_full_disk
 
 __all__ = ["NETWORKS", "best_metric", "check_networks", "evaluate_networks"]
 
@@ -54,7 +54,7 @@ def evaluate_networks(
         empty except on the main process.
 
     Raises:
-        TrainingError: there was no space to write the results.
+        OSError: there was no space to write the results.
     """
     check_networks(networks)
     results, full_disk = OrderedDict(), None
@@ -77,7 +77,5 @@ def evaluate_networks(
                 print_csv_format(found)
         results[network] = per_dataset[datasets[0]] if len(datasets) == 1 else per_dataset
     if full_disk is not None:
-        raise TrainingError(
-            "no space left on the disk for the results of the evaluation: make room in OUTPUT_DIR"
-        ) from full_disk
+        raise full_disk
     return results
