@@ -1,62 +1,24 @@
 """Dead ranks are found, slow ones are left in peace."""
 
+import itertools
 import json
 import os
 import signal
 import threading
 import time
+from argparse import Namespace
 from contextlib import contextmanager
-from dataclasses import asdict
 
 import pytest
 import torch.distributed as dist
 
 from soft_teacher.engine import heartbeat as heartbeat_module
-from soft_teacher.engine.heartbeat import (
-    LOST_RANK,
-    Beat,
-    Heartbeat,
-    SilenceWatch,
-    connect,
-    culprit_first,
-    end_process,
-    is_lost_peer,
-)
+from soft_teacher.engine.heartbeat import Beat, Heartbeat, is_lost_peer
 
 INTERVAL = 0.04
 SILENCE = 0.4  # below it nobody is dead
 PATIENCE = 20.0  # of the tests
 BROKEN = RuntimeError("[third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer")
-
-
-class TestSilenceWatch:
-    def test_nobody_is_silent_where_there_is_nobody(self):
-        watch = SilenceWatch(3)
-        watch.look({}, 3)
-        assert watch.seconds == {}
-
-    def test_silence_counts_from_the_first_look(self):
-        watch = SilenceWatch(3)
-        watch.look({"a": 0}, 3)
-        assert watch.seconds == {"a": 0}
-
-    def test_it_adds_up_until_something_changes(self):
-        watch = SilenceWatch(3)
-        for sign, expected in [(0, 0), (0, 3), (0, 6), (1, 0), (1, 3)]:
-            watch.look({"a": sign}, 3)
-            assert watch.seconds == {"a": expected}
-
-    def test_a_pause_of_this_process_is_not_the_silence_of_others(self):
-        watch = SilenceWatch(3)
-        watch.look({"a": 0}, 3)
-        watch.look({"a": 0}, 3600)
-        assert watch.seconds == {"a": 6}
-
-    def test_those_who_join_later_start_at_zero(self):
-        watch = SilenceWatch(3)
-        watch.look({"a": 0}, 3)
-        watch.look({"a": 0, "b": 0}, 3)
-        assert watch.seconds == {"a": 3, "b": 0}
 
 
 class Store:
@@ -100,14 +62,15 @@ class Ranks:
         self.world_size = world_size
         self.lines = {}
 
-    def heart(self, rank, store=None, silence=SILENCE):
+    def heart(self, rank, store=None, silence=SILENCE, patience=PATIENCE):
         return Heartbeat(
-            store or self.shared,
+            connect=lambda: store or self.shared,
             rank=rank,
             world_size=self.world_size,
+            end=lambda line: self.lines.setdefault(rank, line),
+            patience=patience,
             interval=INTERVAL,
             silence=silence,
-            end=lambda line: self.lines.setdefault(rank, line),
         )
 
     def wait(self, *ranks):
@@ -119,7 +82,7 @@ class Ranks:
     def died(self, rank, **beat):
         """As if a rank had lived, and had written this last."""
         beat = Beat(**{"host": "b", "pid": 7, **beat})
-        self.shared.set(str(rank), json.dumps(asdict(beat)))
+        self.shared.set(str(rank), json.dumps(beat))
 
 
 @pytest.fixture
@@ -145,7 +108,7 @@ def test_a_rank_that_falls_silent_is_named_with_its_place(ranks):
     with ranks.heart(0):
         ranks.wait(0)
     assert ranks.lines[0].startswith("error: rank 1 (host b, pid 7) has been silent for ")
-    assert ranks.lines[0].endswith(" s: rank 0 ends")
+    assert ranks.lines[0].endswith(" s; the others end")
 
 
 def test_ranks_that_die_together_are_all_named(shared):
@@ -165,6 +128,21 @@ def test_a_rank_is_not_dead_before_its_time(ranks):
     with ranks.heart(0, silence=PATIENCE):
         time.sleep(2 * SILENCE)
     assert ranks.lines == {}
+
+
+def test_a_pause_of_this_process_is_not_the_silence_of_the_others(ranks, monkeypatch):
+    """A job that was suspended, or a call that kept the interpreter's lock."""
+    looks = itertools.count()
+
+    def clock():
+        return time.monotonic() + (3600 if next(looks) > 3 else 0)
+
+    monkeypatch.setattr(heartbeat_module, "time", Namespace(monotonic=clock))
+    ranks.died(1)
+    with ranks.heart(0, silence=3 * SILENCE):
+        time.sleep(SILENCE)
+        assert next(looks) > 5 and ranks.lines == {}
+        ranks.wait(0)
 
 
 def test_a_rank_that_begins_late_is_waited_for(ranks):
@@ -194,7 +172,7 @@ def test_a_rank_that_failed_is_named_with_its_error(ranks):
             raise ValueError("a bug\nin two lines")
         ranks.wait(0)
     assert f"rank 1 (host {os.uname().nodename}, pid {os.getpid()}) ended with" in ranks.lines[0]
-    assert "ValueError: a bug in two lines: rank 0 ends" in ranks.lines[0]
+    assert "ValueError: a bug in two lines; the others end" in ranks.lines[0]
 
 
 @contextmanager
@@ -212,8 +190,19 @@ def test_a_store_that_does_not_answer_is_the_death_of_rank_0(ranks, shared, how)
         time.sleep(4 * INTERVAL)
         store.broken = how
         ranks.wait(1)
-        found = Beat(**json.loads(shared.get("0")))
-    assert f"rank 0 (host {found.host}, pid {found.pid}), whose store has not" in ranks.lines[1]
+        found = Beat(*json.loads(shared.get("0")))
+    assert ranks.lines[1].startswith(
+        f"error: rank 0 (host {found.host}, pid {found.pid}) has been silent for "
+    )
+
+
+def test_a_store_that_breaks_before_all_have_begun_is_the_death_of_rank_0(ranks, shared):
+    store = Store(shared)
+    with ranks.heart(1, store):
+        time.sleep(4 * INTERVAL)
+        store.broken = "breaks"
+        ranks.wait(1)
+    assert ranks.lines[1].startswith("error: rank 0 has been silent for ")
 
 
 def test_a_store_that_ends_with_its_rank_is_no_death(ranks, shared):
@@ -253,23 +242,27 @@ def test_a_broken_connection_shortens_the_patience_and_waits_for_the_culprit(ran
 def test_a_broken_connection_to_living_ranks_is_an_error_like_any_other(ranks):
     with ranks.heart(1, silence=1000):
         with pytest.raises(RuntimeError, match="gloo"):
-            with ranks.heart(0, silence=1000):
+            with ranks.heart(0, silence=1000, patience=2 * SILENCE):
                 raise BROKEN
     assert ranks.lines == {}
+
+
+def test_who_has_a_parent_that_sees_all_ranks_waits_for_it_only_briefly(ranks):
+    ranks.died(1)
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match="gloo"):
+        with ranks.heart(0, silence=1000, patience=INTERVAL):
+            raise BROKEN
+    assert ranks.lines == {}
+    assert time.monotonic() - start < PATIENCE
 
 
 def test_the_main_thread_may_wait_without_end(ranks):
     """As in a collective of NCCL, which a dead rank leaves hanging."""
     ranks.died(1)
     told = threading.Event()
-    heart = Heartbeat(
-        ranks.shared,
-        rank=0,
-        world_size=2,
-        interval=INTERVAL,
-        silence=SILENCE,
-        end=lambda line: told.set(),
-    )
+    heart = ranks.heart(0)
+    heart.end = lambda line: told.set()
     with heart:
         assert told.wait(PATIENCE)
 
@@ -304,61 +297,48 @@ def test_what_says_that_a_rank_is_lost(error, lost):
     assert is_lost_peer(error) is lost
 
 
-def test_the_process_ends_with_a_status_of_its_own(monkeypatch, capsys):
-    ended = []
-    monkeypatch.setattr(os, "_exit", ended.append)
-    end_process("error: rank 1 is dead")
-    assert ended == [LOST_RANK] == [75]
-    assert capsys.readouterr().err == "error: rank 1 is dead\n"
+class TestOnlooker:
+    """A parent, which sees the ranks and is seen by none."""
 
+    def test_it_may_come_before_and_go_after_the_ranks(self, ranks):
+        with ranks.heart(-1):
+            time.sleep(SILENCE)
+            with ranks.heart(0), ranks.heart(1):
+                time.sleep(SILENCE)
+            time.sleep(2 * SILENCE)
+        assert ranks.lines == {}
 
-class TestCulpritFirst:
-    @pytest.fixture
-    def slept(self, monkeypatch):
-        found = []
-        monkeypatch.setattr(heartbeat_module.time, "sleep", found.append)
-        return found
+    def test_it_names_a_rank_that_falls_silent(self, ranks):
+        ranks.died(1)
+        with ranks.heart(0, silence=1000), ranks.heart(-1):
+            ranks.wait(-1)
+        assert "rank 1 (host b, pid 7)" in ranks.lines[-1] and "rank 0" not in ranks.lines[-1]
 
-    def test_a_broken_connection_waits_and_can_be_terminated(self, slept):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        with pytest.raises(RuntimeError, match="gloo"):
-            with culprit_first(5):
-                raise BROKEN
-        assert slept == [5]
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    def test_it_names_all_where_all_stand_still(self, ranks):
+        ranks.died(0)
+        ranks.died(1)
+        with ranks.heart(-1):
+            ranks.wait(-1)
+        assert "rank 0 (host b, pid 7)" in ranks.lines[-1]
+        assert "rank 1 (host b, pid 7)" in ranks.lines[-1]
 
-    @pytest.mark.parametrize("error", [ValueError("a bug"), SystemExit(143)])
-    def test_everything_else_does_not(self, slept, error):
-        with pytest.raises(type(error)):
-            with culprit_first(5):
-                raise error
-        with culprit_first(5):
+    def test_its_end_is_the_death_of_none(self, ranks):
+        with ranks.heart(0), ranks.heart(1):
+            with ranks.heart(-1):
+                time.sleep(4 * INTERVAL)
+            time.sleep(2 * SILENCE)
+        assert ranks.lines == {}
+
+    def test_it_ends_at_once_though_no_rank_ever_comes(self, ranks):
+        heart, gave_up = ranks.heart(-1), threading.Event()
+
+        def connect():
+            gave_up.wait(PATIENCE)
+            raise dist.DistNetworkError("no answer")
+
+        heart.connect = connect
+        start = time.monotonic()
+        with heart:
             pass
-        assert slept == []
-
-
-class TestConnection:
-    @pytest.fixture
-    def server(self):
-        return dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-
-    def test_connections_share_their_keys_and_leave_those_of_others_alone(self, server):
-        url = f"tcp://127.0.0.1:{server.port}"
-        one, other = connect(url), connect(url)
-        one.set("0", "alive")
-        assert other.get("0") == b"alive"
-        assert not server.check(["0"])
-
-    def test_ranks_that_torchrun_starts_again_begin_anew(self, server, monkeypatch):
-        url = f"tcp://127.0.0.1:{server.port}"
-        connect(url).set("0", "alive")
-        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-        assert not connect(url).check(["0"])
-
-    def test_two_ranks_over_the_network(self, server):
-        url = f"tcp://127.0.0.1:{server.port}"
-        ranks = Ranks(None, 3)
-        connect(url).set("2", json.dumps(asdict(Beat("b", 7))))
-        with ranks.heart(0, connect(url)), ranks.heart(1, connect(url)):
-            ranks.wait(0, 1)
-        assert all("rank 2 (host b, pid 7)" in line for line in ranks.lines.values())
+        assert time.monotonic() - start < PATIENCE / 2
+        gave_up.set()

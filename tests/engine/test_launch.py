@@ -1,14 +1,19 @@
 """Where the ranks run, and what is said when they fail."""
 
+import contextlib
+import json
 import multiprocessing
 import os
+import queue
 import signal
 import sys
 import time
 from argparse import Namespace
+from functools import partial
 
 import pytest
 import torch
+import torch.distributed as dist
 from detectron2.engine import default_argument_parser
 from processes import Job
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
@@ -16,9 +21,14 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from soft_teacher import ConfigError
 from soft_teacher.engine import launch as launch_module
 from soft_teacher.engine.checkpoint import BrokenCheckpoint
-from soft_teacher.engine.heartbeat import LOST_RANK
-from soft_teacher.engine.launch import run
-from soft_teacher.engine.launch_args import is_first_here, parse_launch_args, under_torchrun
+from soft_teacher.engine.heartbeat import Beat, Heartbeat
+from soft_teacher.engine.launch import LOST_RANK, connect, run
+from soft_teacher.engine.launch_args import (
+    free_address,
+    is_first_here,
+    parse_launch_args,
+    under_torchrun,
+)
 from soft_teacher.errors import TrainingError
 
 # Process 5 of 8, on the second of two machines.
@@ -74,6 +84,13 @@ class TestArguments:
             ("--machine-rank -1", "--machine-rank -1 must be"),
             ("--num-machines 2", "--num-machines needs --dist-url tcp://HOST:PORT"),
             ("--num-machines 2 --dist-url auto", "needs --dist-url"),
+            ("--num-machines 2 --dist-url env://", "--dist-url env:// must be tcp://HOST:PORT"),
+            ("--num-gpus 2 --dist-url file:///tmp/a", "--dist-url file:///tmp/a must be tcp://"),
+            ("--num-gpus 2 --dist-url tcp://node0", "must be tcp://HOST:PORT, or auto"),
+            ("--num-gpus 2 --dist-url tcp://node0:port", "must be tcp://HOST:PORT, or auto"),
+            ("--num-gpus 2 --dist-url tcp://node0:65536", "must be tcp://HOST:PORT, or auto"),
+            ("--num-gpus 2 --dist-url tcp://:2345", "must be tcp://HOST:PORT, or auto"),
+            ("--num-gpus 2 --dist-url tcp://[::1", "must be tcp://HOST:PORT, or auto"),
         ],
     )
     def test_flags_that_do_not_fit_together_are_refused(self, flags, words):
@@ -84,6 +101,11 @@ class TestArguments:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
         assert parsed("--num-gpus", "4")[0] == 4
         assert "has 4 GPUs, too few for 5" in refusal("--num-gpus", "5")
+
+
+def test_free_addresses_are_addresses_and_differ():
+    first, second = free_address(), free_address()
+    assert parsed("--dist-url", first)[3] == first != second
 
 
 class TestTorchrun:
@@ -149,6 +171,12 @@ def raised(kind, message, index=0):
 
 def exited(code, name=None, index=0):
     return ProcessExitedException("it ended", index, 77, code, name)
+
+
+@pytest.fixture(autouse=True)
+def no_store(monkeypatch):
+    """No rank that keeps one is started here."""
+    monkeypatch.setattr(launch_module, "connect", lambda *args: dist.HashStore())
 
 
 @pytest.fixture
@@ -249,6 +277,71 @@ class TestFailures:
         failing(exited(-9, "SIGKILL", index=1))
         run(nothing, arguments(processes=4, machines=3, machine_rank=2))
         assert "rank 9 (pid 77" in capsys.readouterr().err
+
+
+class TestConnection:
+    @pytest.fixture
+    def server(self):
+        return dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+    @pytest.fixture
+    def url(self, server):
+        return f"tcp://127.0.0.1:{server.port}"
+
+    def test_connections_share_their_keys_and_leave_those_of_others_alone(self, server, url):
+        one, other = connect(url), connect(url)
+        one.set("0", "alive")
+        assert other.get("0") == b"alive"
+        assert not server.check(["0"])
+
+    def test_ranks_that_torchrun_starts_again_begin_anew(self, url, monkeypatch):
+        connect(url).set("0", "alive")
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+        assert not connect(url).check(["0"])
+
+    def test_two_ranks_and_a_parent_over_the_network(self, url):
+        connect(url).set("2", json.dumps(Beat("b", 7)))
+        lines = queue.SimpleQueue()
+        times = {"interval": 0.04, "silence": 0.4}
+        with contextlib.ExitStack() as hearts:
+            for rank in (0, 1, -1):
+                heart = Heartbeat(
+                    connect=partial(connect, url), rank=rank, world_size=3, end=lines.put, **times
+                )
+                hearts.enter_context(heart)
+            found = [lines.get(timeout=20) for _ in range(3)]
+        assert all(line.startswith("error: rank 2 (host b, pid 7) has been") for line in found)
+
+
+class TestEnd:
+    """How a process ends when a rank is dead."""
+
+    @pytest.fixture
+    def statuses(self, monkeypatch):
+        found = []
+        monkeypatch.setattr(os, "_exit", found.append)
+        return found
+
+    def test_with_a_line_and_a_status_of_its_own(self, statuses, capsys):
+        launch_module._end("error: rank 1 is dead")
+        assert statuses == [LOST_RANK] == [75]
+        assert capsys.readouterr().err == "error: rank 1 is dead\n"
+
+    def test_its_children_end_even_where_they_stand_still(self, statuses):
+        children = [started(_without_handlers)[0] for _ in range(2)]
+        os.kill(children[1].pid, signal.SIGSTOP)
+        launch_module._end("error: rank 1 is dead")
+        assert [child.exitcode for child in children] == [-signal.SIGKILL] * 2
+
+    @pytest.mark.parametrize("ended", [0, 1])
+    def test_a_parent_repeats_no_line_of_a_rank_that_has_ended(self, ended, statuses, capsys):
+        children = [started(_without_handlers)[0] for _ in range(2)]
+        for child in children[:ended]:
+            child.kill()
+            child.join()
+        launch_module._parent_heartbeat(arguments()).end("error: rank 1 is dead")
+        assert statuses == [75]
+        assert capsys.readouterr().err == ("" if ended else "error: rank 1 is dead\n")
 
 
 class TestSignals:

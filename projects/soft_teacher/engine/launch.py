@@ -5,9 +5,12 @@ import os
 import signal
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
+from datetime import timedelta
+from functools import partial
 from pydoc import locate
-from typing import Callable, List
+from urllib.parse import urlsplit
 
 import torch
 import torch.distributed as dist
@@ -18,10 +21,18 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from ..command_line import STATUSES, status_of
 from ..errors import ConfigError
-from .heartbeat import LOST_RANK, Heartbeat, connect, culprit_first
-from .launch_args import under_torchrun
+from .heartbeat import SILENCE, Heartbeat
+from .launch_args import free_address, under_torchrun
 
-__all__ = ["leave_group", "run"]
+__all__ = ["LOST_RANK", "connect", "leave_group", "run"]
+
+# Exit status of a process that ended because another rank was dead.
+LOST_RANK = 75
+# Seconds that a rank whose connection broke waits: for the heartbeat to name the dead rank, or only
+# for its parent to see that rank end, where one parent has them all.
+PATIENCE, BRIEF_PATIENCE = 24.0, 3.0
+# Seconds of silence after which a parent kills: by then the ranks that live have ended.
+PARENT_SILENCE = SILENCE + 10.0
 
 
 def run(main: Callable[[Namespace], object], args: Namespace) -> int:
@@ -33,8 +44,7 @@ def run(main: Callable[[Namespace], object], args: Namespace) -> int:
 
     Returns:
         the exit status: 0, 2 for a ConfigError, 128 + signal for a signal,
-        :data:`~soft_teacher.engine.heartbeat.LOST_RANK` where another rank was dead, else that of
-        the rank that failed first.
+        :data:`LOST_RANK` where another rank was dead, else that of the rank that failed first.
     """
     if not under_torchrun() and args.num_machines * args.num_gpus > 1:
         return _run_children(main, args)
@@ -58,6 +68,22 @@ def leave_group() -> None:
         dist.destroy_process_group()
 
 
+def connect(dist_url: str, timeout: timedelta = DEFAULT_TIMEOUT) -> dist.Store:
+    """A new connection to the store of a process group.
+
+    Args:
+        dist_url: tcp://HOST:PORT of rank 0.
+        timeout: of the connection and of each call.
+    """
+    address = urlsplit(dist_url)
+    client = dist.TCPStore(
+        address.hostname, address.port, is_master=False, wait_for_workers=False, timeout=timeout
+    )
+    # torchrun keeps its store when it starts the ranks again.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return dist.PrefixStore(f"soft_teacher/{attempt}", client)
+
+
 def _join_torchrun(local_size: int) -> None:
     """What Detectron2's launch does in a child, with torchrun's numbers."""
     if not hasattr(comm, "create_local_process_group"):
@@ -71,37 +97,44 @@ def _join_torchrun(local_size: int) -> None:
 
 
 def _on_rank(main: Callable, args: Namespace) -> None:
-    """``main`` on one rank, which learns of dead ranks that no parent of its own sees."""
-    if comm.get_world_size() == 1:
+    """``main`` on one rank, which tells the others that it lives and learns when they do not."""
+    size = comm.get_world_size()
+    if size == 1:
         main(args)
-    elif args.num_machines > 1 or under_torchrun():
-        store = connect(args.dist_url)
-        with Heartbeat(store, rank=comm.get_rank(), world_size=comm.get_world_size()):
-            main(args)
-    else:
-        with culprit_first():
-            main(args)
+        return
+    one_parent = args.num_machines == 1 and not under_torchrun()
+    with Heartbeat(
+        connect=partial(connect, args.dist_url),
+        rank=comm.get_rank(),
+        world_size=size,
+        end=_end,
+        patience=BRIEF_PATIENCE if one_parent else PATIENCE,
+    ):
+        main(args)
 
 
 def _is_first_to_tell(dist_url: str) -> bool:
     """Whether no other rank has told the mistake that all of them meet."""
     try:
-        return connect(dist_url).add("told", 1) == 1
+        return connect(dist_url, timedelta(minutes=1)).add("told", 1) == 1
     except RuntimeError:
         return True
 
 
 def _run_children(main: Callable, args: Namespace) -> int:
+    if args.dist_url == "auto":
+        args = Namespace(**{**vars(args), "dist_url": free_address()})
     with _forwarded_signals() as received:
         try:
-            launch(
-                _child,
-                args.num_gpus,
-                num_machines=args.num_machines,
-                machine_rank=args.machine_rank,
-                dist_url=args.dist_url,
-                args=(main, args),
-            )
+            with _parent_heartbeat(args):
+                launch(
+                    _child,
+                    args.num_gpus,
+                    num_machines=args.num_machines,
+                    machine_rank=args.machine_rank,
+                    dist_url=args.dist_url,
+                    args=(main, args),
+                )
             status = 0
         except ProcessRaisedException as error:
             status = _raised(error, args)
@@ -109,6 +142,34 @@ def _run_children(main: Callable, args: Namespace) -> int:
             status = _exited(error, args, stopped=bool(received))
     # A child that Ctrl-C reaches before main() ends as if all were well.
     return 128 + received[0] if received and status == 0 else status
+
+
+def _parent_heartbeat(args: Namespace) -> Heartbeat:
+    """Lets the parent kill what SIGTERM does not end: the ranks of its machine that stand still."""
+
+    def end(line: str) -> None:
+        # A rank that has ended has said why.
+        _end(line if len(multiprocessing.active_children()) == args.num_gpus else None)
+
+    return Heartbeat(
+        connect=partial(connect, args.dist_url),
+        rank=-1,
+        world_size=args.num_machines * args.num_gpus,
+        end=end,
+        silence=PARENT_SILENCE,
+    )
+
+
+def _end(line: str | None) -> None:
+    """Prints the line and ends this process with its children, whatever its other threads do."""
+    if line:
+        _print(line)
+    children = multiprocessing.active_children()
+    for child in children:
+        child.kill()
+    for child in children:
+        child.join(timeout=5)  # in an uninterruptible wait it outlives even SIGKILL
+    os._exit(LOST_RANK)
 
 
 def _child(main: Callable, args: Namespace) -> None:
@@ -160,7 +221,7 @@ def _forwarded_signals():
     Yields:
         a list of the signals that came.
     """
-    received: List[int] = []
+    received: list[int] = []
 
     def forward(number: int, frame) -> None:
         if number in received:

@@ -1,14 +1,16 @@
 """Which processes of a training run where, from the command line or from torchrun."""
 
 import os
+import socket
 from argparse import ArgumentParser, Namespace
-from typing import Mapping
+from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 import torch
 
 from ..errors import ConfigError
 
-__all__ = ["is_first_here", "parse_launch_args", "under_torchrun"]
+__all__ = ["free_address", "is_first_here", "parse_launch_args", "under_torchrun"]
 
 DEFAULTS = {"num_gpus": 1, "num_machines": 1, "machine_rank": 0, "dist_url": "auto"}
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -22,6 +24,12 @@ def under_torchrun(environ: Mapping[str, str] = os.environ) -> bool:
 def is_first_here(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether no other process on this machine has the same command line and says the same."""
     return not under_torchrun(environ) or environ["LOCAL_RANK"] == "0"
+
+
+def free_address() -> str:
+    """An address for rank 0 where all ranks are on this machine."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return f"tcp://127.0.0.1:{found.getsockname()[1]}"
 
 
 def parse_launch_args(
@@ -84,11 +92,21 @@ def _check_flags(*, num_gpus, num_machines, machine_rank, dist_url) -> None:
             f"--machine-rank {machine_rank} must be at least 0 and below --num-machines "
             f"({num_machines})"
         )
-    if num_machines > 1 and not dist_url.startswith("tcp://"):
+    if num_machines > 1 and dist_url == "auto":
         raise ConfigError(
             "--num-machines needs --dist-url tcp://HOST:PORT, with a host name of machine 0 that "
             "all machines reach"
         )
+    if dist_url != "auto" and not _is_address(dist_url):
+        raise ConfigError(f"--dist-url {dist_url} must be tcp://HOST:PORT, or auto on one machine")
+
+
+def _is_address(dist_url: str) -> bool:
+    try:
+        address = urlsplit(dist_url)
+        return address.scheme == "tcp" and bool(address.hostname and address.port)
+    except ValueError:  # no number, or too large
+        return False
 
 
 def _check_gpus(processes: int) -> None:
