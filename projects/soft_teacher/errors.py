@@ -3,7 +3,7 @@
 import difflib
 from typing import Iterable
 
-__all__ = ["ConfigError", "TrainingError", "did_you_mean", "one_line"]
+__all__ = ["BrokenPackage", "ConfigError", "TrainingError", "did_you_mean", "one_line"]
 
 
 class ConfigError(ValueError):
@@ -19,6 +19,14 @@ class TrainingError(RuntimeError):
 
     The message is a single line. What was trained is saved; ``train_net.py`` prints the line and
     exits with status 1.
+    """
+
+
+class BrokenPackage(ImportError):
+    """A package of others that is missing or cannot be imported.
+
+    The message is a single line that names the package and what installs it. ``train_net.py``
+    prints it and exits with status 1.
     """
 
 
