@@ -57,7 +57,7 @@ def test_packages_that_import_pass():
 def test_a_missing_package():
     assert failure("nowhere.part") == (
         "nowhere cannot be imported (ModuleNotFoundError: No module named 'nowhere'): "
-        "install it with pip install -e . -c constraints.txt"
+        "install it with pip install -e ."
     )
 
 

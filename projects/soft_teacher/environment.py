@@ -10,7 +10,7 @@ __all__ = ["naming_broken_packages"]
 
 OWN_NAME = __name__.partition(".")[0]
 INSTALLERS = {"detectron2": "python tools/install_detectron2.py"}
-INSTALLER = "pip install -e . -c constraints.txt"
+INSTALLER = "pip install -e ."
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def _culprit(error: Exception) -> str:
     if isinstance(error, ImportError) and error.name:
         return error.name.partition(".")[0]
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    modules = [f.f_globals["__name__"] for f in frames if f.f_code.co_name == "<module>"]
+    modules = [f.f_globals.get("__name__", OWN_NAME) for f in frames if f.f_code.co_name == "<module>"]
     packages = [module.partition(".")[0] for module in modules]
     return next((p for p in reversed(packages) if p not in sys.stdlib_module_names), OWN_NAME)
 

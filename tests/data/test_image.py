@@ -193,6 +193,14 @@ def test_an_orientation_that_does_not_exist_turns_nothing(orientation, kind, pho
     assert image_size(path) == (H, W)
 
 
+def test_a_kind_whose_orientation_cannot_be_known_is_refused_as_by_image_size(photo, tmp_path):
+    path = str(tmp_path / "image.hdr")
+    cv2.imwrite(path, photo.astype(np.float32))
+    for read in (read_image, image_size):
+        with pytest.raises(UnreadableImage, match="image.hdr: UnidentifiedImageError"):
+            read(path)
+
+
 @pytest.mark.parametrize("kind", ["jpg", "webp"])
 def test_damaged_exif_turns_nothing(kind, photo, save):
     path = save(photo, f"image.{kind}", exif=b"Exif\0\0no EXIF at all")

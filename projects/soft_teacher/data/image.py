@@ -81,7 +81,7 @@ def image_size(path: str) -> Tuple[int, int]:
     try:
         with PathManager.open(path, "rb") as file, Image.open(file) as image:
             width, height = image.size
-            if image.format == "TIFF":  # Pillow 11.2 and later have turned its size already
+            if image.format == "TIFF":  # newer Pillow has turned its size already
                 width, height = image.tag_v2[TIFF_WIDTH], image.tag_v2[TIFF_HEIGHT]
             sideways = _orientation(image) in EXIF_SIDEWAYS
     except Exception as error:  # decoders raise many kinds
@@ -101,7 +101,7 @@ def _decoded(data: bytes):
             return cv2.imdecode(pixels, cv2.IMREAD_COLOR)
         image = cv2.imdecode(pixels, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         return image if image is None else _upright(image, data)
-    except (cv2.error, UnidentifiedImageError):
+    except (cv2.error, UnidentifiedImageError):  # without Pillow no one knows which way is up
         return None
 
 
