@@ -40,8 +40,8 @@ def _culprit(error: Exception) -> str:
     if isinstance(error, ImportError) and error.name:
         return error.name.partition(".")[0]
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    modules = [f.f_globals.get("__name__", OWN_NAME) for f in frames if f.f_code.co_name == "<module>"]
-    packages = [module.partition(".")[0] for module in modules]
+    modules = [frame.f_globals for frame in frames if frame.f_code.co_name == "<module>"]
+    packages = [module.get("__name__", OWN_NAME).partition(".")[0] for module in modules]
     return next((p for p in reversed(packages) if p not in sys.stdlib_module_names), OWN_NAME)
 
 
