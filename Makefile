@@ -1,17 +1,20 @@
 # Every target works on its own from a fresh checkout: it builds what it needs of $(VENV) first.
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+LOWEST := .venv-lowest
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check
-INSTALL := $(PIP) install --constraint constraints.txt
-PINS := constraints.txt setup.cfg pyproject.toml tools/install_detectron2.py
+INSTALL := $(PIP) install --constraint $(CONSTRAINTS)
+PINS := $(CONSTRAINTS) setup.cfg pyproject.toml tools/install_detectron2.py tools/probe_detectron2.py
 CODE := $(wildcard projects tools tests configs train_net.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench bench-data bench-startup test test-long lint format clean
+.PHONY: help demo bench bench-data bench-startup test test-long test-lowest lint format clean
 # Two pips must not write to one environment.
 .NOTPARALLEL:
+.DELETE_ON_ERROR:
 
 help:
 	@echo "make demo           run the demo        (DEMO_ARGS=... for tools/demo.py)"
@@ -20,9 +23,10 @@ help:
 	@echo "make bench-startup  measure a start     (BENCH_ARGS=... for tools/bench_startup.py)"
 	@echo "make test           run the tests       (PYTEST_ARGS=... for pytest)"
 	@echo "make test-long      run the long tests"
+	@echo "make test-lowest    run the tests with the lowest versions that setup.cfg accepts"
 	@echo "make lint           check formatting and style"
 	@echo "make format         format the code"
-	@echo "make clean          remove the environment, caches and build leftovers"
+	@echo "make clean          remove the environments, caches and build leftovers"
 	@echo "The first run installs the environment into $(VENV) with $(PYTHON) (3.11 or newer);"
 	@echo "PYTHON=... and VENV=... choose others."
 
@@ -44,6 +48,9 @@ test: $(VENV)/.test
 test-long: $(VENV)/.test
 	$(PY) -m pytest -q -m long $(PYTEST_ARGS)
 
+test-lowest: $(LOWEST)/constraints.txt
+	@$(MAKE) test VENV=$(LOWEST) CONSTRAINTS=$<
+
 lint: $(VENV)/.test
 	$(PY) -m black --check $(CODE)
 	$(PY) -m isort --check $(CODE)
@@ -54,8 +61,12 @@ format: $(VENV)/.test
 	$(PY) -m black --quiet $(CODE)
 
 clean:
-	rm -rf $(VENV) build dist projects/*.egg-info .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) build dist projects/*.egg-info .pytest_cache .hypothesis
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(LOWEST)/constraints.txt: setup.cfg tools/lowest_versions.py
+	@mkdir -p $(@D)
+	@"$(PYTHON)" tools/lowest_versions.py > $@
 
 $(VENV)/.created:
 	@command -v "$(PYTHON)" >/dev/null || \
@@ -69,8 +80,6 @@ $(VENV)/.created:
 $(VENV)/.base: $(VENV)/.created $(PINS)
 	@echo "==> installing PyTorch (a download of some GB the first time)"
 	@$(INSTALL) torch torchvision setuptools wheel
-	@echo "==> installing Detectron2"
-	@$(PY) tools/install_detectron2.py
 	@touch $@
 
 # Source-only requirements build with the pinned setuptools and wheel installed above.
@@ -83,4 +92,6 @@ $(VENV)/.demo $(VENV)/.test: $(VENV)/.%: $(VENV)/.base
 		$(PIP) uninstall --yes opencv-python && \
 		$(INSTALL) --no-deps --force-reinstall opencv-python-headless && \
 		$(PY) -c 'import cv2'; }
+	@echo "==> installing Detectron2"
+	@$(PY) tools/install_detectron2.py
 	@touch $@

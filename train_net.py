@@ -3,6 +3,8 @@
 
 import sys
 
+import soft_teacher  # noqa: F401  isort: skip  first, for it names a package that is missing
+
 from detectron2.engine import default_argument_parser
 
 from soft_teacher import ConfigError

@@ -15,7 +15,11 @@ import pytest
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "install_detectron2.py"
 
+MODULES = ("checkpoint", "data", "engine", "evaluation", "modeling", "solver")
+OLD_TREE = "from PIL import Image\nDEFAULT = Image.LINEAR\n"  # gone since Pillow 10
+
 TREE = {
+    **{f"LabGym/detectron2/{module}/__init__.py": "" for module in MODULES},
     "LabGym/__init__.py": "raise ImportError('not part of the tree')\n",
     "LabGym/detectron2/__init__.py": "",
     "LabGym/detectron2/config.py": "NAME = 'LabGym.detectron2.config'\n",
@@ -64,10 +68,13 @@ def wheel(make_wheel):
 
 
 class FakePython:
-    """Stand-in for ``subprocess.run``: keeps the commands, fails those ``fails`` names."""
+    """Stand-in for ``subprocess.run``: keeps the commands, fails those ``fails`` names.
+
+    To import fails until something was installed.
+    """
 
     def __init__(self, monkeypatch, fails=(), serves=None):
-        self.commands, self.requirements, self.fails, self.serves = [], [], fails, serves
+        self.commands, self.requirements, self.fails, self.serves = [], [], {*fails}, serves
         monkeypatch.setattr(subprocess, "run", self)
 
     def __call__(self, command, **options):
@@ -79,7 +86,8 @@ class FakePython:
         if self.kind(command) == "download":
             self.requirements.append(Path(command[command.index("-r") + 1]).read_text())
             (Path(command[-1]) / "served.whl").write_bytes(self.serves.read_bytes())
-        return subprocess.CompletedProcess(command, 0, "", "")
+        self.fails.discard("import")
+        return subprocess.CompletedProcess(command, 0, "the folder of Detectron2\n", "")
 
     @staticmethod
     def kind(command):
@@ -90,12 +98,12 @@ class FakePython:
         return [self.kind(command) for command in self.commands]
 
 
-def write_package(folder, *modules):
-    """Write an importable ``detectron2`` with empty ``modules`` into ``folder``."""
-    for module in ("", *modules):
+def write_package(folder, *modules, **contents):
+    """Write a ``detectron2`` into ``folder`` with empty ``modules`` and others of ``contents``."""
+    for module, text in {"": "", **dict.fromkeys(modules, ""), **contents}.items():
         path = folder / "detectron2" / module / "__init__.py"
         path.parent.mkdir(parents=True)
-        path.write_text("")
+        path.write_text(text)
 
 
 # What is installed
@@ -236,8 +244,8 @@ def test_a_failed_replacement_restores_what_was_there(tool, wheel, site, monkeyp
 
 
 def test_an_importable_detectron2_is_kept(tool, wheel, site, tmp_path, monkeypatch, capsys):
-    write_package(site, "modeling")
-    write_package(tmp_path / "elsewhere", "modeling")
+    write_package(site, *MODULES)
+    write_package(tmp_path / "elsewhere", *MODULES)
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert tool.main(["--target", str(site), "--wheel", str(wheel)]) == 0
     kept = f"install_detectron2: kept the Detectron2 in {site / 'detectron2'}\n"
@@ -245,19 +253,77 @@ def test_an_importable_detectron2_is_kept(tool, wheel, site, tmp_path, monkeypat
     assert not (site / "detectron2/NOTICE").exists()
 
 
-def test_a_detectron2_without_models_is_not_kept(tool, wheel, site, capsys):
-    write_package(site)
+@pytest.mark.parametrize("contents", [{}, {"modeling": OLD_TREE}, {"engine": "1 +"}])
+def test_a_detectron2_that_is_incomplete_or_broken_is_replaced(
+    tool, wheel, site, capsys, contents
+):
+    write_package(site, **contents)
     assert tool.main(["--target", str(site), "--wheel", str(wheel)]) == 0
     assert "unpacked Detectron2 from the wheel" in capsys.readouterr().out
-    assert (site / "detectron2/modeling/__init__.py").is_file()
+    assert "NAME" in (site / "detectron2/modeling/__init__.py").read_text()
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("import fvcore_of_old\n", "ModuleNotFoundError: No module named 'fvcore_of_old'"),
+        ("import broken_package\n", "OSError: libGL.so.1"),
+    ],
+)
+def test_a_detectron2_whose_requirements_are_at_fault_is_kept(
+    tool, wheel, site, capsys, text, reason
+):
+    write_package(site, *MODULES[1:], checkpoint=text)
+    (site / "broken_package.py").write_text("raise OSError('libGL.so.1')\n")
+    assert tool.main(["--target", str(site), "--wheel", str(wheel)]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert f"kept the Detectron2 in {site / 'detectron2'}" in line
+    assert f"({reason}): pip install -e ." in line
+
+
+# Python's path: PYTHONPATH comes before site-packages
+
+
+@pytest.fixture
+def older(tmp_path, monkeypatch):
+    """A folder on PYTHONPATH, before the target, which is on it too."""
+    folder = tmp_path / "older"
+    folder.mkdir()
+    path = [str(folder), str(tmp_path / "site-packages")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    monkeypatch.setattr(sys, "path", [sys.path[0], *path, *sys.path[1:]])
+    return folder
+
+
+def test_what_comes_first_on_the_path_is_asked(tool, wheel, site, older, capsys):
+    write_package(site, *MODULES)
+    write_package(older, *MODULES)
+    assert tool.main(["--target", str(site), "--wheel", str(wheel)]) == 0
+    assert f"kept the Detectron2 in {older / 'detectron2'}\n" in capsys.readouterr().out
+
+
+def test_a_broken_detectron2_that_stays_first_on_the_path_is_named(tool, wheel, site, older):
+    write_package(older, *MODULES[1:], checkpoint=OLD_TREE)
+    with pytest.raises(SystemExit) as stopped:
+        tool.main(["--target", str(site), "--wheel", str(wheel)])
+    assert "\n" not in stopped.value.code
+    for part in (
+        f"unpacked Detectron2 from the wheel LabGym==3.1.2 into {site / 'detectron2'}",
+        f"Python finds {older / 'detectron2'}: AttributeError: module 'PIL.Image' has no attribute",
+        "remove that one",
+    ):
+        assert part in stopped.value.code
+
+
+# Downloads
 
 
 def test_the_wheel_is_downloaded_by_its_digest(tool, wheel, site, monkeypatch, capsys):
     fake = FakePython(monkeypatch, fails=["import"], serves=wheel)
     assert tool.main(["--target", str(site)]) == 0
-    assert fake.kinds == ["import", "download"]
+    assert fake.kinds == ["import", "download", "import"]
     assert fake.requirements == [f"LabGym==3.1.2 --hash=sha256:{tool.WHEEL_SHA256}\n"]
-    assert {"--require-hashes", "--no-deps"} < set(fake.commands[-1])
+    assert {"--require-hashes", "--no-deps"} < set(fake.commands[1])
     assert (site / "detectron2/modeling/__init__.py").is_file()
     assert len(capsys.readouterr().out.splitlines()) == 1
 
@@ -273,7 +339,7 @@ def test_a_download_that_pip_let_through_is_verified_again(tool, wheel, site, mo
 def test_the_git_source_installs_the_pinned_commit(tool, monkeypatch, capsys):
     fake = FakePython(monkeypatch)
     assert tool.main(["--source", "git"]) == 0
-    (command,) = fake.commands
+    command, _ = fake.commands
     assert command[:4] == [sys.executable, "-m", "pip", "install"]
     assert "--no-build-isolation" in command
     repository, commit = command[-1].rsplit("@", 1)
@@ -285,15 +351,20 @@ def test_the_git_source_installs_the_pinned_commit(tool, monkeypatch, capsys):
 def test_git_is_the_last_resort(tool, site, monkeypatch):
     fake = FakePython(monkeypatch, fails=["import", "download"])
     assert tool.main(["--target", str(site)]) == 0
-    assert fake.kinds == ["import", "download", "install"]
-    assert str(site) in fake.commands[-1]
+    assert fake.kinds == ["import", "download", "install", "import"]
+    assert str(site) in fake.commands[2]
 
 
-def test_a_refused_wheel_file_is_not_replaced_by_another_source(tool, wheel, site, monkeypatch):
+def test_a_refused_wheel_file_is_not_replaced_by_another_source(
+    tool, wheel, site, monkeypatch, capsys
+):
     fake = FakePython(monkeypatch, fails=["import"])
     tool.WHEEL_SHA256 = "0" * 64
     assert tool.main(["--target", str(site), "--wheel", str(wheel)]) == 1
     assert fake.kinds == ["import"]
+    line = capsys.readouterr().err
+    assert f"wheel ({wheel} is not LabGym==3.1.2: SHA-256" in line
+    assert "network" not in line and "pass --wheel" not in line
 
 
 def test_one_line_says_what_was_tried_and_what_to_do(tool, site, monkeypatch, capsys):

@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Tuple
 
+import soft_teacher  # noqa: F401  isort: skip  first, for it names a package that is missing
+
 from detectron2.data import MetadataCatalog
 
 from soft_teacher import ConfigError

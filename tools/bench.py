@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import soft_teacher  # noqa: F401  isort: skip  first, for it names a package that is missing
+
 import numpy as np
 import torch
 from bench_data import make_images

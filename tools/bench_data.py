@@ -14,6 +14,8 @@ import time
 from functools import partial
 from pathlib import Path
 
+import soft_teacher  # noqa: F401  isort: skip  first, for it names a package that is missing
+
 import cv2
 import numpy as np
 import torch

@@ -14,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import soft_teacher  # noqa: F401  isort: skip  first, for it names a package that is missing
+
 from bench_data_report import machine
 from bench_startup_data import FOLD, PERCENT, make_coco
 from tabulate import tabulate

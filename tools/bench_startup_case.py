@@ -10,6 +10,8 @@ import os
 import time
 from pathlib import Path
 
+import soft_teacher  # noqa: F401  isort: skip  first, for it names a package that is missing
+
 import torch
 
 from soft_teacher.data.build import build_two_stream_train_loader

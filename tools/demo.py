@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+import soft_teacher  # noqa: F401  isort: skip  first, for it names a package that is missing
+
 from demo_report import report, summarize, write_pictures
 
 from soft_teacher.command_line import exit_status, make_output

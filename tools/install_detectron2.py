@@ -2,12 +2,12 @@
 
 Detectron2 is not on PyPI under its own name. In order, this tool
 
-1. keeps a Detectron2 that already imports,
+1. keeps a Detectron2 that already imports (``probe_detectron2.py``),
 2. takes the pure-Python tree that the PyPI wheel ``LabGym`` carries, pinned by SHA-256,
 3. builds Detectron2 from its git repository at a pinned commit.
 
-None of them brings Detectron2's own requirements: ``setup.cfg`` names those. PyTorch must be
-installed first, because Detectron2 imports it (2) and builds against it (3).
+None of them brings Detectron2's own requirements: ``setup.cfg`` names those. Install them first,
+because Detectron2 imports them (1, 2) and builds against PyTorch (3).
 """
 
 import argparse
@@ -53,11 +53,7 @@ Home-page: https://github.com/facebookresearch/detectron2
 License: Apache-2.0
 """
 
-PROBE = """
-import importlib.util, os, detectron2
-assert importlib.util.find_spec("detectron2.modeling")
-print(os.path.dirname(detectron2.__file__))
-"""
+PROBE = Path(__file__).with_name("probe_detectron2.py")
 
 
 class Unavailable(Exception):
@@ -76,12 +72,23 @@ def run(*args, **env):
     return done.stdout.strip()
 
 
-def keep_installed(target):
-    """Return a line about the Detectron2 that already imports, wherever it is."""
-    path = os.pathsep.join(filter(None, [str(target), os.environ.get("PYTHONPATH")]))
-    # -P: a detectron2 folder in the working directory is not an installed one.
-    location = run("-P", "-c", PROBE, PYTHONPATH=path).splitlines()[-1]
-    return f"kept the Detectron2 in {location}"
+def imported(target):
+    """Return the folder of the Detectron2 that Python imports, wherever it is."""
+    env = {}
+    # A target that is on Python's path has its place there; any other is put first to be used.
+    if not any(Path(place).resolve() == target.resolve() for place in sys.path[1:]):
+        path = [str(target.resolve()), os.environ.get("PYTHONPATH")]
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+    # -P: the folder of the tools is not on the path of train_net.py.
+    return run("-P", PROBE, **env).splitlines()[-1]
+
+
+def checked(done, target):
+    """Return the line ``done`` and what Python imports now; exit if that is broken."""
+    try:
+        return f"{done}; Python imports {imported(target)}"
+    except Unavailable as error:
+        sys.exit(f"install_detectron2: {done}, but Python finds {error}; remove that one")
 
 
 def install_wheel(target, wheel=None):
@@ -115,7 +122,7 @@ def verified(wheel):
     except OSError as error:
         raise Unavailable(f"cannot read {wheel}: {error.strerror}") from error
     if found != WHEEL_SHA256:
-        raise Unavailable(f"{wheel} has SHA-256 {found}, expected {WHEEL_SHA256}")
+        raise Unavailable(f"{wheel} is not {WHEEL}: SHA-256 {found}, expected {WHEEL_SHA256}")
     return wheel
 
 
@@ -201,9 +208,9 @@ def main(argv=None):
     args = parse_args(argv)
     site_packages = args.target or Path(sysconfig.get_path("purelib"))
     sources = {
-        "installed": lambda: keep_installed(site_packages),
-        "wheel": lambda: install_wheel(site_packages, args.wheel),
-        "git": lambda: install_git(args.target),
+        "installed": lambda: f"kept the Detectron2 in {imported(site_packages)}",
+        "wheel": lambda: checked(install_wheel(site_packages, args.wheel), site_packages),
+        "git": lambda: checked(install_git(args.target), site_packages),
     }
     if args.source != "auto":
         sources = {args.source: sources[args.source]}
@@ -217,12 +224,8 @@ def main(argv=None):
             return 0
         except (Unavailable, OSError, zipfile.BadZipFile) as error:
             reasons.append(f"{name} ({error})")
-    print(
-        f"install_detectron2: no Detectron2 from {', '.join(reasons)}. "
-        "Check the network and that PyTorch is installed, or pass --wheel with a copy of "
-        f"{WHEEL}.",
-        file=sys.stderr,
-    )
+    hint = "" if args.wheel else f"; without a network, pass --wheel with a copy of {WHEEL}"
+    print(f"install_detectron2: no Detectron2 from {', '.join(reasons)}{hint}", file=sys.stderr)
     return 1
 
 

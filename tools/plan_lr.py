@@ -9,6 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
+import soft_teacher  # noqa: F401  isort: skip  first, for it names a package that is missing
+
 from omegaconf import OmegaConf
 from tabulate import tabulate
 

@@ -11,6 +11,8 @@ import shlex
 import sys
 from pathlib import Path
 
+import soft_teacher  # noqa: F401  isort: skip  first, for it names a package that is missing
+
 import torch
 
 from soft_teacher.command_line import exit_status, make_output

@@ -1,8 +1,11 @@
 """Soft Teacher: end-to-end semi-supervised object detection on Detectron2."""
 
-from . import modeling  # noqa: F401  registers the meta-architecture, the heads and the backbone
-from .config import add_soft_teacher_config
+from .environment import naming_broken_packages
 from .errors import ConfigError, TrainingError
+
+with naming_broken_packages():
+    from . import modeling  # noqa: F401  registers the meta-architecture, heads and backbone
+    from .config import add_soft_teacher_config
 
 __version__ = "0.1.0"
 __all__ = ["ConfigError", "TrainingError", "add_soft_teacher_config"]

@@ -5,6 +5,7 @@ import errno
 from typing import Iterable
 
 __all__ = [
+    "BrokenPackage",
     "ConfigError",
     "TrainingError",
     "did_you_mean",
@@ -29,6 +30,14 @@ class TrainingError(RuntimeError):
 
     The message is a single line. What was trained is saved; ``train_net.py`` prints the line and
     exits with status 1.
+    """
+
+
+class BrokenPackage(ImportError):
+    """A package of others that is missing or cannot be imported.
+
+    The message is a single line that names the package and what installs it. ``train_net.py``
+    prints it and exits with status 1.
     """
 
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 from detectron2.data import detection_utils
-from PIL import Image
+from PIL import Image, ImageOps
 
 from soft_teacher import ConfigError
 from soft_teacher.data.image import UnreadableImage, image_size, is_image, read_image
@@ -152,25 +152,70 @@ def test_cmyk_becomes_rgb(photo, tmp_path):
     assert difference.mean() < 5
 
 
-@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_an_image_is_upright_whatever_its_exif_says(orientation, kind, photo, save):
+TURNED = {
+    "jpg": dict(quality=95),
+    "png": {},
+    "tif": {},
+    "webp": dict(lossless=True),
+    "avif": dict(quality=100),
+}
+
+
+def turned(orientation):
     exif = Image.Exif()
     exif[274] = orientation
-    options = dict(lossless=True) if kind == "webp" else dict(quality=95)
-    path = save(photo, f"image.{kind}", exif=exif, **options)
-    expected = detection_utils.read_image(path, format="BGR")
-    found = read_image(path)
-    assert found.shape == (W, H, 3) if orientation > 4 else (H, W, 3)
+    return exif
+
+
+@pytest.mark.parametrize("kind", TURNED)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_upright_whatever_its_exif_says(orientation, kind, photo, save):
+    """Whatever OpenCV makes of it: before 4.13 it ignores EXIF in WebP, and always in AVIF."""
+    path = save(photo, f"image.{kind}", exif=turned(orientation), **TURNED[kind])
+    expected = ImageOps.exif_transpose(Image.open(path))
+    found = read_image(path, "RGB")
+    assert found.shape == ((W, H, 3) if orientation > 4 else (H, W, 3))
+    assert found.flags.writeable and found.flags.c_contiguous
     np.testing.assert_allclose(found, expected, atol=2)
     assert image_size(path) == found.shape[:2]
 
 
-def test_what_opencv_cannot_read_goes_to_detectron2_s_reader(photo, save, monkeypatch):
+def test_the_orientation_of_a_webp_is_applied_once_on_an_opencv_that_knows_it(photo, save):
+    path = save(photo, "image.webp", lossless=True, exif=turned(6))
+    np.testing.assert_array_equal(read_image(path, "RGB"), np.rot90(photo, -1))
+
+
+@pytest.mark.parametrize("kind", ["jpg", "webp"])
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_does_not_exist_turns_nothing(orientation, kind, photo, save):
+    path = save(photo, f"image.{kind}", exif=turned(orientation))
+    assert read_image(path).shape == (H, W, 3)
+    assert image_size(path) == (H, W)
+
+
+def test_a_kind_whose_orientation_cannot_be_known_is_refused_as_by_image_size(photo, tmp_path):
+    path = str(tmp_path / "image.hdr")
+    cv2.imwrite(path, photo.astype(np.float32))
+    for read in (read_image, image_size):
+        with pytest.raises(UnreadableImage, match="image.hdr: UnidentifiedImageError"):
+            read(path)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "webp"])
+def test_damaged_exif_turns_nothing(kind, photo, save):
+    path = save(photo, f"image.{kind}", exif=b"Exif\0\0no EXIF at all")
+    assert read_image(path).shape == (H, W, 3)
+    assert image_size(path) == (H, W)
+
+
+@pytest.mark.parametrize("image_format, order", [("RGB", 1), ("BGR", -1)])
+def test_what_opencv_cannot_read_goes_to_detectron2_s_reader(
+    image_format, order, photo, save, monkeypatch
+):
     path = save(photo)
     monkeypatch.setattr(cv2, "imdecode", lambda *args: None)
-    found = read_image(path, "BGR")
-    np.testing.assert_array_equal(found, photo[:, :, ::-1])
+    found = read_image(path, image_format)
+    np.testing.assert_array_equal(found, photo[:, :, ::order])
     assert found.flags.writeable and found.flags.c_contiguous
 
 

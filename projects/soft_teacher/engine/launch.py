@@ -207,7 +207,8 @@ def _exited(error: ProcessExitedException, args: Namespace, *, stopped: bool) ->
 
 def _print_ended(error, args: Namespace, how: str) -> None:
     rank = args.machine_rank * args.num_gpus + error.error_index
-    _print(f"error: rank {rank} (pid {error.error_pid}, {how}) ended; the others were stopped")
+    pid = getattr(error, "error_pid", None) or error.pid  # as older PyTorch calls it
+    _print(f"error: rank {rank} (pid {pid}, {how}) ended; the others were stopped")
 
 
 def _print(text: str) -> None:

@@ -15,6 +15,7 @@ from ..data.builtin import register_builtin
 from ..data.datasets import as_list, check_datasets
 from ..data.loading import loaded_once
 from ..data.mapper import InferenceMapper
+from ..environment import naming_broken_packages
 from ..errors import ConfigError, did_you_mean
 from ..evaluation.evaluate import check_networks
 from ..modeling import BoxJitter
@@ -55,6 +56,8 @@ def load_config(config_file: str, overrides=()):
             raise ConfigError(f"override '{override}' is not of the form key=value")
         if not _is_known(cfg, key):
             raise ConfigError(f"unknown config key {key}{did_you_mean(key, _keys(cfg))}")
+    with naming_broken_packages():
+        import hydra.core.override_parser.overrides_parser  # noqa: F401  an old one cannot
     try:
         cfg = LazyConfig.apply_overrides(cfg, list(overrides))
     except Exception as error:  # hydra's parser and omegaconf raise kinds of their own
