@@ -3,6 +3,7 @@
 
 import sys
 
+from soft_teacher import quiet  # noqa: F401  isort: skip  before what it quiets
 from detectron2.engine import default_argument_parser
 
 from soft_teacher import ConfigError

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Tuple
 
+from soft_teacher import quiet  # noqa: F401  isort: skip  before what it quiets
 from detectron2.data import MetadataCatalog
 
 from soft_teacher import ConfigError

@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from soft_teacher import quiet  # noqa: F401  isort: skip  before what it quiets
 import numpy as np
 import torch
 from bench_data import make_images

@@ -14,6 +14,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+from soft_teacher import quiet  # noqa: F401  isort: skip  before what it quiets
 import cv2
 import numpy as np
 import torch

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
 
+from soft_teacher import quiet  # noqa: F401  isort: skip  before what it quiets
 import cv2
 import numpy as np
 from detectron2.data import DatasetMapper

@@ -6,6 +6,7 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import Callable, Dict
 
+from soft_teacher import quiet  # noqa: F401  isort: skip  before what it quiets
 import numpy as np
 import torch
 from bench_reads import DeviceReads, synchronisations

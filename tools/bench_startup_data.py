@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from soft_teacher import quiet  # noqa: F401  isort: skip  before what it quiets
 import cv2
 import numpy as np
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES

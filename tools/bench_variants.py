@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Callable, Dict, List
 
+from soft_teacher import quiet  # noqa: F401  isort: skip  before what it quiets
 import numpy as np
 import torch
 from detectron2.engine import AMPTrainer, SimpleTrainer

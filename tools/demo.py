@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from soft_teacher import quiet  # noqa: F401  isort: skip  before what it quiets
 from demo_report import report, summarize, write_pictures
 
 from soft_teacher.command_line import exit_status

@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Dict
 
+from soft_teacher import quiet  # noqa: F401  isort: skip  before what it quiets
 import torch
 from detectron2.data.detection_utils import build_augmentation
 from tabulate import tabulate

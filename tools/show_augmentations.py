@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
+from soft_teacher import quiet  # noqa: F401  isort: skip  before what it quiets
 from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.utils.registry import locate

@@ -1,5 +1,6 @@
 """Soft Teacher: end-to-end semi-supervised object detection on Detectron2."""
 
+from . import quiet  # noqa: F401  isort: skip  before what it quiets
 from . import modeling  # noqa: F401  registers the meta-architecture, the heads and the backbone
 from .config import add_soft_teacher_config
 from .errors import ConfigError, TrainingError
