@@ -10,14 +10,14 @@ from detectron2.utils import comm
 from omegaconf import OmegaConf
 
 from ..data.datasets import as_list, class_names
-from ..evaluation.evaluate import best_metric, evaluate_networks
+from ..evaluation.evaluate import best_metric, build_evaluator, evaluate_networks
 from .build import build_hooks, build_train_loop, saves_after
 from .checkpoint import SoftTeacherCheckpointer
 from .events import build_writers
 from .identity import RunIdentity, flat
 from .watch import build_watch_hooks
 
-__all__ = ["evaluate", "test_names", "train"]
+__all__ = ["build_ema", "build_optimizer", "evaluate", "test_names", "train"]
 
 # Keys that may change when a training is gone on with. Its images are compared themselves.
 COURSE_FREE = (
@@ -56,10 +56,7 @@ def train(cfg, model, loader, *, resume: bool) -> dict:
     Returns:
         results of the last evaluation.
     """
-    cfg.optimizer.params.model = model
-    optimizer = _clipped(instantiate(cfg.optimizer), cfg.train.clip_gradients)
-    cfg.ema.student, cfg.ema.teacher = model.student, model.teacher
-    ema = instantiate(cfg.ema)
+    optimizer, ema = build_optimizer(cfg, model), build_ema(cfg, model)
     settings = cfg.train
     trainer = build_train_loop(
         model,
@@ -135,11 +132,19 @@ def _identity(cfg, loader) -> RunIdentity:
     return RunIdentity({**values, **loader.identity()}, allow_changes=cfg.train.resume_changed)
 
 
-def _clipped(optimizer, settings):
-    """The optimizer with Detectron2's gradient clipping, if that is wanted."""
+def build_optimizer(cfg, model):
+    """The optimizer of ``optimizer``, with Detectron2's gradient clipping if that is wanted."""
+    cfg.optimizer.params.model = model
     solver = get_cfg()
-    solver.SOLVER.CLIP_GRADIENTS.update({k.upper(): v for k, v in settings.items()})
-    return maybe_add_gradient_clipping(solver, optimizer)
+    clipping = {key.upper(): value for key, value in cfg.train.clip_gradients.items()}
+    solver.SOLVER.CLIP_GRADIENTS.update(clipping)
+    return maybe_add_gradient_clipping(solver, instantiate(cfg.optimizer))
+
+
+def build_ema(cfg, model):
+    """The hook of ``ema``, which updates the teacher of a SoftTeacher."""
+    cfg.ema.student, cfg.ema.teacher = model.student, model.teacher
+    return instantiate(cfg.ema)
 
 
 def evaluate(cfg, model) -> dict:
@@ -149,8 +154,9 @@ def evaluate(cfg, model) -> dict:
         networks=cfg.train.eval_networks,
         datasets=test_names(cfg),
         build_loader=lambda name: instantiate(_for_dataset(cfg.dataloader.test, name)),
-        build_evaluator=lambda name, network: instantiate(
-            OmegaConf.merge(cfg.dataloader.evaluator, {"dataset_name": name})
+        build_evaluator=lambda name, network: build_evaluator(
+            name,
+            lambda: instantiate(OmegaConf.merge(cfg.dataloader.evaluator, {"dataset_name": name})),
         ),
     )
 

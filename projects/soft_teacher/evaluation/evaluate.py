@@ -4,13 +4,19 @@ import logging
 from collections import OrderedDict
 from typing import Callable, Sequence
 
-from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import (
+    DatasetEvaluator,
+    PascalVOCDetectionEvaluator,
+    inference_on_dataset,
+    print_csv_format,
+)
 from detectron2.utils import comm
 
 from ..checks import check_choice
 from ..errors import ConfigError
 
-__all__ = ["NETWORKS", "best_metric", "check_networks", "evaluate_networks"]
+__all__ = ["NETWORKS", "best_metric", "build_evaluator", "check_networks", "evaluate_networks"]
 
 NETWORKS = ("student", "teacher")
 
@@ -30,6 +36,13 @@ def best_metric(networks: Sequence[str], datasets: Sequence[str]) -> str:
     """
     network = "teacher" if "teacher" in networks else networks[0]
     return "/".join([network, *datasets[:1], "bbox/AP"] if datasets[1:] else [network, "bbox/AP"])
+
+
+def build_evaluator(dataset: str, coco: Callable[[], DatasetEvaluator]) -> DatasetEvaluator:
+    """The dataset's own evaluator: Pascal VOC's, else what ``coco`` builds."""
+    if MetadataCatalog.get(dataset).get("evaluator_type") == "pascal_voc":
+        return PascalVOCDetectionEvaluator(dataset)
+    return coco()
 
 
 def evaluate_networks(
