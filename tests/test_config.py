@@ -261,8 +261,9 @@ def test_a_key_without_a_value(write):
 
 @pytest.mark.parametrize("load", [yaml_entry.load_config, lazy_entry.load_config])
 def test_a_missing_config_file(load, tmp_path):
-    for path in (tmp_path / "missing.yaml", tmp_path):
-        assert refusal(load, str(path)) == f"--config-file '{path}' does not exist"
+    missing = tmp_path / "missing.yaml"
+    assert refusal(load, str(missing)) == f"--config-file '{missing}' does not exist"
+    assert refusal(load, str(tmp_path)) == f"--config-file '{tmp_path}' is not a file"
 
 
 # --- what is checked before a model is built ----------------------------------------------------

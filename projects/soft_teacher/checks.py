@@ -1,6 +1,7 @@
 """Checks of single values that many parts share."""
 
 import math
+import os
 import reprlib
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ __all__ = [
     "Number",
     "Text",
     "check_choice",
+    "check_file",
     "check_fraction",
     "check_not_negative",
     "shown",
@@ -40,6 +42,13 @@ def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
     """Raises ConfigError unless ``value`` is one of ``choices``."""
     if value not in choices:
         raise ConfigError(f"{key} must be one of {', '.join(choices)}, got {shown(value)}")
+
+
+def check_file(key: str, path: str) -> None:
+    """Raises ConfigError unless ``path`` is a file."""
+    if not os.path.isfile(path):
+        what = "is not a file" if os.path.exists(path) else "does not exist"
+        raise ConfigError(f"{key} '{path}' {what}")
 
 
 def check_fraction(key: str, value: float) -> None:
@@ -74,8 +83,11 @@ class Number:
     optional: bool = False
 
     def __call__(self, key: str, value: Any) -> None:
-        if not (self.optional and value is None) and not self._has(value):
-            raise ConfigError(f"{key} must be {self}, got {shown(value)}")
+        if self._has(value) or self.optional and value is None:
+            return
+        too_large = isinstance(value, Integral) and abs(value) > LARGEST_WHOLE
+        wanted = f"a number of at most {LARGEST_WHOLE}" if too_large else self
+        raise ConfigError(f"{key} must be {wanted}, got {shown(value)}")
 
     def _has(self, value: Any) -> bool:
         kind, largest = (Integral, LARGEST_WHOLE) if self.whole else (Real, sys.float_info.max)
@@ -130,14 +142,14 @@ class Each:
     Attributes:
         item: the check of an item.
         length: how many items there must be; None for any number.
-        least: how many there must be at least.
+        empty: whether there may be none.
         ascending: each item must be larger than the one before.
         single: one text that stands alone is fine, too.
     """
 
     item: Callable[[str, Any], None]
     length: int | None = None
-    least: int = 0
+    empty: bool = True
     ascending: bool = False
     single: bool = False
 
@@ -148,9 +160,9 @@ class Each:
             raise ConfigError(f"{key} must be a list, got {shown(value)}")
         if self.length is not None and len(value) != self.length:
             raise ConfigError(f"{key} must have {self.length} items, got {shown(list(value))}")
-        if len(value) < self.least:
-            raise ConfigError(f"{key} must have at least {self.least} items, got {len(value)}")
+        if not value and not self.empty:
+            raise ConfigError(f"{key} must not be empty")
         for item in value:
-            self.item(f"each item of {key}", item)
+            self.item(f"each item of {key.removeprefix('each item of ')}", item)
         if self.ascending and any(a >= b for a, b in zip(value, value[1:])):
             raise ConfigError(f"{key} must ascend, got {shown(list(value))}")

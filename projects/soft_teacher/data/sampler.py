@@ -100,7 +100,7 @@ def check_schedule(
 
 def _absent_streams(batch_size: int, share: float, max_iter: int) -> list[str]:
     """A line for each stream that many steps have no image of, before the share decays."""
-    if batch_size * share * max_iter < 1:
+    if max_iter and batch_size * share * max_iter < 1:
         raise ConfigError(
             f"SOFT_TEACHER.LABELED_SHARE ({share:g}) of SOLVER.IMS_PER_BATCH ({batch_size}) images "
             f"is less than one labeled image in SOLVER.MAX_ITER ({max_iter}) steps: raise it"

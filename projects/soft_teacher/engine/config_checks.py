@@ -26,9 +26,6 @@ from .watch import build_watch_hooks
 
 __all__ = ["Settings", "check_parts", "check_settings", "rehearsal", "rehearsed_model"]
 
-# Detectron2 remarks on what it builds, and will again.
-CHATTY = ("detectron2", "fvcore")
-
 
 class Settings:
     """The values of a config under the names that YAML has for them."""
@@ -92,14 +89,13 @@ def check_parts(model, settings: Settings) -> None:
 
 @contextmanager
 def rehearsal(what: str):
-    """Turns whatever goes wrong inside into a ConfigError, and keeps Detectron2 quiet.
+    """Turns whatever goes wrong inside into a ConfigError; nothing is logged, the run itself will.
 
     Args:
         what: is built inside.
     """
-    disabled = {name: logging.getLogger(name).disabled for name in CHATTY}
-    for name in CHATTY:
-        logging.getLogger(name).disabled = True
+    usual = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         with torch.device("meta"):
             yield
@@ -110,8 +106,7 @@ def rehearsal(what: str):
             f"{what} cannot be built: {one_line(error)} ({place_of(error)})"
         ) from error
     finally:
-        for name, was in disabled.items():
-            logging.getLogger(name).disabled = was
+        logging.disable(usual)
 
 
 def rehearsed_model(build: Callable[[], torch.nn.Module]) -> torch.nn.Module | None:

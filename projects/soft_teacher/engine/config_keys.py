@@ -26,8 +26,8 @@ number, whole, flag, text = Number(), Number(whole=True), Flag(), Text()
 count = Number(1, whole=True)
 share = Number(0, 1)
 not_negative, positive = Number(0), Number(above=0)
-counts = Each(count, least=1)
-thresholds = Each(share, least=1, ascending=True)
+counts = Each(count, empty=False)
+thresholds = Each(share, empty=False, ascending=True)
 names = Each(Text(empty=False), single=True)
 channels = Each(number, length=3)
 
@@ -35,8 +35,8 @@ channels = Each(number, length=3)
 def check_anchors(key: str, value) -> None:
     """Raises ConfigError unless ``value`` lists sizes, for all levels or a list for each."""
     per_level = isinstance(value, Sequence) and any(isinstance(v, Sequence) for v in value)
-    sizes = Each(positive, least=1)
-    (Each(sizes, least=1) if per_level else sizes)(key, value)
+    sizes = Each(positive, empty=False)
+    (Each(sizes, empty=False) if per_level else sizes)(key, value)
 
 
 # YAML key -> (LazyConfig's keys for it, if any, with spaces between; the check of the value)
@@ -49,7 +49,7 @@ SETTINGS = {
     "MODEL.ANCHOR_GENERATOR.SIZES": (f"{ANCHORS}.sizes", check_anchors),
     "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": (f"{ANCHORS}.aspect_ratios", check_anchors),
     "MODEL.ANCHOR_GENERATOR.OFFSET": (f"{ANCHORS}.offset", share),
-    "MODEL.RPN.IN_FEATURES": (f"{RPN}.in_features", Each(text, least=1)),
+    "MODEL.RPN.IN_FEATURES": (f"{RPN}.in_features", Each(text, empty=False)),
     "MODEL.RPN.BATCH_SIZE_PER_IMAGE": (f"{RPN}.batch_size_per_image", count),
     "MODEL.RPN.POSITIVE_FRACTION": (f"{RPN}.positive_fraction", share),
     "MODEL.RPN.NMS_THRESH": (f"{RPN}.nms_thresh", share),
@@ -59,7 +59,7 @@ SETTINGS = {
     "MODEL.RPN.POST_NMS_TOPK_TRAIN": (f"{RPN}.post_nms_topk[0]", count),
     "MODEL.RPN.POST_NMS_TOPK_TEST": (f"{RPN}.post_nms_topk[1]", count),
     "MODEL.ROI_HEADS.NUM_CLASSES": (f"{HEADS}.num_classes", count),
-    "MODEL.ROI_HEADS.IN_FEATURES": (f"{HEADS}.box_in_features", Each(text, least=1)),
+    "MODEL.ROI_HEADS.IN_FEATURES": (f"{HEADS}.box_in_features", Each(text, empty=False)),
     "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": (f"{HEADS}.batch_size_per_image", count),
     "MODEL.ROI_HEADS.POSITIVE_FRACTION": (f"{HEADS}.positive_fraction", share),
     "MODEL.ROI_HEADS.IOU_THRESHOLDS": (f"{HEADS}.proposal_matcher.thresholds", thresholds),
@@ -170,7 +170,7 @@ SETTINGS = {
 LAZY_ONLY = {
     "train.log_period": count,
     "lr_multiplier.warmup_length": share,
-    "lr_multiplier.scheduler.values": Each(not_negative, least=1),
+    "lr_multiplier.scheduler.values": Each(not_negative, empty=False),
 }
 
 

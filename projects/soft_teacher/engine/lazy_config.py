@@ -1,7 +1,6 @@
 """Reading LazyConfig files, with every mistake in them told in one line."""
 
 import inspect
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from types import FrameType
@@ -11,6 +10,7 @@ from detectron2.utils.registry import locate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ..checks import check_file
 from ..errors import ConfigError, did_you_mean, one_line, place_of
 from .config_keys import LAZY_ONLY, SETTINGS, lazy_paths
 from .device import usable_device
@@ -29,8 +29,7 @@ def load_config(config_file: str, overrides=()):
         ConfigError: for a file that cannot be run, an override of another form, an unknown key,
             or an interpolation that leads nowhere.
     """
-    if not os.path.isfile(config_file):
-        raise ConfigError(f"--config-file '{config_file}' does not exist")
+    check_file("--config-file", config_file)
     try:
         cfg = LazyConfig.load(config_file)
     except Exception as error:  # the file is a program

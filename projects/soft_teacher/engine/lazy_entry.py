@@ -25,7 +25,8 @@ from .lazy_train import build_ema, build_optimizer, evaluate, test_names, train
 from .lazy_words import in_lazy_words, policy_of, speaks_lazy
 from .trained import Trained
 
-SECTIONS = ("model", "dataloader", "optimizer", "lr_multiplier", "ema", "train")
+SECTIONS = ("model", "dataloader", "dataloader.train", "dataloader.test", "dataloader.test.dataset")
+SECTIONS += ("optimizer", "lr_multiplier", "ema", "train")
 __all__ = [
     "check_config",
     "dataset_names",
@@ -50,6 +51,8 @@ def check_config(cfg, *, eval_only: bool) -> List[str]:
     """
     check_sections(cfg, SECTIONS)
     check_keys(cfg)
+    if not eval_only:
+        check_arguments(cfg, "dataloader.train")
     settings = Settings(lambda key: values_of(cfg, key))
     warnings = check_settings(settings, eval_only=eval_only)
     names = dataset_names(cfg, eval_only=eval_only)
@@ -132,7 +135,6 @@ def _rehearse(cfg, settings: Settings, *, eval_only: bool) -> None:
         instantiate(cfg.dataloader.test.get("mapper"))
     if eval_only:
         return
-    check_arguments(cfg, "dataloader.train")
     for view in VIEWS:
         with rehearsal(view), policy_of(view):
             instantiate(OmegaConf.select(cfg, view))

@@ -1,14 +1,13 @@
 """Reading YAML configs, with every mistake in them told in one line."""
 
 import ast
-import os
 import re
 from typing import Iterator, Sequence
 
 import yaml
 from detectron2.config import get_cfg
 
-from ..checks import shown
+from ..checks import check_file, shown
 from ..config import add_soft_teacher_config
 from ..errors import ConfigError, did_you_mean, one_line
 from .device import usable_device
@@ -22,7 +21,7 @@ MISMATCH = re.compile(
 )
 KINDS = {
     "bool": "True or False",
-    "float": "a number",
+    "float": "a number with a decimal point",
     "int": "a whole number",
     "str": "a text",
     "list": "a list",
@@ -40,8 +39,7 @@ def load_config(config_file: str, opts=()):
     cfg = get_cfg()
     add_soft_teacher_config(cfg)
     cfg.MODEL.META_ARCHITECTURE = "SoftTeacher"
-    if not os.path.isfile(config_file):
-        raise ConfigError(f"--config-file '{config_file}' does not exist")
+    check_file("--config-file", config_file)
     known = cfg.clone()
     _check_pairs(opts, known)
     try:
@@ -102,7 +100,8 @@ def _literal(text: str):
 
 
 def _explain(error: Exception, known, where: str) -> str:
-    message = " ".join(str(error).strip("'\"").split())
+    message = error.args[0] if isinstance(error, KeyError) else error  # without its quotes
+    message = " ".join(str(message).split())
     wrong_type = MISMATCH.search(message)
     if wrong_type:
         key, value = wrong_type["key"], shown(_literal(wrong_type["value"]))
@@ -123,6 +122,8 @@ def _reason(error: Exception, message: str) -> str:
         return message
     if isinstance(error, UnicodeDecodeError):
         return f"it is no text in UTF-8 ({message})"
+    if isinstance(error, (AttributeError, TypeError)):
+        return f"it, or its _BASE_, must hold KEY: VALUE ({message})"
     if isinstance(error, OSError):
         return f"{error.strerror} ({error.filename})"
     return one_line(error)
