@@ -45,7 +45,7 @@ def test_values_that_are_fine(check, fine):
         (Number(), True, "a finite number, got True"),
         (Number(), "1", "a finite number, got '1'"),
         (Number(), [1], "a finite number, got [1]"),
-        (Number(), 10**400, "a number of at most 2147483647, got 1000"),
+        (Number(), 10**400, "a finite number, got 1000"),
         (Number(0, 1), 1.5, "a number of at least 0 and of at most 1, got 1.5"),
         (Number(above=0), 0, "a number above 0, got 0"),
         (Number(1, whole=True), 0, "a whole number of at least 1, got 0"),
@@ -87,7 +87,13 @@ def test_a_file(tmp_path):
     check_file("KEY", str(missing))
 
 
-@pytest.mark.parametrize("value", ["", "a\nb\u2028c", "x" * 1000, 10**5000, [1] * 1000, object()])
+def kind_of(value):
+    return type(value).__name__
+
+
+@pytest.mark.parametrize(
+    "value", ["", "a\nb\u2028c", "x" * 1000, 10**5000, [1] * 1000], ids=kind_of
+)
 def test_a_value_is_shown_on_one_short_line(value):
     text = shown(value)
     assert len(text.splitlines()) == 1 and len(text) < 120

@@ -85,7 +85,7 @@ class Number:
     def __call__(self, key: str, value: Any) -> None:
         if self._has(value) or self.optional and value is None:
             return
-        too_large = isinstance(value, Integral) and abs(value) > LARGEST_WHOLE
+        too_large = self.whole and isinstance(value, Integral) and value > LARGEST_WHOLE
         wanted = f"a number of at most {LARGEST_WHOLE}" if too_large else self
         raise ConfigError(f"{key} must be {wanted}, got {shown(value)}")
 

@@ -31,6 +31,7 @@ WORDS = {**KEYS, **PHRASES}
 SPOKEN = re.compile(
     rf"(?<![\w./'])({'|'.join(map(re.escape, sorted(WORDS, key=len, reverse=True)))})(?![\w/'])"
 )
+OURS = f"{__package__.partition('.')[0]}."
 POLICY_KEY = re.compile(r"SOFT_TEACHER\.AUGMENTATION\.(\w+)")
 
 
@@ -72,6 +73,6 @@ def speaks_lazy(function: Callable) -> Callable:
 
 
 def _translated(record: logging.LogRecord) -> logging.LogRecord:
-    if record.name.startswith(__package__.partition(".")[0]):
+    if record.name.startswith(OURS):
         record.msg, record.args = in_lazy_words(record.getMessage()), ()
     return record
