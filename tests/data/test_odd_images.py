@@ -6,15 +6,18 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from detectron2.config import get_cfg
+from detectron2.config import get_cfg, instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_pascal_voc
 from PIL import Image
+from training import CONFIGS
 
 from soft_teacher import ConfigError, add_soft_teacher_config
 from soft_teacher.data.build import build_two_stream_train_loader
 from soft_teacher.data.datasets import check_datasets
 from soft_teacher.data.sampler import LABELED, UNLABELED
+from soft_teacher.engine import SoftTeacherTrainer, lazy_entry, yaml_entry
+from soft_teacher.engine.lazy_train import evaluate
 
 NUM_GOOD, NUM_BAD = 8, 2
 
@@ -281,3 +284,22 @@ def test_voc_2007_labeled_and_voc_2012_unlabeled(tmp_path):
         assert all("VOC2007" in s["file_name"] for s in labeled)
         dog = MetadataCatalog.get(names[0]).thing_classes.index("dog")
         assert {int(c) for s in labeled for c in s["instances"].gt_classes} <= {dog}
+
+
+def test_both_languages_evaluate_on_voc_by_its_own_rules(tmp_path):
+    """AP of Pascal VOC has no small, medium and large."""
+    name = write_voc(tmp_path / "VOC2012", 2012, ["2012_000001", "2012_000002"])
+    lazy = lazy_entry.load_config(
+        str(CONFIGS / "soft_teacher.py"),
+        [f"dataloader.test.dataset.names={name}", "model.student.roi_heads.num_classes=20"],
+    )
+    opts = ["DATASETS.TEST", name, "MODEL.ROI_HEADS.NUM_CLASSES", "20"]
+    yaml = yaml_entry.load_config(str(CONFIGS / "soft_teacher.yaml"), opts)
+    for entry, cfg in ((lazy_entry, lazy), (yaml_entry, yaml)):
+        assert entry.check_config(cfg, eval_only=True) == []
+    model = instantiate(lazy.model).eval()
+    found = [evaluate(lazy, model), SoftTeacherTrainer.test(yaml, model)]
+    for results in found:
+        assert set(results) == {"student", "teacher"}
+        assert set(results["teacher"]["bbox"]) == {"AP", "AP50", "AP75"}
+    assert found[0] == found[1]
