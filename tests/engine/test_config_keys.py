@@ -55,7 +55,7 @@ def test_every_path_is_in_a_lazy_config_or_is_an_argument_there(path, lazy):
     absent = object()
     assert any(
         OmegaConf.select(cfg, path, default=absent) is not absent
-        or lazy_config._is_known(cfg, path)
+        or lazy_config.is_known(cfg, path)
         for cfg in lazy
     )
 

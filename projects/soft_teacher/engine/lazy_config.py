@@ -16,7 +16,14 @@ from .config_keys import LAZY_ONLY, SETTINGS, lazy_paths
 from .device import usable_device
 from .lazy_words import speaks_lazy
 
-__all__ = ["check_arguments", "check_keys", "check_sections", "load_config", "values_of"]
+__all__ = [
+    "check_arguments",
+    "check_keys",
+    "check_sections",
+    "is_known",
+    "load_config",
+    "values_of",
+]
 
 ABSENT = object()
 
@@ -37,7 +44,7 @@ def load_config(config_file: str, overrides=()):
     for place, override in enumerate(overrides):
         _check_form(override, overrides[place + 1 : place + 2])
         key = override.partition("=")[0]
-        if not _is_known(cfg, key):
+        if not is_known(cfg, key):
             raise ConfigError(f"unknown config key {key}{did_you_mean(key, _keys(cfg))}")
     try:
         cfg = LazyConfig.apply_overrides(cfg, list(overrides))
@@ -124,7 +131,7 @@ def _signature(target) -> inspect.Signature:
     return inspect.signature(locate(target) if isinstance(target, str) else target)
 
 
-def _is_known(cfg, key: str) -> bool:
+def is_known(cfg, key: str) -> bool:
     """Whether a key is there, or is an argument of the object that its parent describes."""
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(cfg, parent, default=None) if parent else cfg

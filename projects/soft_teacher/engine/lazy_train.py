@@ -10,11 +10,17 @@ from detectron2.utils import comm
 from omegaconf import OmegaConf
 
 from ..data.datasets import as_list, class_names
-from ..evaluation.evaluate import best_metric, build_evaluator, evaluate_networks
+from ..evaluation.evaluate import (
+    best_metric,
+    build_evaluator,
+    evaluate_networks,
+    results_folder,
+)
 from .build import build_hooks, build_train_loop, saves_after
 from .checkpoint import SoftTeacherCheckpointer
 from .events import build_writers
 from .identity import RunIdentity, flat
+from .lazy_config import is_known
 from .watch import build_watch_hooks
 
 __all__ = ["build_ema", "build_optimizer", "evaluate", "test_names", "train"]
@@ -155,10 +161,17 @@ def evaluate(cfg, model) -> dict:
         datasets=test_names(cfg),
         build_loader=lambda name: instantiate(_for_dataset(cfg.dataloader.test, name)),
         build_evaluator=lambda name, network: build_evaluator(
-            name,
-            lambda: instantiate(OmegaConf.merge(cfg.dataloader.evaluator, {"dataset_name": name})),
+            name, lambda: instantiate(_evaluator(cfg, name, network))
         ),
     )
+
+
+def _evaluator(cfg, name: str, network: str):
+    """``dataloader.evaluator`` for a dataset, with a folder of its own where it can have one."""
+    found = OmegaConf.merge(cfg.dataloader.evaluator, {"dataset_name": name})
+    if found.get("output_dir") is None and is_known(found, "output_dir"):
+        found.output_dir = results_folder(cfg.train.output_dir, network, name)
+    return found
 
 
 def _for_dataset(test_loader, name: str):

@@ -1,7 +1,6 @@
 """Training from a CfgNode: DefaultTrainer with two streams, a teacher and CPU support."""
 
 import logging
-import os
 import weakref
 
 import torch
@@ -16,8 +15,12 @@ from detectron2.utils.logger import setup_logger
 from ..checks import check_choice
 from ..data.build import build_two_stream_train_loader
 from ..data.datasets import class_names, train_names
-from ..data.paths import slug
-from ..evaluation.evaluate import best_metric, build_evaluator, evaluate_networks
+from ..evaluation.evaluate import (
+    best_metric,
+    build_evaluator,
+    evaluate_networks,
+    results_folder,
+)
 from .build import build_hooks, build_train_loop, saves_after
 from .checkpoint import SoftTeacherCheckpointer
 from .ema import EMAHook
@@ -188,7 +191,7 @@ class SoftTeacherTrainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg, dataset_name, output_folder=None):
         """The dataset's own evaluator: Pascal VOC's, else COCO's."""
-        folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", slug(dataset_name))
+        folder = output_folder or results_folder(cfg.OUTPUT_DIR, "", dataset_name)
         return build_evaluator(
             dataset_name,
             lambda: COCOEvaluator(dataset_name, tasks=("bbox",), output_dir=folder),
@@ -208,8 +211,7 @@ class SoftTeacherTrainer(DefaultTrainer):
         assert evaluators is None, "evaluators are built per network"
 
         def evaluator(name, network):
-            folder = os.path.join(cfg.OUTPUT_DIR, "inference", network, slug(name))
-            return cls.build_evaluator(cfg, name, folder)
+            return cls.build_evaluator(cfg, name, results_folder(cfg.OUTPUT_DIR, network, name))
 
         return evaluate_networks(
             model,

@@ -1,6 +1,7 @@
 """Evaluation of the student and the teacher, with Detectron2's own evaluators."""
 
 import logging
+import os
 from collections import OrderedDict
 from typing import Callable, Sequence
 
@@ -14,9 +15,17 @@ from detectron2.evaluation import (
 from detectron2.utils import comm
 
 from ..checks import check_choice
+from ..data.paths import slug
 from ..errors import ConfigError
 
-__all__ = ["NETWORKS", "best_metric", "build_evaluator", "check_networks", "evaluate_networks"]
+__all__ = [
+    "NETWORKS",
+    "best_metric",
+    "build_evaluator",
+    "check_networks",
+    "evaluate_networks",
+    "results_folder",
+]
 
 NETWORKS = ("student", "teacher")
 
@@ -43,6 +52,11 @@ def build_evaluator(dataset: str, coco: Callable[[], DatasetEvaluator]) -> Datas
     if MetadataCatalog.get(dataset).get("evaluator_type") == "pascal_voc":
         return PascalVOCDetectionEvaluator(dataset)
     return coco()
+
+
+def results_folder(output_dir: str, network: str, dataset: str) -> str:
+    """Where the detections of a network on a dataset are written."""
+    return os.path.join(output_dir, "inference", network, slug(dataset))
 
 
 def evaluate_networks(
