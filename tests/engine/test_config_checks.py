@@ -187,6 +187,14 @@ def test_steps_without_images_of_a_stream(language, batch, streams):
     assert [warning.split()[4] for warning in found] == streams
 
 
+@pytest.mark.parametrize("language", ["yaml", "lazy"])
+def test_no_labeled_image_in_the_whole_run(language):
+    key = SHARE_KEY[language]
+    opts = [key, "1e-6"] if language == "yaml" else [f"{key}=1e-6"]
+    found = refusal(language, *opts)
+    assert found.startswith(f"{key} (1e-06)") and "less than one labeled image" in found
+
+
 def test_a_warm_up_that_does_not_end():
     (warning,) = check("yaml", "SOLVER.WARMUP_ITERS", "5")
     assert warning.startswith("SOLVER.WARMUP_ITERS (5) exceeds SOLVER.MAX_ITER (4)")

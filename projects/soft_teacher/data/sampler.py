@@ -11,6 +11,7 @@ from ..errors import ConfigError
 __all__ = [
     "BatchSchedule",
     "StreamBatchSampler",
+    "absent_streams",
     "check_schedule",
     "labeled_share",
     "sample_seed",
@@ -54,11 +55,8 @@ def check_schedule(
     burn_in: int = 0,
     draw: str = "global",
     world_size: int,
-) -> list[str]:
+) -> None:
     """Checks the settings of a :class:`BatchSchedule`, which has the same arguments.
-
-    Returns:
-        what is worth a warning: steps that a stream has no image in.
 
     Raises:
         ConfigError: for impossible settings, naming the key.
@@ -88,19 +86,23 @@ def check_schedule(
             f"SOLVER.MAX_ITER ({max_iter}) steps of {world_size} batches are too many to plan: "
             f"at most {MOST_BATCHES:,} batches"
         )
-    if draw == "per_rank" and share < 1:
-        if batch_size < 2 * world_size:
-            raise ConfigError(
-                "SOFT_TEACHER.LABELED_DRAW 'per_rank' needs two images per process: raise "
-                "SOLVER.IMS_PER_BATCH or use 'global'"
-            )
-        return []
-    return _absent_streams(batch_size, share, max_iter)
+    if draw == "per_rank" and share < 1 and batch_size < 2 * world_size:
+        raise ConfigError(
+            "SOFT_TEACHER.LABELED_DRAW 'per_rank' needs two images per process: raise "
+            "SOLVER.IMS_PER_BATCH or use 'global'"
+        )
 
 
-def _absent_streams(batch_size: int, share: float, max_iter: int) -> list[str]:
-    """A line for each stream that many steps have no image of, before the share decays."""
-    if max_iter and batch_size * share * max_iter < 1:
+def absent_streams(*, batch_size: int, share: float, max_iter: int) -> list[str]:
+    """A line for each stream that many steps have no image of, before the share decays.
+
+    Args:
+        batch_size, share, max_iter: see :class:`BatchSchedule`, whose draw is "global".
+
+    Raises:
+        ConfigError: there is no step with labeled images to be expected.
+    """
+    if batch_size * share * max_iter < 1:
         raise ConfigError(
             f"SOFT_TEACHER.LABELED_SHARE ({share:g}) of SOLVER.IMS_PER_BATCH ({batch_size}) images "
             f"is less than one labeled image in SOLVER.MAX_ITER ({max_iter}) steps: raise it"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from detectron2.utils import comm
 
-from ..data.sampler import check_schedule
+from ..data.sampler import absent_streams, check_schedule
 from ..data.unreadable import UnreadableImages
 from ..errors import ConfigError, one_line, place_of
 from ..evaluation.evaluate import check_networks
@@ -168,4 +168,7 @@ def _check_schedule(settings: Settings) -> list[str]:
         "draw": "SOFT_TEACHER.LABELED_DRAW",
     }
     values = {name: settings[key] for name, key in keys.items() if settings[key] is not None}
-    return check_schedule(**values, world_size=comm.get_world_size() * chunks)
+    check_schedule(**values, world_size=comm.get_world_size() * chunks)
+    if values.get("draw") == "per_rank":
+        return []
+    return absent_streams(**{name: values[name] for name in ("batch_size", "share", "max_iter")})
