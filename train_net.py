@@ -3,7 +3,7 @@
 
 import sys
 
-import soft_teacher  # noqa: F401  isort: skip  first, for it names a package that is missing
+import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 
 from detectron2.engine import default_argument_parser
 

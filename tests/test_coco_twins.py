@@ -26,7 +26,7 @@ from detectron2.modeling import build_anchor_generator
 from detectron2.solver import LRMultiplier
 from omegaconf import OmegaConf
 
-from soft_teacher.engine import EMAHook, SoftTeacherTrainer, lazy_entry, yaml_entry
+from soft_teacher.engine import EMAHook, SoftTeacherTrainer, config_checks, lazy_entry, yaml_entry
 
 # What can be compared without building anything.
 SAME_VALUES = {
@@ -137,7 +137,7 @@ def started(entry, path, opts):
     with pytest.MonkeyPatch.context() as patch, torch.device("meta"):
         patch.setattr(TrainerBase, "train", train)
         patch.setattr(entry, "default_setup", lambda *args: None)
-        patch.setattr(entry, "check_amp", lambda *args: None)
+        patch.setattr(config_checks, "check_amp", lambda *args: None)
         entry.main(Namespace(config_file=str(path), opts=opts, eval_only=False, resume=False))
     return kept[0]
 

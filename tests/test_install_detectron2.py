@@ -254,9 +254,7 @@ def test_an_importable_detectron2_is_kept(tool, wheel, site, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("contents", [{}, {"modeling": OLD_TREE}, {"engine": "1 +"}])
-def test_a_detectron2_that_is_incomplete_or_broken_is_replaced(
-    tool, wheel, site, capsys, contents
-):
+def test_a_detectron2_that_is_incomplete_or_broken_is_replaced(tool, wheel, site, capsys, contents):
     write_package(site, **contents)
     assert tool.main(["--target", str(site), "--wheel", str(wheel)]) == 0
     assert "unpacked Detectron2 from the wheel" in capsys.readouterr().out

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import soft_teacher  # noqa: F401  isort: skip  first, for it names a package that is missing
+import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 
 import numpy as np
 import torch

@@ -14,7 +14,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-import soft_teacher  # noqa: F401  isort: skip  first, for it names a package that is missing
+import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 
 import cv2
 import numpy as np

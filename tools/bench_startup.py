@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import soft_teacher  # noqa: F401  isort: skip  first, for it names a package that is missing
+import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 
 from bench_data_report import machine
 from bench_startup_data import FOLD, PERCENT, make_coco

@@ -10,7 +10,7 @@ import os
 import time
 from pathlib import Path
 
-import soft_teacher  # noqa: F401  isort: skip  first, for it names a package that is missing
+import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 
 import torch
 

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-import soft_teacher  # noqa: F401  isort: skip  first, for it names a package that is missing
+import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 
 from demo_report import report, summarize, write_pictures
 

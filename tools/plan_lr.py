@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-import soft_teacher  # noqa: F401  isort: skip  first, for it names a package that is missing
+import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 
 from omegaconf import OmegaConf
 from tabulate import tabulate

@@ -1,5 +1,6 @@
 """Soft Teacher: end-to-end semi-supervised object detection on Detectron2."""
 
+from . import quiet  # noqa: F401  isort: skip  before what it quiets
 from .environment import naming_broken_packages
 from .errors import ConfigError, TrainingError
 

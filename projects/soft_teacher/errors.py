@@ -2,7 +2,9 @@
 
 import difflib
 import errno
-from typing import Iterable
+import traceback
+from types import FrameType
+from typing import Callable, Iterable
 
 __all__ = [
     "BrokenPackage",
@@ -12,24 +14,31 @@ __all__ = [
     "disk_error",
     "is_full_disk",
     "one_line",
+    "place_of",
 ]
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class ConfigError(ValueError):
+class _OneLine(Exception):
+    """The message is a single line, whatever names and values stand in it."""
+
+    def __init__(self, message: str = ""):
+        super().__init__(" ".join(part.strip() for part in str(message).splitlines()))
+
+
+class ConfigError(_OneLine, ValueError):
     """A mistake in the configuration or in what it points at.
 
-    The message is a single line that names the key and the fix. ``train_net.py`` prints it and
-    exits with status 2, without a traceback.
+    The message names the key and the fix. ``train_net.py`` prints it and exits with status 2,
+    without a traceback.
     """
 
 
-class TrainingError(RuntimeError):
+class TrainingError(_OneLine, RuntimeError):
     """A training that cannot go on.
 
-    The message is a single line. What was trained is saved; ``train_net.py`` prints the line and
-    exits with status 1.
+    What was trained is saved; ``train_net.py`` prints the message and exits with status 1.
     """
 
 
@@ -66,3 +75,13 @@ def did_you_mean(word: str, choices: Iterable[str], quote: str = "") -> str:
     """A hint ": did you mean X?" at the closest of ``choices``, empty if none is close."""
     close = difflib.get_close_matches(word, list(choices), n=1)
     return f": did you mean {quote}{close[0]}{quote}?" if close else ""
+
+
+def place_of(error: Exception, counts: Callable[[FrameType], bool] = lambda frame: True) -> str:
+    """FILE:LINE of where an exception was raised, empty if that is unknown.
+
+    Args:
+        counts: whether a frame of the stack is one to name; of those the innermost is.
+    """
+    stack = [(f, line) for f, line in traceback.walk_tb(error.__traceback__) if counts(f)]
+    return f"{stack[-1][0].f_code.co_filename}:{stack[-1][1]}" if stack else ""

@@ -6,15 +6,18 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from detectron2.config import get_cfg
+from detectron2.config import get_cfg, instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_pascal_voc
 from PIL import Image
+from training import CONFIGS
 
 from soft_teacher import ConfigError, add_soft_teacher_config
 from soft_teacher.data.build import build_two_stream_train_loader
 from soft_teacher.data.datasets import check_datasets
 from soft_teacher.data.sampler import LABELED, UNLABELED
+from soft_teacher.engine import SoftTeacherTrainer, lazy_entry, yaml_entry
+from soft_teacher.engine.lazy_train import evaluate
 
 NUM_GOOD, NUM_BAD = 8, 2
 
@@ -257,7 +260,13 @@ def write_voc(root, year, ids):
         for key, value in (("width", 40), ("height", 30)):
             ET.SubElement(size, key).text = str(value)
         thing = ET.SubElement(annotation, "object")
-        ET.SubElement(thing, "name").text = "dog"
+        for key, text in (
+            ("name", "dog"),
+            ("pose", "Left"),
+            ("truncated", "0"),
+            ("difficult", "0"),
+        ):
+            ET.SubElement(thing, key).text = text
         box = ET.SubElement(thing, "bndbox")
         for key, value in (("xmin", 3), ("ymin", 4), ("xmax", 20), ("ymax", 25)):
             ET.SubElement(box, key).text = str(value)
@@ -281,3 +290,29 @@ def test_voc_2007_labeled_and_voc_2012_unlabeled(tmp_path):
         assert all("VOC2007" in s["file_name"] for s in labeled)
         dog = MetadataCatalog.get(names[0]).thing_classes.index("dog")
         assert {int(c) for s in labeled for c in s["instances"].gt_classes} <= {dog}
+
+
+@pytest.mark.parametrize("kind", ["pascal_voc", None])
+def test_both_languages_evaluate_on_voc_by_the_same_rules(kind, tmp_path):
+    """Its own, or COCO's if nothing says that it is Pascal VOC. Only COCO's know small objects."""
+    name = write_voc(tmp_path / "VOC2012", 2012, ["2012_000001", "2012_000002"])
+    if kind:
+        MetadataCatalog.get(name).evaluator_type = kind
+    lazy = lazy_entry.load_config(
+        str(CONFIGS / "soft_teacher.py"),
+        [
+            f"dataloader.test.dataset.names={name}",
+            "model.student.roi_heads.num_classes=20",
+            f"train.output_dir={tmp_path}",
+        ],
+    )
+    opts = ["DATASETS.TEST", name, "MODEL.ROI_HEADS.NUM_CLASSES", "20", "OUTPUT_DIR", str(tmp_path)]
+    yaml = yaml_entry.load_config(str(CONFIGS / "soft_teacher.yaml"), opts)
+    for entry, cfg in ((lazy_entry, lazy), (yaml_entry, yaml)):
+        assert entry.check_config(cfg, eval_only=True) == []
+    model = instantiate(lazy.model).eval()
+    found = [evaluate(lazy, model), SoftTeacherTrainer.test(yaml, model)]
+    for results in found:
+        assert set(results) == {"student", "teacher"}
+        assert ("APs" in results["teacher"]["bbox"]) == (kind is None)
+    assert str(found[0]) == str(found[1])  # NaN is not itself

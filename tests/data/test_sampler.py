@@ -6,6 +6,8 @@ from soft_teacher.data.sampler import (
     UNLABELED,
     BatchSchedule,
     StreamBatchSampler,
+    absent_streams,
+    check_schedule,
     labeled_share,
     sample_seed,
     shuffled,
@@ -321,3 +323,35 @@ def test_one_process_may_load_for_several_ranks_in_turn():
     together = StreamBatchSampler(plan, LABELED, [2, 3])
     assert list(together) == [batch for step in zip(*alone) for batch in step]
     assert len(together) == 2 * len(alone[0])
+
+
+def test_more_batches_than_fit_the_memory_are_refused():
+    with pytest.raises(ConfigError, match="SOLVER.MAX_ITER .* too many to plan"):
+        check_schedule(batch_size=64, share=0.5, max_iter=10**9, world_size=2)
+
+
+@pytest.mark.parametrize(
+    "batch_size, share, said",
+    [
+        (1, 1.0, []),
+        (5, 0.2, []),
+        (10, 0.9, []),
+        (4, 0.2, ["leaves 0.8 labeled images"]),
+        (4, 0.9, ["leaves 0.4 unlabeled images"]),
+        (1, 0.25, ["leaves 0.25 labeled images", "leaves 0.75 unlabeled images"]),
+    ],
+)
+def test_streams_that_many_steps_are_without(batch_size, share, said):
+    found = absent_streams(batch_size=batch_size, share=share, max_iter=1000)
+    assert len(found) == len(said) and all(s in f for s, f in zip(said, found))
+
+
+def test_the_share_of_steps_without_a_stream_is_what_the_schedule_draws():
+    (line,) = absent_streams(batch_size=4, share=0.1, max_iter=10_000)
+    assert line.endswith("60% of the steps have none")
+    drawn = BatchSchedule(
+        batch_size=4, share=0.1, decay_steps=0, max_iter=10_000, burn_in=0, draw="global",
+        world_size=1, seed=0,
+    )  # fmt: skip
+    without = sum(drawn.total(LABELED, step) == 0 for step in range(10_000))
+    assert without / 10_000 == pytest.approx(0.6, abs=0.02)

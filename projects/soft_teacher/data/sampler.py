@@ -8,12 +8,22 @@ from torch.utils.data import Sampler
 from ..checks import check_choice, check_not_negative
 from ..errors import ConfigError
 
-__all__ = ["BatchSchedule", "StreamBatchSampler", "labeled_share", "sample_seed", "shuffled"]
+__all__ = [
+    "BatchSchedule",
+    "StreamBatchSampler",
+    "absent_streams",
+    "check_schedule",
+    "labeled_share",
+    "sample_seed",
+    "shuffled",
+]
 
 LABELED, UNLABELED = 0, 1
 # The second number of every random key, so that no two uses share their numbers.
 SCHEDULE, ORDER, SAMPLE, STEP, SUBSTITUTE = 2, 3, 4, 5, 6
 DRAWS = ("global", "per_rank")
+# Numbers of images are kept for every step and rank; more than this would fill the memory.
+MOST_BATCHES = 10**9
 
 
 def labeled_share(step, *, share: float, decay_steps: int, max_iter: int):
@@ -34,6 +44,76 @@ def sample_seed(*key: int) -> int:
 def shuffled(size: int, *key: int) -> np.ndarray:
     """A permutation of ``range(size)`` that depends on nothing but ``key``."""
     return np.random.default_rng(key).permutation(size)
+
+
+def check_schedule(
+    *,
+    batch_size: int,
+    share: float,
+    decay_steps: int = 0,
+    max_iter: int,
+    burn_in: int = 0,
+    draw: str = "global",
+    world_size: int,
+) -> None:
+    """Checks the settings of a :class:`BatchSchedule`, which has the same arguments.
+
+    Raises:
+        ConfigError: for impossible settings, naming the key.
+    """
+    check_choice("SOFT_TEACHER.LABELED_DRAW", draw, DRAWS)
+    check_not_negative("SOFT_TEACHER.LABELED_SHARE_DECAY", decay_steps)
+    check_not_negative("SOFT_TEACHER.BURN_IN", burn_in)
+    if not 0 < share <= 1:
+        raise ConfigError(f"SOFT_TEACHER.LABELED_SHARE must lie in (0, 1], got {share}")
+    if share == 1 and decay_steps:
+        raise ConfigError(
+            "SOFT_TEACHER.LABELED_SHARE_DECAY must be 0 where SOFT_TEACHER.LABELED_SHARE is 1:"
+            " there are no unlabeled images to take over"
+        )
+    if batch_size % world_size or batch_size < world_size:
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH ({batch_size}) must be a multiple of the number of "
+            f"processes times SOLVER.GRADIENT_ACCUMULATION ({world_size})"
+        )
+    for key, steps in (("LABELED_SHARE_DECAY", decay_steps), ("BURN_IN", burn_in)):
+        if steps > max_iter:
+            raise ConfigError(
+                f"SOFT_TEACHER.{key} ({steps}) must not exceed SOLVER.MAX_ITER ({max_iter})"
+            )
+    if max_iter * world_size > MOST_BATCHES:
+        raise ConfigError(
+            f"SOLVER.MAX_ITER ({max_iter}) steps of {world_size} batches are too many to plan: "
+            f"at most {MOST_BATCHES:,} batches"
+        )
+    if draw == "per_rank" and share < 1 and batch_size < 2 * world_size:
+        raise ConfigError(
+            "SOFT_TEACHER.LABELED_DRAW 'per_rank' needs two images per process: raise "
+            "SOLVER.IMS_PER_BATCH or use 'global'"
+        )
+
+
+def absent_streams(*, batch_size: int, share: float, max_iter: int) -> list[str]:
+    """A line for each stream that many steps have no image of, before the share decays.
+
+    Args:
+        batch_size, share, max_iter: see :class:`BatchSchedule`, whose draw is "global".
+
+    Raises:
+        ConfigError: there is no step with labeled images to be expected.
+    """
+    if batch_size * share * max_iter < 1:
+        raise ConfigError(
+            f"SOFT_TEACHER.LABELED_SHARE ({share:g}) of SOLVER.IMS_PER_BATCH ({batch_size}) images "
+            f"is less than one labeled image in SOLVER.MAX_ITER ({max_iter}) steps: raise it"
+        )
+    parts = {"labeled": batch_size * share, "unlabeled": batch_size * (1 - share)}
+    return [
+        f"SOFT_TEACHER.LABELED_SHARE ({share:g}) leaves {part:.2g} {stream} images of "
+        f"SOLVER.IMS_PER_BATCH ({batch_size}) on average: {1 - part:.0%} of the steps have none"
+        for stream, part in parts.items()
+        if 0 < part < 1 - 1e-9  # what rounding leaves of 1
+    ]
 
 
 class BatchSchedule:
@@ -70,32 +150,16 @@ class BatchSchedule:
         Raises:
             ConfigError: for impossible settings, naming the key.
         """
-        check_choice("SOFT_TEACHER.LABELED_DRAW", draw, DRAWS)
-        check_not_negative("SOFT_TEACHER.LABELED_SHARE_DECAY", decay_steps)
-        check_not_negative("SOFT_TEACHER.BURN_IN", burn_in)
-        if not 0 < share <= 1:
-            raise ConfigError(f"SOFT_TEACHER.LABELED_SHARE must lie in (0, 1], got {share}")
-        if share == 1 and decay_steps:
-            raise ConfigError(
-                "SOFT_TEACHER.LABELED_SHARE_DECAY must be 0 where SOFT_TEACHER.LABELED_SHARE is 1:"
-                " there are no unlabeled images to take over"
-            )
-        if batch_size % world_size or batch_size < world_size:
-            raise ConfigError(
-                f"SOLVER.IMS_PER_BATCH ({batch_size}) must be a multiple of the number of "
-                f"processes times SOLVER.GRADIENT_ACCUMULATION ({world_size})"
-            )
-        for key, steps in (("LABELED_SHARE_DECAY", decay_steps), ("BURN_IN", burn_in)):
-            if steps > max_iter:
-                raise ConfigError(
-                    f"SOFT_TEACHER.{key} ({steps}) must not exceed SOLVER.MAX_ITER ({max_iter})"
-                )
+        check_schedule(
+            batch_size=batch_size,
+            share=share,
+            decay_steps=decay_steps,
+            max_iter=max_iter,
+            burn_in=burn_in,
+            draw=draw,
+            world_size=world_size,
+        )
         self.per_rank = batch_size // world_size
-        if draw == "per_rank" and share < 1 and self.per_rank < 2:
-            raise ConfigError(
-                "SOFT_TEACHER.LABELED_DRAW 'per_rank' needs two images per process: raise "
-                "SOLVER.IMS_PER_BATCH or use 'global'"
-            )
         self.max_iter = max_iter
         self.world_size = world_size
         rng = np.random.default_rng((seed, SCHEDULE))

@@ -1,34 +1,33 @@
 """train_net.py for LazyConfig files (.py)."""
 
-import inspect
+import copy
 import logging
-import os
 from typing import Dict, List, Tuple
 
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
 from detectron2.engine import default_setup
+from detectron2.solver import LRMultiplier
 from detectron2.utils import comm
-from detectron2.utils.registry import locate
 from omegaconf import OmegaConf
 
 from ..data.builtin import register_builtin
 from ..data.datasets import as_list, check_datasets
 from ..data.loading import loaded_once
 from ..data.mapper import InferenceMapper
-from ..environment import naming_broken_packages
-from ..errors import ConfigError, did_you_mean
-from ..evaluation.evaluate import check_networks
+from ..errors import ConfigError
 from ..modeling import BoxJitter
-from .build import check_amp
 from .checkpoint import SoftTeacherCheckpointer
-from .device import usable_device
-from .lazy_train import evaluate, test_names, train
+from .config_checks import Settings, check_parts, check_settings, rehearsal, rehearsed_model
+from .config_keys import VIEWS
+from .lazy_config import check_arguments, check_keys, check_sections, load_config, values_of
+from .lazy_train import build_ema, build_optimizer, evaluate, test_names, train
+from .lazy_words import in_lazy_words, policy_of, speaks_lazy
 from .logs import set_up_log
 from .run_folder import run_folder
 from .trained import Trained
-from .wandb_writer import check_wandb
 
-SECTIONS = ("model", "dataloader", "optimizer", "lr_multiplier", "ema", "train")
+SECTIONS = ("model", "dataloader", "dataloader.train", "dataloader.test", "dataloader.test.dataset")
+SECTIONS += ("optimizer", "lr_multiplier", "ema", "train")
 __all__ = [
     "check_config",
     "dataset_names",
@@ -41,32 +40,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 
-def load_config(config_file: str, overrides=()):
-    """The config of a LazyConfig file with ``key=value ...`` overrides.
-
-    Raises:
-        ConfigError: for a missing file, a malformed override or an unknown key.
-    """
-    if not os.path.isfile(config_file):
-        raise ConfigError(f"--config-file '{config_file}' does not exist")
-    cfg = LazyConfig.load(config_file)
-    for override in overrides:
-        key, sep, _ = override.partition("=")
-        if not sep or not key:
-            raise ConfigError(f"override '{override}' is not of the form key=value")
-        if not _is_known(cfg, key):
-            raise ConfigError(f"unknown config key {key}{did_you_mean(key, _keys(cfg))}")
-    with naming_broken_packages():
-        import hydra.core.override_parser.overrides_parser  # noqa: F401  an old one cannot
-    try:
-        cfg = LazyConfig.apply_overrides(cfg, list(overrides))
-    except Exception as error:  # hydra's parser and omegaconf raise kinds of their own
-        raise ConfigError(" ".join(str(error).split())) from error
-    _check_sections(cfg, ["train"])
-    cfg.train.device = usable_device(cfg.train.device)
-    return cfg
-
-
+@speaks_lazy
 def check_config(cfg, *, eval_only: bool) -> List[str]:
     """Everything that can be known to be wrong before the model is built.
 
@@ -76,15 +50,19 @@ def check_config(cfg, *, eval_only: bool) -> List[str]:
     Raises:
         ConfigError: naming the key and the fix.
     """
-    _check_sections(cfg, SECTIONS)
-    check_networks(cfg.train.eval_networks)
+    check_sections(cfg, SECTIONS)
+    check_keys(cfg)
     if not eval_only:
-        check_wandb(cfg.train.watch.wandb.project)
-        check_amp(cfg.train.amp.enabled, cfg.train.amp.precision, cfg.train.device)
+        check_arguments(cfg, "dataloader.train")
+    settings = Settings(lambda key: values_of(cfg, key))
+    warnings = check_settings(settings, eval_only=eval_only)
     names = dataset_names(cfg, eval_only=eval_only)
-    return check_datasets(**names, num_classes=cfg.model.student.roi_heads.num_classes)
+    _rehearse(cfg, settings, eval_only=eval_only)
+    warnings += check_datasets(**names, num_classes=settings["MODEL.ROI_HEADS.NUM_CLASSES"])
+    return [in_lazy_words(warning) for warning in warnings]
 
 
+@speaks_lazy
 def dataset_names(cfg, *, eval_only: bool = False) -> Dict[str, List[str]]:
     """What ``labeled``, ``unlabeled`` and ``test`` are: names or paths; empty if not used."""
     labeled, unlabeled = ([], []) if eval_only else train_names(cfg)
@@ -93,24 +71,26 @@ def dataset_names(cfg, *, eval_only: bool = False) -> Dict[str, List[str]]:
     return {"labeled": labeled, "unlabeled": unlabeled, "test": test_names(cfg)}
 
 
+@speaks_lazy
 def train_names(cfg) -> Tuple[List[str], List[str]]:
     """Labeled and unlabeled datasets, whether or not the training uses the latter.
 
     Raises:
         ConfigError: there is no section of data.
     """
-    _check_sections(cfg, ["dataloader"])
+    check_sections(cfg, ["dataloader"])
     loader = cfg.dataloader.train
     return as_list(loader.labeled_names), as_list(loader.unlabeled_names)
 
 
+@speaks_lazy
 def load_trained(cfg, *, weights: str = "") -> Trained:
     """The same as :func:`soft_teacher.engine.yaml_entry.load_trained`.
 
     A config that sets ``model.pseudo_labeler.jitter`` to None has no settings of the box jitter;
     its defaults, the paper's, stand for them.
     """
-    _check_sections(cfg, SECTIONS)
+    check_sections(cfg, SECTIONS)
     loader = cfg.dataloader.test
     if loader.get("mapper") is None:
         raise ConfigError("the LazyConfig has no dataloader.test.mapper")
@@ -129,6 +109,7 @@ def load_trained(cfg, *, weights: str = "") -> Trained:
     )
 
 
+@speaks_lazy
 def main(args):
     """Trains or evaluates on this rank. See :func:`soft_teacher.engine.yaml_entry.main`."""
     cfg = load_config(args.config_file, args.opts)
@@ -154,6 +135,28 @@ def _main(cfg, args, warnings: List[str]):
     return train(cfg, _build_model(cfg), loader, resume=args.resume)
 
 
+def _rehearse(cfg, settings: Settings, *, eval_only: bool) -> None:
+    """Builds all that is cheap to build; see :mod:`.config_checks`."""
+    cfg = copy.deepcopy(cfg)
+    model = rehearsed_model(lambda: instantiate(cfg.model))
+    with rehearsal("dataloader.test.mapper"):
+        instantiate(cfg.dataloader.test.get("mapper"))
+    if eval_only:
+        return
+    for view in VIEWS:
+        with rehearsal(view), policy_of(view):
+            instantiate(OmegaConf.select(cfg, view))
+    if model is not None:
+        with rehearsal("optimizer"):
+            optimizer = build_optimizer(cfg, model)
+        with rehearsal("lr_multiplier"):
+            LRMultiplier(optimizer, instantiate(cfg.lr_multiplier), cfg.train.max_iter)
+        with rehearsal("ema"):
+            build_ema(cfg, model)
+        with rehearsal("what watches over the training"):
+            check_parts(model, settings)
+
+
 def _build_model(cfg):
     return instantiate(cfg.model).to(cfg.train.device)
 
@@ -163,32 +166,3 @@ def _load_model(cfg, *, resume: bool = False):
     checkpointer = SoftTeacherCheckpointer(model, cfg.train.output_dir, complete=True)
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
     return model
-
-
-def _is_known(cfg, key: str) -> bool:
-    """Whether a key is there, or is an argument of the object that its parent describes."""
-    parent, _, name = key.rpartition(".")
-    node = OmegaConf.select(cfg, parent, default=None) if parent else cfg
-    if not OmegaConf.is_dict(node):
-        return OmegaConf.select(cfg, key, default=None) is not None
-    if name in node.keys():
-        return True
-    target = node.get("_target_")
-    if target is None:
-        return False
-    target = locate(target) if isinstance(target, str) else target
-    return name in inspect.signature(target).parameters
-
-
-def _check_sections(cfg, sections) -> None:
-    for section in sections:
-        if not OmegaConf.is_dict(cfg.get(section)):
-            raise ConfigError(f"the LazyConfig has no section '{section}'")
-
-
-def _keys(cfg, prefix=""):
-    for key in cfg.keys():
-        yield prefix + key
-        value = cfg._get_node(key)
-        if OmegaConf.is_dict(value):
-            yield from _keys(value, f"{prefix}{key}.")

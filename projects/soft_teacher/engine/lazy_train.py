@@ -10,15 +10,21 @@ from detectron2.utils import comm
 from omegaconf import OmegaConf
 
 from ..data.datasets import as_list, class_names
-from ..evaluation.evaluate import best_metric, evaluate_networks
+from ..evaluation.evaluate import (
+    best_metric,
+    build_evaluator,
+    evaluate_networks,
+    results_folder,
+)
 from ..folders import room_for_results
 from .build import build_hooks, build_train_loop, saves_after
 from .checkpoint import SoftTeacherCheckpointer
 from .events import build_writers
 from .identity import RunIdentity, flat
+from .lazy_config import is_known
 from .watch import build_watch_hooks
 
-__all__ = ["evaluate", "test_names", "train"]
+__all__ = ["build_ema", "build_optimizer", "evaluate", "test_names", "train"]
 
 # Keys that may change when a training is gone on with. Its images are compared themselves.
 COURSE_FREE = (
@@ -57,10 +63,7 @@ def train(cfg, model, loader, *, resume: bool) -> dict:
     Returns:
         results of the last evaluation.
     """
-    cfg.optimizer.params.model = model
-    optimizer = _clipped(instantiate(cfg.optimizer), cfg.train.clip_gradients)
-    cfg.ema.student, cfg.ema.teacher = model.student, model.teacher
-    ema = instantiate(cfg.ema)
+    optimizer, ema = build_optimizer(cfg, model), build_ema(cfg, model)
     settings = cfg.train
     trainer = build_train_loop(
         model,
@@ -136,11 +139,19 @@ def _identity(cfg, loader) -> RunIdentity:
     return RunIdentity({**values, **loader.identity()}, allow_changes=cfg.train.resume_changed)
 
 
-def _clipped(optimizer, settings):
-    """The optimizer with Detectron2's gradient clipping, if that is wanted."""
+def build_optimizer(cfg, model):
+    """The optimizer of ``optimizer``, with Detectron2's gradient clipping if that is wanted."""
+    cfg.optimizer.params.model = model
     solver = get_cfg()
-    solver.SOLVER.CLIP_GRADIENTS.update({k.upper(): v for k, v in settings.items()})
-    return maybe_add_gradient_clipping(solver, optimizer)
+    clipping = {key.upper(): value for key, value in cfg.train.clip_gradients.items()}
+    solver.SOLVER.CLIP_GRADIENTS.update(clipping)
+    return maybe_add_gradient_clipping(solver, instantiate(cfg.optimizer))
+
+
+def build_ema(cfg, model):
+    """The hook of ``ema``, which updates the teacher of a SoftTeacher."""
+    cfg.ema.student, cfg.ema.teacher = model.student, model.teacher
+    return instantiate(cfg.ema)
 
 
 def evaluate(cfg, model) -> dict:
@@ -151,10 +162,18 @@ def evaluate(cfg, model) -> dict:
             networks=cfg.train.eval_networks,
             datasets=test_names(cfg),
             build_loader=lambda name: instantiate(_for_dataset(cfg.dataloader.test, name)),
-            build_evaluator=lambda name, network: instantiate(
-                OmegaConf.merge(cfg.dataloader.evaluator, {"dataset_name": name})
+            build_evaluator=lambda name, network: build_evaluator(
+                name, lambda: instantiate(_evaluator(cfg, name, network))
             ),
         )
+
+
+def _evaluator(cfg, name: str, network: str):
+    """``dataloader.evaluator`` for a dataset, with a folder of its own where it can have one."""
+    found = OmegaConf.merge(cfg.dataloader.evaluator, {"dataset_name": name})
+    if found.get("output_dir") is None and is_known(found, "output_dir"):
+        found.output_dir = results_folder(cfg.train.output_dir, network, name)
+    return found
 
 
 def _for_dataset(test_loader, name: str):

@@ -1,14 +1,12 @@
 """Training from a CfgNode: DefaultTrainer with two streams, a teacher and CPU support."""
 
 import logging
-import os
 import weakref
 
 import torch
-from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultTrainer
 from detectron2.engine.train_loop import TrainerBase
-from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
+from detectron2.evaluation import COCOEvaluator
 from detectron2.solver import build_optimizer, get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
@@ -17,8 +15,12 @@ from detectron2.utils.logger import setup_logger
 from ..checks import check_choice
 from ..data.build import build_two_stream_train_loader
 from ..data.datasets import class_names, train_names
-from ..data.paths import slug
-from ..evaluation.evaluate import best_metric, evaluate_networks
+from ..evaluation.evaluate import (
+    best_metric,
+    build_evaluator,
+    evaluate_networks,
+    results_folder,
+)
 from ..folders import room_for_results
 from .build import build_hooks, build_train_loop, saves_after
 from .checkpoint import SoftTeacherCheckpointer
@@ -104,27 +106,17 @@ class SoftTeacherTrainer(DefaultTrainer):
         return getattr(self.model, "module", self.model)
 
     def build_hooks(self):
-        cfg, model = self.cfg, self.soft_teacher
-        _C = cfg.SOFT_TEACHER
-        ema = EMAHook(
-            model.student,
-            model.teacher,
-            momentum=_C.EMA.MOMENTUM,
-            ramp=_C.EMA.RAMP,
-            interval=_C.EMA.INTERVAL,
-            burn_in=_C.BURN_IN,
-            buffers=_C.EMA.BUFFERS,
-        )
+        cfg = self.cfg
         return build_hooks(
             loop=self._trainer,
             output_dir=cfg.OUTPUT_DIR,
-            ema=ema,
+            ema=self.build_ema(cfg, self.soft_teacher),
             checkpointer=self.checkpointer,
             checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
             max_to_keep=cfg.SOLVER.CHECKPOINTS_TO_KEEP or None,
             eval_period=cfg.TEST.EVAL_PERIOD,
             evaluate=self._evaluate,
-            best_metric=best_metric(_C.EVAL_NETWORKS, cfg.DATASETS.TEST),
+            best_metric=best_metric(cfg.SOFT_TEACHER.EVAL_NETWORKS, cfg.DATASETS.TEST),
             build_writers=self.build_writers,
             watch=self._build_watch_hooks(),
         )
@@ -184,12 +176,27 @@ class SoftTeacherTrainer(DefaultTrainer):
         return maybe_add_gradient_clipping(cfg, adamw)
 
     @classmethod
+    def build_ema(cls, cfg, model) -> EMAHook:
+        """What updates the teacher of a SoftTeacher."""
+        _C = cfg.SOFT_TEACHER
+        return EMAHook(
+            model.student,
+            model.teacher,
+            momentum=_C.EMA.MOMENTUM,
+            ramp=_C.EMA.RAMP,
+            interval=_C.EMA.INTERVAL,
+            burn_in=_C.BURN_IN,
+            buffers=_C.EMA.BUFFERS,
+        )
+
+    @classmethod
     def build_evaluator(cls, cfg, dataset_name, output_folder=None):
         """The dataset's own evaluator: Pascal VOC's, else COCO's."""
-        if MetadataCatalog.get(dataset_name).get("evaluator_type") == "pascal_voc":
-            return PascalVOCDetectionEvaluator(dataset_name)
-        folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", slug(dataset_name))
-        return COCOEvaluator(dataset_name, tasks=("bbox",), output_dir=folder)
+        folder = output_folder or results_folder(cfg.OUTPUT_DIR, "", dataset_name)
+        return build_evaluator(
+            dataset_name,
+            lambda: COCOEvaluator(dataset_name, tasks=("bbox",), output_dir=folder),
+        )
 
     @classmethod
     def test(cls, cfg, model, evaluators=None):
@@ -205,8 +212,7 @@ class SoftTeacherTrainer(DefaultTrainer):
         assert evaluators is None, "evaluators are built per network"
 
         def evaluator(name, network):
-            folder = os.path.join(cfg.OUTPUT_DIR, "inference", network, slug(name))
-            return cls.build_evaluator(cfg, name, folder)
+            return cls.build_evaluator(cfg, name, results_folder(cfg.OUTPUT_DIR, network, name))
 
         with room_for_results(cfg.OUTPUT_DIR):
             return evaluate_networks(

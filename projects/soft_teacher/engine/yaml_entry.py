@@ -1,31 +1,27 @@
 """train_net.py for YAML configs (CfgNode)."""
 
-import ast
 import logging
-import os
-from typing import Dict, List, Sequence
+from typing import Dict, List
 
-from detectron2.config import get_cfg
 from detectron2.data.detection_utils import build_augmentation
 from detectron2.engine import default_setup
+from detectron2.modeling import build_model
 from detectron2.utils import comm
 
-from ..config import add_soft_teacher_config
+from ..data.build import build_two_stream_train_loader
 from ..data.builtin import register_builtin
 from ..data.datasets import check_datasets, train_names
 from ..data.loading import loaded_once
 from ..data.mapper import InferenceMapper
-from ..errors import ConfigError, did_you_mean
-from ..evaluation.evaluate import check_networks
+from ..errors import ConfigError
 from ..modeling import BoxJitter
-from .build import check_amp
 from .checkpoint import SoftTeacherCheckpointer
-from .device import usable_device
+from .config_checks import Settings, check_parts, check_settings, rehearsal, rehearsed_model
 from .logs import set_up_log
 from .run_folder import run_folder
 from .trained import Trained
 from .trainer import SoftTeacherTrainer
-from .wandb_writer import check_wandb
+from .yaml_config import load_config, value_of
 
 __all__ = [
     "check_config",
@@ -40,27 +36,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 
-def load_config(config_file: str, opts=()):
-    """The config of a YAML file with ``KEY VALUE ...`` overrides.
-
-    Raises:
-        ConfigError: for a missing file, an unknown key or a value of the wrong type.
-    """
-    cfg = get_cfg()
-    add_soft_teacher_config(cfg)
-    if not os.path.isfile(config_file):
-        raise ConfigError(f"--config-file '{config_file}' does not exist")
-    known = cfg.clone()
-    try:
-        # YAML tags can run code; plain values are all a config needs.
-        cfg.merge_from_file(config_file, allow_unsafe=False)
-        cfg.merge_from_list(_with_types(opts, cfg))
-    except Exception as error:  # yacs and the YAML reader raise many kinds
-        raise ConfigError(_explain(error, known, config_file)) from error
-    cfg.MODEL.DEVICE = usable_device(cfg.MODEL.DEVICE)
-    return cfg
-
-
 def check_config(cfg, *, eval_only: bool) -> List[str]:
     """Everything that can be known to be wrong before the model is built.
 
@@ -71,12 +46,14 @@ def check_config(cfg, *, eval_only: bool) -> List[str]:
         ConfigError: naming the key and the fix.
     """
     _check_architecture(cfg)
-    check_networks(cfg.SOFT_TEACHER.EVAL_NETWORKS)
-    if not eval_only:
-        check_wandb(cfg.SOFT_TEACHER.WATCH.WANDB.PROJECT)
-        check_amp(cfg.SOLVER.AMP.ENABLED, cfg.SOLVER.AMP.PRECISION, cfg.MODEL.DEVICE)
+    if not eval_only and cfg.SOLVER.REFERENCE_WORLD_SIZE > 0:
+        with rehearsal("SOLVER.REFERENCE_WORLD_SIZE"):
+            cfg = SoftTeacherTrainer.auto_scale_workers(cfg, comm.get_world_size())
+    settings = Settings(lambda key: [(key, value_of(cfg, key))])
+    warnings = check_settings(settings, eval_only=eval_only)
     names = dataset_names(cfg, eval_only=eval_only)
-    return check_datasets(**names, num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+    _rehearse(cfg, settings, eval_only=eval_only)
+    return warnings + check_datasets(**names, num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES)
 
 
 def dataset_names(cfg, *, eval_only: bool = False) -> Dict[str, List[str]]:
@@ -99,13 +76,6 @@ def dataset_names(cfg, *, eval_only: bool = False) -> Dict[str, List[str]]:
             "to 1 for the supervised baseline"
         )
     return {"labeled": labeled, "unlabeled": unlabeled, "test": test}
-
-
-def value_of(cfg, key: str):
-    """The value of a dotted key; None if the config has no such key."""
-    for name in key.split("."):
-        cfg = cfg.get(name) if hasattr(cfg, "get") else None
-    return cfg
 
 
 def load_trained(cfg, *, weights: str = "") -> Trained:
@@ -175,43 +145,30 @@ def _check_architecture(cfg) -> None:
         )
 
 
+def _rehearse(cfg, settings: Settings, *, eval_only: bool) -> None:
+    """Builds all that is cheap to build; see :mod:`.config_checks`."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "meta"
+    model = rehearsed_model(lambda: build_model(cfg))
+    with rehearsal("the loader"):
+        build_augmentation(cfg, is_train=False)
+    if eval_only:
+        return
+    with rehearsal("the loader"):
+        build_two_stream_train_loader.from_config(cfg)
+    if model is not None:
+        with rehearsal("the optimizer"):
+            optimizer = SoftTeacherTrainer.build_optimizer(cfg, model)
+        with rehearsal("the schedule of the learning rate"):
+            SoftTeacherTrainer.build_lr_scheduler(cfg, optimizer)
+        with rehearsal("what watches over the training"):
+            SoftTeacherTrainer.build_ema(cfg, model)
+            check_parts(model, settings)
+
+
 def _load_model(cfg, *, resume: bool = False):
     model = SoftTeacherTrainer.build_model(cfg)
     checkpointer = SoftTeacherCheckpointer(model, cfg.OUTPUT_DIR, complete=True)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     return model
-
-
-def _with_types(opts: Sequence[str], cfg) -> List[str]:
-    """Overrides as yacs takes them: it refuses 2 for 2.0, and a name for a list of one name."""
-    found = list(opts)
-    known = {key: value_of(cfg, key) for key in found[0::2]}
-    for place in range(1, len(found), 2):
-        key, text = found[place - 1], found[place]
-        if type(known[key]) is float and type(_literal(text)) is int:
-            found[place] = str(float(text))
-        elif isinstance(known[key], (tuple, list)) and isinstance(_literal(text), str):
-            found[place] = str((_literal(text),))
-    return found
-
-
-def _literal(text: str):
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _explain(error: Exception, known, config_file: str) -> str:
-    message = " ".join(str(error).strip("'\"").split())
-    if "Non-existent" not in message:
-        return f"config '{config_file}' cannot be read: {message}"
-    key = message.split(":", 1)[1].strip()
-    return f"unknown config key {key}{did_you_mean(key.upper(), _keys(known))}"
-
-
-def _keys(cfg, prefix=""):
-    for key, value in cfg.items():
-        yield prefix + key
-        if hasattr(value, "items"):
-            yield from _keys(value, f"{prefix}{key}.")

@@ -1,15 +1,30 @@
 """Evaluation of the student and the teacher, with Detectron2's own evaluators."""
 
 import logging
+import os
 from collections import OrderedDict
 from typing import Callable, Sequence
 
-from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import (
+    DatasetEvaluator,
+    PascalVOCDetectionEvaluator,
+    inference_on_dataset,
+    print_csv_format,
+)
 
 from ..checks import check_choice
+from ..data.paths import slug
 from ..errors import ConfigError, is_full_disk
 
-__all__ = ["NETWORKS", "best_metric", "check_networks", "evaluate_networks"]
+__all__ = [
+    "NETWORKS",
+    "best_metric",
+    "build_evaluator",
+    "check_networks",
+    "evaluate_networks",
+    "results_folder",
+]
 
 NETWORKS = ("student", "teacher")
 
@@ -31,6 +46,18 @@ def best_metric(networks: Sequence[str], datasets: Sequence[str]) -> str:
     """
     network = "teacher" if "teacher" in networks else networks[0]
     return "/".join([network, *datasets[:1], "bbox/AP"] if datasets[1:] else [network, "bbox/AP"])
+
+
+def build_evaluator(dataset: str, coco: Callable[[], DatasetEvaluator]) -> DatasetEvaluator:
+    """The dataset's own evaluator: Pascal VOC's, else what ``coco`` builds."""
+    if MetadataCatalog.get(dataset).get("evaluator_type") == "pascal_voc":
+        return PascalVOCDetectionEvaluator(dataset)
+    return coco()
+
+
+def results_folder(output_dir: str, network: str, dataset: str) -> str:
+    """Where the detections of a network on a dataset are written."""
+    return os.path.join(output_dir, "inference", network, slug(dataset))
 
 
 def evaluate_networks(
