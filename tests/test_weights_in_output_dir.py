@@ -20,7 +20,8 @@ def test_they_are_not_resumed_but_evaluated(train, tmp_path, caplog):
     assert set(results) == {"student", "teacher"}
 
     train(tmp_path, *SHORT[train], resume=True)
-    assert "name it as MODEL.WEIGHTS" in caplog.text
+    key = "MODEL.WEIGHTS" if train is train_yaml else "train.init_checkpoint"
+    assert f"name it as {key}" in caplog.text
     assert metrics(tmp_path)["iteration"] == 1
     assert torch.load(tmp_path / "model_final.pth", weights_only=True)["iteration"] == 1
     assert any(

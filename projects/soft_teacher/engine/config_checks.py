@@ -6,7 +6,7 @@ rehearsal: the parts of the run are built by the very code that builds them late
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +24,14 @@ from .sync_bn import synchronize_batch_norm
 from .wandb_writer import check_wandb
 from .watch import build_watch_hooks
 
-__all__ = ["Settings", "check_parts", "check_settings", "rehearsal", "rehearsed_model"]
+__all__ = [
+    "Settings",
+    "check_parts",
+    "check_run",
+    "check_values",
+    "rehearsal",
+    "rehearsed_model",
+]
 
 
 class Settings:
@@ -42,11 +49,8 @@ class Settings:
         return next((value for _, value in self.read(key)), None)
 
 
-def check_settings(settings: Settings, *, eval_only: bool) -> list[str]:
-    """Checks every value by itself, and those that have to fit together.
-
-    Returns:
-        what is worth a warning.
+def check_values(settings: Settings, *, eval_only: bool) -> None:
+    """Checks every value by itself, and the levels of the anchors.
 
     Raises:
         ConfigError: naming the key and the fix.
@@ -56,14 +60,39 @@ def check_settings(settings: Settings, *, eval_only: bool) -> list[str]:
             for name, value in settings.read(key):
                 check(name, value)
     check_networks(settings["SOFT_TEACHER.EVAL_NETWORKS"])
-    _check_anchor_levels(settings)
+    for key in ("MODEL.ANCHOR_GENERATOR.SIZES", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"):
+        _check_levels(key, settings[key], settings["MODEL.RPN.IN_FEATURES"])
+
+
+def check_run(settings: Settings, *, eval_only: bool) -> list[str]:
+    """Checks what has to fit together, once the values are fine.
+
+    Returns:
+        what is worth a warning.
+
+    Raises:
+        ConfigError: naming the key and the fix.
+    """
     if eval_only:
-        return _check_evaluation(settings)
+        if not settings["DATASETS.TEST"]:
+            raise ConfigError("DATASETS.TEST is empty: name a dataset to evaluate on")
+        return []
     check_wandb(settings["SOFT_TEACHER.WATCH.WANDB.PROJECT"])
     check_amp(
         settings["SOLVER.AMP.ENABLED"], settings["SOLVER.AMP.PRECISION"], settings["MODEL.DEVICE"]
     )
-    return [*_training_warnings(settings), *_check_schedule(settings)]
+    warnings = _check_schedule(settings)
+    if not settings["DATASETS.TEST"]:
+        warnings.append(
+            "DATASETS.TEST is empty: nothing is evaluated, and model_best.pth is not written"
+        )
+    warmup, steps = settings["SOLVER.WARMUP_ITERS"], settings["SOLVER.MAX_ITER"]
+    if warmup is not None and warmup > steps:
+        warnings.append(
+            f"SOLVER.WARMUP_ITERS ({warmup}) exceeds SOLVER.MAX_ITER ({steps}): the learning rate "
+            "never rises to SOLVER.BASE_LR"
+        )
+    return warnings
 
 
 def check_parts(model, settings: Settings) -> None:
@@ -124,37 +153,14 @@ def rehearsed_model(build: Callable[[], torch.nn.Module]) -> torch.nn.Module | N
         raise
 
 
-def _check_anchor_levels(settings: Settings) -> None:
-    levels = settings["MODEL.RPN.IN_FEATURES"]
-    for key in ("MODEL.ANCHOR_GENERATOR.SIZES", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"):
-        found = settings[key]
-        per_level = found is not None and not isinstance(found[0], (int, float))
-        if levels is not None and per_level and len(found) not in (1, len(levels)):
-            raise ConfigError(
-                f"{key} must have one list, or one for each of the {len(levels)} levels of "
-                f"MODEL.RPN.IN_FEATURES, got {len(found)}"
-            )
-
-
-def _check_evaluation(settings: Settings) -> list[str]:
-    if not settings["DATASETS.TEST"]:
-        raise ConfigError("DATASETS.TEST is empty: name a dataset to evaluate on")
-    return []
-
-
-def _training_warnings(settings: Settings) -> list[str]:
-    warnings = []
-    if not settings["DATASETS.TEST"]:
-        warnings.append(
-            "DATASETS.TEST is empty: nothing is evaluated, and model_best.pth is not written"
+def _check_levels(key: str, anchors: Sequence | None, levels: Sequence[str] | None) -> None:
+    if anchors is None or levels is None or isinstance(anchors[0], (int, float)):
+        return
+    if len(anchors) not in (1, len(levels)):
+        raise ConfigError(
+            f"{key} must have one list, or one for each of the {len(levels)} levels of "
+            f"MODEL.RPN.IN_FEATURES, got {len(anchors)}"
         )
-    warmup, steps = settings["SOLVER.WARMUP_ITERS"], settings["SOLVER.MAX_ITER"]
-    if warmup is not None and warmup > steps:
-        warnings.append(
-            f"SOLVER.WARMUP_ITERS ({warmup}) exceeds SOLVER.MAX_ITER ({steps}): the learning rate "
-            "never rises to SOLVER.BASE_LR"
-        )
-    return warnings
 
 
 def _check_schedule(settings: Settings) -> list[str]:

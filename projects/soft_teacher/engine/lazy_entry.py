@@ -17,7 +17,14 @@ from ..data.mapper import InferenceMapper
 from ..errors import ConfigError
 from ..modeling import BoxJitter
 from .checkpoint import SoftTeacherCheckpointer
-from .config_checks import Settings, check_parts, check_settings, rehearsal, rehearsed_model
+from .config_checks import (
+    Settings,
+    check_parts,
+    check_run,
+    check_values,
+    rehearsal,
+    rehearsed_model,
+)
 from .config_keys import VIEWS
 from .lazy_config import check_arguments, check_keys, check_sections, load_config, values_of
 from .lazy_train import build_ema, build_optimizer, evaluate, test_names, train
@@ -30,6 +37,7 @@ SECTIONS = ("model", "dataloader", "dataloader.train", "dataloader.test", "datal
 SECTIONS += ("optimizer", "lr_multiplier", "ema", "train")
 __all__ = [
     "check_config",
+    "check_settings",
     "dataset_names",
     "load_config",
     "load_trained",
@@ -50,16 +58,28 @@ def check_config(cfg, *, eval_only: bool) -> List[str]:
     Raises:
         ConfigError: naming the key and the fix.
     """
+    return check_settings(cfg, eval_only=eval_only) + _check_datasets(cfg, eval_only=eval_only)
+
+
+@speaks_lazy
+def check_settings(cfg, *, eval_only: bool) -> List[str]:
+    """The part of :func:`check_config` that reads no dataset."""
     check_sections(cfg, SECTIONS)
     check_keys(cfg)
     if not eval_only:
         check_arguments(cfg, "dataloader.train")
-    settings = Settings(lambda key: values_of(cfg, key))
-    warnings = check_settings(settings, eval_only=eval_only)
-    names = dataset_names(cfg, eval_only=eval_only)
+    settings = _settings(cfg)
+    check_values(settings, eval_only=eval_only)
+    warnings = check_run(settings, eval_only=eval_only)
+    dataset_names(cfg, eval_only=eval_only)
     _rehearse(cfg, settings, eval_only=eval_only)
-    warnings += check_datasets(**names, num_classes=settings["MODEL.ROI_HEADS.NUM_CLASSES"])
     return [in_lazy_words(warning) for warning in warnings]
+
+
+def _check_datasets(cfg, *, eval_only: bool) -> List[str]:
+    names = dataset_names(cfg, eval_only=eval_only)
+    num_classes = _settings(cfg)["MODEL.ROI_HEADS.NUM_CLASSES"]
+    return [in_lazy_words(line) for line in check_datasets(**names, num_classes=num_classes)]
 
 
 @speaks_lazy
@@ -91,6 +111,9 @@ def load_trained(cfg, *, weights: str = "") -> Trained:
     its defaults, the paper's, stand for them.
     """
     check_sections(cfg, SECTIONS)
+    settings = _settings(cfg)
+    check_values(settings, eval_only=True)
+    _rehearse(cfg, settings, eval_only=True)
     loader = cfg.dataloader.test
     if loader.get("mapper") is None:
         raise ConfigError("the LazyConfig has no dataloader.test.mapper")
@@ -113,16 +136,17 @@ def load_trained(cfg, *, weights: str = "") -> Trained:
 def main(args):
     """Trains or evaluates on this rank. See :func:`soft_teacher.engine.yaml_entry.main`."""
     cfg = load_config(args.config_file, args.opts)
+    warnings = check_settings(cfg, eval_only=args.eval_only)
     how = {"resume": args.resume, "eval_only": args.eval_only}
-    with run_folder(cfg.train.get("output_dir"), key="train.output_dir", **how) as warnings:
-        return _main(cfg, args, warnings)
+    with run_folder(cfg.train.get("output_dir"), key="train.output_dir", **how) as more:
+        return _main(cfg, args, warnings + more)
 
 
 def _main(cfg, args, warnings: List[str]):
     """The same in a folder that may be written to."""
     register_builtin()
     with loaded_once():
-        warnings += check_config(cfg, eval_only=args.eval_only)
+        warnings += _check_datasets(cfg, eval_only=args.eval_only)
         if cfg.train.seed < 0:
             cfg.train.seed = comm.shared_random_seed() % 2**31
         default_setup(cfg, args)
@@ -133,6 +157,10 @@ def _main(cfg, args, warnings: List[str]):
     if args.eval_only:
         return evaluate(cfg, _load_model(cfg, resume=args.resume))
     return train(cfg, _build_model(cfg), loader, resume=args.resume)
+
+
+def _settings(cfg) -> Settings:
+    return Settings(lambda key: values_of(cfg, key))
 
 
 def _rehearse(cfg, settings: Settings, *, eval_only: bool) -> None:

@@ -38,9 +38,9 @@ def load_config(config_file: str, opts=()):
     """
     cfg = get_cfg()
     add_soft_teacher_config(cfg)
-    cfg.MODEL.META_ARCHITECTURE = "SoftTeacher"
     check_file("--config-file", config_file)
     known = cfg.clone()
+    opts = list(map(str, opts))
     _check_pairs(opts, known)
     try:
         # YAML tags can run code; plain values are all a config needs.

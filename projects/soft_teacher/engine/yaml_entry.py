@@ -16,7 +16,14 @@ from ..data.mapper import InferenceMapper
 from ..errors import ConfigError
 from ..modeling import BoxJitter
 from .checkpoint import SoftTeacherCheckpointer
-from .config_checks import Settings, check_parts, check_settings, rehearsal, rehearsed_model
+from .config_checks import (
+    Settings,
+    check_parts,
+    check_run,
+    check_values,
+    rehearsal,
+    rehearsed_model,
+)
 from .logs import set_up_log
 from .run_folder import run_folder
 from .trained import Trained
@@ -25,6 +32,7 @@ from .yaml_config import load_config, value_of
 
 __all__ = [
     "check_config",
+    "check_settings",
     "dataset_names",
     "load_config",
     "load_trained",
@@ -45,15 +53,26 @@ def check_config(cfg, *, eval_only: bool) -> List[str]:
     Raises:
         ConfigError: naming the key and the fix.
     """
+    return check_settings(cfg, eval_only=eval_only) + _check_datasets(cfg, eval_only=eval_only)
+
+
+def check_settings(cfg, *, eval_only: bool) -> List[str]:
+    """The part of :func:`check_config` that reads no dataset."""
     _check_architecture(cfg)
     if not eval_only and cfg.SOLVER.REFERENCE_WORLD_SIZE > 0:
         with rehearsal("SOLVER.REFERENCE_WORLD_SIZE"):
             cfg = SoftTeacherTrainer.auto_scale_workers(cfg, comm.get_world_size())
-    settings = Settings(lambda key: [(key, value_of(cfg, key))])
-    warnings = check_settings(settings, eval_only=eval_only)
-    names = dataset_names(cfg, eval_only=eval_only)
+    settings = _settings(cfg)
+    check_values(settings, eval_only=eval_only)
+    warnings = check_run(settings, eval_only=eval_only)
+    dataset_names(cfg, eval_only=eval_only)
     _rehearse(cfg, settings, eval_only=eval_only)
-    return warnings + check_datasets(**names, num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+    return warnings
+
+
+def _check_datasets(cfg, *, eval_only: bool) -> List[str]:
+    names = dataset_names(cfg, eval_only=eval_only)
+    return check_datasets(**names, num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES)
 
 
 def dataset_names(cfg, *, eval_only: bool = False) -> Dict[str, List[str]]:
@@ -88,6 +107,9 @@ def load_trained(cfg, *, weights: str = "") -> Trained:
         ConfigError: naming the key and the fix.
     """
     _check_architecture(cfg)
+    settings = _settings(cfg)
+    check_values(settings, eval_only=True)
+    _rehearse(cfg, settings, eval_only=True)
     cfg.MODEL.WEIGHTS = weights or cfg.MODEL.WEIGHTS
     mapper = InferenceMapper(
         augmentations=build_augmentation(cfg, is_train=False), image_format=cfg.INPUT.FORMAT
@@ -114,16 +136,17 @@ def main(args):
         ConfigError: before training starts.
     """
     cfg = load_config(args.config_file, args.opts)
+    warnings = check_settings(cfg, eval_only=args.eval_only)
     how = {"resume": args.resume, "eval_only": args.eval_only}
-    with run_folder(cfg.OUTPUT_DIR, key="OUTPUT_DIR", **how) as warnings:
-        return _main(cfg, args, warnings)
+    with run_folder(cfg.OUTPUT_DIR, key="OUTPUT_DIR", **how) as more:
+        return _main(cfg, args, warnings + more)
 
 
 def _main(cfg, args, warnings: List[str]):
     """The same in a folder that may be written to."""
     register_builtin()
     with loaded_once():
-        warnings += check_config(cfg, eval_only=args.eval_only)
+        warnings += _check_datasets(cfg, eval_only=args.eval_only)
         if cfg.SEED < 0:
             cfg.SEED = comm.shared_random_seed() % 2**31
         cfg.freeze()
@@ -143,6 +166,10 @@ def _check_architecture(cfg) -> None:
         raise ConfigError(
             f"MODEL.META_ARCHITECTURE is '{cfg.MODEL.META_ARCHITECTURE}': set it to 'SoftTeacher'"
         )
+
+
+def _settings(cfg) -> Settings:
+    return Settings(lambda key: [(key, value_of(cfg, key))])
 
 
 def _rehearse(cfg, settings: Settings, *, eval_only: bool) -> None:
