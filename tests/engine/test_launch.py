@@ -302,7 +302,7 @@ class TestConnection:
     def test_two_ranks_and_a_parent_over_the_network(self, url):
         connect(url).set("2", json.dumps(Beat("b", 7)))
         lines = queue.SimpleQueue()
-        times = {"interval": 0.04, "silence": 0.4}
+        times = {"interval": 0.2, "silence": 2.0}
         with contextlib.ExitStack() as hearts:
             for rank in (0, 1, -1):
                 heart = Heartbeat(
