@@ -344,6 +344,13 @@ class TestOnlooker:
             time.sleep(2 * SILENCE)
         assert ranks.lines == {}
 
+    def test_a_store_that_never_answers_is_the_death_of_rank_0(self, ranks, shared):
+        store = Store(shared)
+        store.broken = "hangs"
+        with ranks.heart(-1, store):
+            ranks.wait(-1)
+        assert ranks.lines[-1].startswith("error: rank 0 has been silent for ")
+
     def test_it_ends_at_once_though_no_rank_ever_comes(self, ranks):
         heart = ranks.heart(-1)
 

@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -86,20 +85,21 @@ class Heartbeat:
     def _talk(self) -> None:
         keys = [str(rank) for rank in range(self.world_size)]
         place = (socket.gethostname(), os.getpid())
-        ended = ""
+        answered, ended = self.rank >= 0, ""  # one that only watches may come before the store
         while not ended:
             ended = self._ended
-            with suppress(
-                OSError, RuntimeError
-            ):  # no answer: the judge sees the rounds stand still
+            try:
                 store = self.connect()
                 store.set(str(self.rank), json.dumps(Beat(*place, self._rounds, ended)))
                 # Nobody is judged before all have begun.
                 if self._beats or store.check(keys):
                     found = [Beat(*json.loads(text)) for text in store.multi_get(keys)]
                     self._beats = dict(enumerate(found))
+                answered = True
                 self._rounds += 1
-            self._stopped.wait(self.interval)
+            except (OSError, RuntimeError):
+                self._rounds += not answered
+            self._stopped.wait(self.interval if self._beats else self.interval / 10)
 
     def _watch(self) -> None:
         signs, silent, last = {}, {}, time.monotonic()
@@ -110,7 +110,7 @@ class Heartbeat:
             heard = {STORE: self._rounds, **{rank: beat.count for rank, beat in beats.items()}}
             silent = {n: silent[n] + elapsed if signs.get(n) == heard[n] else 0.0 for n in heard}
             signs = heard
-            if self._rounds and (dead := self._dead(beats, silent)):
+            if dead := self._dead(beats, silent):
                 return self.end(f"error: {dead}; the others end")
 
     def _dead(self, beats: dict[int, Beat], silent: dict) -> str:
