@@ -1,5 +1,6 @@
 """Trainings on several ranks, started as a person would start them and watched from outside."""
 
+import ctypes
 import json
 import os
 import signal
@@ -62,6 +63,7 @@ class Job:
 
     def __init__(self, command: List[str], output: Path):
         self.output = Path(output)
+        self._known = set()
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         paths = [str(ROOT / "projects"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
@@ -74,7 +76,8 @@ class Job:
         return self
 
     def __exit__(self, *error) -> None:
-        for pid in [self.process.pid, *self.ranks()]:
+        self.ranks()
+        for pid in [self.process.pid, *self._known]:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -102,11 +105,17 @@ class Job:
 
     def ranks(self) -> List[int]:
         """Process ids of its ranks, by rank."""
-        return sorted(
+        found = sorted(
             pid
             for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
             if _parent(pid) == self.process.pid and "resource_tracker" not in _command(pid)
         )
+        self._known.update(found)
+        return found
+
+    def left_behind(self) -> List[int]:
+        """Those of the ranks that were ever asked for that run, or stand still."""
+        return [pid for pid in self._known if _stat(pid)[:1] not in ([], ["Z"], ["X"])]
 
 
 def wait_for_steps(job: Job, folder, steps: int = 3, timeout: float = 240) -> None:
@@ -126,10 +135,16 @@ def logged(folder) -> List[dict]:
 
 
 def _parent(pid: int) -> int:
+    stat = _stat(pid)
+    return int(stat[1]) if stat else 0
+
+
+def _stat(pid: int) -> List[str]:
+    """State, parent and so on of a process; nothing if it has ended."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:  # it has ended
-        return 0
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def _command(pid: int) -> str:
@@ -159,6 +174,15 @@ def waiting(args) -> None:
     comm.synchronize()
     (Path(args.folder) / f"rank{comm.get_rank()}").touch()
     time.sleep(3600)
+
+
+def keeping_the_lock(args) -> None:
+    """Rank 1 calls a library that never returns and keeps the interpreter's lock."""
+    comm.synchronize()
+    (Path(args.folder) / f"rank{comm.get_rank()}").touch()
+    if comm.get_rank() == 1:
+        ctypes.PyDLL(None).sleep(3600)
+    comm.synchronize()
 
 
 def evaluating(args) -> None:

@@ -21,7 +21,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from soft_teacher import ConfigError
 from soft_teacher.engine import launch as launch_module
 from soft_teacher.engine.checkpoint import BrokenCheckpoint
-from soft_teacher.engine.heartbeat import Beat, Heartbeat
+from soft_teacher.engine.heartbeat import SILENCE, Beat, Heartbeat
 from soft_teacher.engine.launch import LOST_RANK, connect, run
 from soft_teacher.engine.launch_args import (
     free_address,
@@ -302,7 +302,7 @@ class TestConnection:
     def test_two_ranks_and_a_parent_over_the_network(self, url):
         connect(url).set("2", json.dumps(Beat("b", 7)))
         lines = queue.SimpleQueue()
-        times = {"interval": 0.04, "silence": 0.4}
+        times = {"interval": 0.2, "silence": 2.0}
         with contextlib.ExitStack() as hearts:
             for rank in (0, 1, -1):
                 heart = Heartbeat(
@@ -470,6 +470,51 @@ class TestRealChildren:
             assert found.wait() == 137
             assert time.monotonic() - start < 60
             assert "signal SIGKILL) ended" in found.errors()[0]
+
+    def test_ranks_that_stand_still_are_named_and_killed(self, tmp_path):
+        """The first keeps the store. Where both stand still, only their parent can tell."""
+        stopped = {"first": [0], "second": [1], "both": [0, 1]}
+        with contextlib.ExitStack() as jobs:
+            found = {}
+            for name in stopped:
+                (tmp_path / name).mkdir()
+                found[name] = jobs.enter_context(job("waiting", tmp_path / name))
+            for name, ranks in stopped.items():
+                found[name].wait_for_files(tmp_path / name, "rank0", "rank1")
+                pids = found[name].ranks()
+                for rank in ranks:
+                    os.kill(pids[rank], signal.SIGSTOP)
+            for name, ranks in stopped.items():
+                assert found[name].wait(70) == LOST_RANK
+                assert found[name].left_behind() == []
+                (line,) = found[name].errors()
+                assert line.startswith(f"error: rank {ranks[0]} ")
+                assert line.endswith(" s; the others end")
+
+    def test_a_call_that_keeps_the_lock_for_ever_is_a_rank_that_stands_still(self, tmp_path):
+        with job("keeping_the_lock", tmp_path) as found:
+            found.wait_for_files(tmp_path, "rank0", "rank1")
+            found.ranks()
+            assert found.wait(70) == LOST_RANK
+            assert found.left_behind() == []
+            (line,) = found.errors()
+            assert line.startswith("error: rank 1 (host ")
+
+    def test_a_job_that_is_suspended_as_a_whole_goes_on(self, tmp_path):
+        """As by Ctrl-Z and fg."""
+        with job("waiting", tmp_path) as found:
+            found.wait_for_files(tmp_path, "rank0", "rank1")
+            group = os.getpgid(found.process.pid)
+            os.killpg(group, signal.SIGSTOP)
+            time.sleep(SILENCE + 15)
+            os.killpg(group, signal.SIGCONT)
+            time.sleep(20)
+            assert found.errors() == []
+            assert len(found.ranks()) == 2 and found.process.poll() is None
+
+    def test_a_long_evaluation_on_rank_0_is_no_death(self, tmp_path):
+        with job("evaluating", tmp_path) as found:
+            assert found.wait() == 0, found.text()
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_a_signal_to_the_parent_alone_lets_the_children_save(self, number, tmp_path):

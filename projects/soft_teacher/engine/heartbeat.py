@@ -40,8 +40,8 @@ class Heartbeat:
     does not answer. A rank that left the context without an exception may be silent.
 
     Args:
-        connect: to a store that all ranks share. The connection must be new: a blocking wait of
-            the main thread locks that of the process group.
+        connect: returns a new connection to a store that all ranks share, or raises OSError or
+            RuntimeError if there is none. It is called before every sign of life.
         rank: of this process; -1 for one that only watches.
         world_size: number of ranks.
         end: called, by a thread of its own, with a line that names the dead.
@@ -80,27 +80,26 @@ class Heartbeat:
         self._ended = one_line(error) if failed else FINISHED
         self._stopped.set()
         self._judge.join()
-        if self._rounds or self.rank >= 0:  # else it may connect for minutes, for no last word
-            self._talker.join(2 * self.interval)
+        self._talker.join(self.interval)
 
     def _talk(self) -> None:
         keys = [str(rank) for rank in range(self.world_size)]
         place = (socket.gethostname(), os.getpid())
-        try:
-            store = self.connect()
-            while True:
-                mine = Beat(*place, self._rounds, self._ended)
-                store.set(str(self.rank), json.dumps(mine))
-                if mine.ended:
-                    return
+        answered, ended = self.rank >= 0, ""  # one that only watches may come before the store
+        while not ended:
+            ended = self._ended
+            try:
+                store = self.connect()
+                store.set(str(self.rank), json.dumps(Beat(*place, self._rounds, ended)))
                 # Nobody is judged before all have begun.
                 if self._beats or store.check(keys):
                     found = [Beat(*json.loads(text)) for text in store.multi_get(keys)]
                     self._beats = dict(enumerate(found))
+                answered = True
                 self._rounds += 1
-                self._stopped.wait(self.interval)
-        except RuntimeError:
-            return  # a lost connection: the judge sees that the rounds stand still
+            except (OSError, RuntimeError):
+                self._rounds += not answered
+            self._stopped.wait(self.interval if self._beats else self.interval / 10)
 
     def _watch(self) -> None:
         signs, silent, last = {}, {}, time.monotonic()
@@ -111,7 +110,7 @@ class Heartbeat:
             heard = {STORE: self._rounds, **{rank: beat.count for rank, beat in beats.items()}}
             silent = {n: silent[n] + elapsed if signs.get(n) == heard[n] else 0.0 for n in heard}
             signs = heard
-            if self._rounds and (dead := self._dead(beats, silent)):
+            if dead := self._dead(beats, silent):
                 return self.end(f"error: {dead}; the others end")
 
     def _dead(self, beats: dict[int, Beat], silent: dict) -> str:

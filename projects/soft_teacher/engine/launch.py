@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -68,17 +69,23 @@ def leave_group() -> None:
         dist.destroy_process_group()
 
 
-def connect(dist_url: str, timeout: timedelta = DEFAULT_TIMEOUT) -> dist.Store:
+def connect(dist_url: str) -> dist.Store:
     """A new connection to the store of a process group.
+
+    A blocking wait of the main thread locks the group's own connection.
 
     Args:
         dist_url: tcp://HOST:PORT of rank 0.
-        timeout: of the connection and of each call.
+
+    Raises:
+        OSError, RuntimeError: if there is no store.
     """
-    address = urlsplit(dist_url)
-    client = dist.TCPStore(
-        address.hostname, address.port, is_master=False, wait_for_workers=False, timeout=timeout
-    )
+    url = urlsplit(dist_url)
+    address = (url.hostname, url.port)
+    timeout = timedelta(minutes=1)
+    # TCPStore would wait for its server, and fill the log if there is none any more.
+    socket.create_connection(address, timeout.total_seconds()).close()
+    client = dist.TCPStore(*address, is_master=False, wait_for_workers=False, timeout=timeout)
     # torchrun keeps its store when it starts the ranks again.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return dist.PrefixStore(f"soft_teacher/{attempt}", client)
@@ -116,8 +123,8 @@ def _on_rank(main: Callable, args: Namespace) -> None:
 def _is_first_to_tell(dist_url: str) -> bool:
     """Whether no other rank has told the mistake that all of them meet."""
     try:
-        return connect(dist_url, timedelta(minutes=1)).add("told", 1) == 1
-    except RuntimeError:
+        return connect(dist_url).add("told", 1) == 1
+    except (OSError, RuntimeError):
         return True
 
 
