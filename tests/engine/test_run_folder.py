@@ -102,12 +102,6 @@ def test_a_folder_in_the_place_of_a_file_is_one_line(name, tmp_path):
     assert f"{name}': Is a directory" in refusal(tmp_path, resume=True)
 
 
-@pytest.mark.parametrize("name", ["inference", "nonfinite", "pictures"])
-def test_a_file_in_the_place_of_a_folder_is_one_line(name, tmp_path):
-    (tmp_path / name).touch()
-    assert f"{name}': File exists" in refusal(tmp_path, resume=True)
-
-
 # --- temporary files ----------------------------------------------------------------------------
 
 

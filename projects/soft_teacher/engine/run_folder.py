@@ -64,9 +64,6 @@ def _make(path: str, key: str) -> None:
     make_folder(path, key)
     for name in FILES:
         check_writable(os.path.join(path, name), key)
-    for folder in [os.path.join(path, name) for name in SUBFOLDERS]:
-        if os.path.lexists(folder):
-            make_folder(folder, key)
 
 
 def _check_unused(path: str, key: str) -> None:
