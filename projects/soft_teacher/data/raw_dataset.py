@@ -1,0 +1,27 @@
+"""What a format of annotations gives: COCO's shape, with nothing checked."""
+
+from dataclasses import dataclass, field
+
+__all__ = ["RawDataset"]
+
+
+@dataclass
+class RawDataset:
+    """Images, annotations and categories as a file has them; every value may be anything.
+
+    Attributes:
+        where: the file or folder, for messages.
+        folder: that relative file names start from.
+        images: COCO's, with ``id`` and ``file_name``, and maybe ``height`` and ``width``.
+        annotations: COCO's, with ``image_id``, ``category_id`` and ``bbox`` (XYWH in absolute
+            pixels), and maybe ``id``, ``area``, ``iscrowd`` and ``score``.
+        categories: COCO's, with ``id`` and ``name``.
+        notes: what the format has to say to the user, a line each.
+    """
+
+    where: str
+    folder: str
+    images: list
+    annotations: list
+    categories: list
+    notes: list[str] = field(default_factory=list)
