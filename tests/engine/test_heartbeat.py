@@ -312,6 +312,16 @@ def test_a_store_that_fails_now_and_then_is_no_death(ranks):
     assert ranks.lines == {}
 
 
+def test_the_store_of_a_later_run_at_the_same_address_is_no_sign_of_life(ranks):
+    later, old = Ranks(dist.HashStore(), 2), ranks.heart(1)
+    ranks.died(0)
+    with old, later.heart(0), later.heart(1):
+        time.sleep(4 * INTERVAL)
+        old.connect = lambda: later.shared
+        ranks.wait(1)
+    assert "rank 0 (host b, pid 7) has been silent" in ranks.lines[1]
+
+
 class TestOnlooker:
     """A parent, which sees the ranks and is seen by none."""
 
