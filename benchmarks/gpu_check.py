@@ -2,8 +2,8 @@
 """Every question that needs a GPU, answered in 8 minutes without a network.
 
 Each section is a process of its own with a limit in seconds, the dearest last. What it finds is in
-results.json and results.md of the output folder as soon as it is found, its log beside them. Exits
-with 1 if a section is incomplete or a check comes out wrong.
+results.json and results.md of the output folder as soon as it is found; log.txt has what it prints.
+Exits with 1 if a section is incomplete or a check comes out wrong.
 """
 
 import argparse
@@ -44,6 +44,7 @@ from soft_teacher.errors import ConfigError
 ROOT = Path(__file__).resolve().parents[1]
 # Seconds of the whole check.
 TIME = 480.0
+LOG = "log.txt"
 
 
 @dataclass(frozen=True)
@@ -117,26 +118,26 @@ def check(args: argparse.Namespace) -> dict:
 
 def _run(args: argparse.Namespace, name: str, section: dict, results: dict) -> None:
     """Fills in one section."""
-    tables = args.output / f"{name}.json"
-    tables.unlink(missing_ok=True)
-
-    def update(always: bool = False) -> None:
-        found = json.loads(tables.read_text()) if tables.exists() else {}
-        if always or found != section["tables"]:
-            section["tables"] = found
-            write(args.output, results)
-
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        tables = Path(folder) / "tables.json"
         job = Job(args.device, SIZES[args.size], Path(folder))
-        update(always=True)
+
+        def update() -> None:
+            found = json.loads(tables.read_text()) if tables.exists() else {}
+            if found != section["tables"]:
+                section["tables"] = found
+                write(args.output, results)
+
+        write(args.output, results)
         outcome = run_section(
             lambda: _answer(job, SECTIONS[name].rows, tables),
             limit=section["limit"],
-            log=args.output / f"{name}.log",
+            log=args.output / LOG,
             progress=update,
         )
-    section["status"], section["seconds"] = outcome.status, outcome.seconds
-    update(always=True)
+        section["status"], section["seconds"] = outcome.status, outcome.seconds
+        update()
+        write(args.output, results)
 
 
 def _answer(job: Job, answer: Callable[[Job], Rows], path: Path) -> None:
@@ -153,7 +154,7 @@ def _answer(job: Job, answer: Callable[[Job], Rows], path: Path) -> None:
 
 def check_device(args: argparse.Namespace) -> None:
     """Raises ConfigError if there is no GPU; asked in a fork, see :mod:`section_process`."""
-    log = args.output / "device.log"
+    log = args.output / LOG
     found = run_section(lambda: sys.exit(not torch.cuda.is_available()), limit=60, log=log)
     if found.status != DONE:
         raise ConfigError("--device cuda: PyTorch finds no GPU, try --device cpu --size tiny")
@@ -164,6 +165,7 @@ def main(argv=None) -> int:
     args = parse_args(argv)
     check_versions(ROOT / "setup.cfg")
     make_output(args.output)
+    (args.output / LOG).unlink(missing_ok=True)
     if args.device == "cuda":
         check_device(args)
     results = check(args)

@@ -1,7 +1,7 @@
 """A section of a check in a process of its own: what it hangs or crashes on costs it alone.
 
-The process is a fork, which saves importing PyTorch and Detectron2 again. So this one must leave
-CUDA alone, and start no threads.
+The process is a fork, which saves importing PyTorch and Detectron2 again. So this one must neither
+touch CUDA nor compute with PyTorch: CUDA and the threads of OpenMP do not survive a fork.
 """
 
 import multiprocessing
@@ -45,17 +45,18 @@ def run_section(
     Args:
         section: what to call.
         limit: seconds that it may take.
-        log: file for what it prints.
+        log: file that gets what it prints, after what it holds already.
         progress: called again and again while it runs.
     """
     started = time.monotonic()
+    begin = log.stat().st_size if log.exists() else 0
     process = multiprocessing.get_context("fork").Process(target=_begin, args=(section, log))
     process.start()
     try:
         while process.is_alive() and time.monotonic() - started < limit:
             process.join(POLL_SECONDS)
             progress()
-        status = _status(process.exitcode, limit, log)
+        status = _status(process.exitcode, limit, log, begin)
     finally:
         process.kill()
         with suppress(ProcessLookupError):  # a section that is over may have left workers behind
@@ -66,19 +67,20 @@ def run_section(
 
 def _begin(section: Callable[[], None], log: Path) -> None:
     os.setsid()  # the group to kill
-    sys.stdout = sys.stderr = open(log, "w", buffering=1)
+    sys.stdout = sys.stderr = open(log, "a", buffering=1)
     for standard in (1, 2):
         os.dup2(sys.stdout.fileno(), standard)
     section()
 
 
-def _status(code: int | None, limit: float, log: Path) -> str:
+def _status(code: int | None, limit: float, log: Path, begin: int) -> str:
     if code == 0:
         return DONE
     if code is None:
         return f"stopped at its limit of {limit:g} s"
     if code < 0:
         return f"ended by {signal.Signals(-code).name}"
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    printed = log.read_bytes()[begin:].decode(errors="replace")
+    lines = [line.strip() for line in printed.splitlines()]
     last = next((line for line in reversed(lines) if line), "nothing was printed")
     return f"ended with status {code}: {last}"

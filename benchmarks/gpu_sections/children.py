@@ -9,7 +9,8 @@ __all__ = ["in_children"]
 def in_children(function: Callable, *arguments: tuple) -> list[int]:
     """Calls a function in a child for each tuple of arguments, all at once.
 
-    The caller must not have touched CUDA, which does not survive a fork.
+    The caller must not have touched CUDA nor computed with PyTorch: neither CUDA nor the threads
+    of OpenMP survive a fork, and a child would wait for them for ever.
 
     Returns:
         their exit codes, 0 for success and -N for signal N.

@@ -5,6 +5,7 @@ over nobody else, and two with gloo, whose BatchNorm is synchronized by CUDA's o
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -28,20 +29,28 @@ TOLERANCE = 1e-4
 
 def rows(job: Job) -> Rows:
     backend = "NCCL" if job.on_gpu else "gloo"
-    label = {"what": f"a step in DistributedDataParallel, one rank, {backend}"}
-    yield TITLE, {**label, **_compared(job, _step, ranks=1)}
-    label = {"what": "SyncBatchNorm over two ranks on one device, gloo"}
-    yield TITLE, {**label, **_compared(job, _backbone, ranks=2)}
+    compared = {
+        f"a step in DistributedDataParallel, one rank, {backend}": (_step, 1),
+        "SyncBatchNorm over two ranks on one device, gloo": (_backbone, 2),
+    }
+    # All children before the first comparison, which computes.
+    codes = {name: _launch(job, *what) for name, what in compared.items()}
+    for name, (function, _) in compared.items():
+        yield TITLE, {"what": name, **_compare(job.folder / function.__name__, codes[name])}
 
 
-def _compared(job: Job, function, *, ranks: int) -> Row:
-    """What ``function`` finds on all ranks together, beside one process without any."""
+def _launch(job: Job, function: Callable, ranks: int) -> list[int]:
+    """Exit codes of ``function`` on all ranks together, and of one process without any."""
     folder = job.folder / function.__name__
     folder.mkdir()
     together = [(job, function, folder, rank, ranks) for rank in range(ranks)]
-    codes = in_children(_run, *together, (job, function, folder, 0, 0))
+    return in_children(_run, *together, (job, function, folder, 0, 0))
+
+
+def _compare(folder: Path, codes: list[int]) -> Row:
+    """The ranks beside the process without."""
     if any(codes):
-        return {"did not run": f"the ranks ended with {codes}, see the log", "holds": False}
+        return {"did not run": f"the processes ended with {codes}", "holds": False}
     expected, found = (
         torch.load(folder / name, map_location="cpu", weights_only=True)
         for name in ("alone.pth", "ranks.pth")
@@ -54,7 +63,7 @@ def _compared(job: Job, function, *, ranks: int) -> Row:
     return {"difference": changes[worst], "of": worst, "holds": changes[worst] <= TOLERANCE}
 
 
-def _run(job: Job, function, folder: Path, rank: int, ranks: int) -> None:
+def _run(job: Job, function: Callable, folder: Path, rank: int, ranks: int) -> None:
     exact()
     torch.manual_seed(0)
     if not ranks:
