@@ -2,16 +2,19 @@
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
+GPU_PYTHON ?= 3.12
 LOWEST := .venv-lowest
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check
 INSTALL := $(PIP) install --constraint $(CONSTRAINTS)
 PINS := $(CONSTRAINTS) setup.cfg pyproject.toml tools/install_detectron2.py tools/probe_detectron2.py
-CODE := $(wildcard projects tools tests configs train_net.py)
+CODE := $(wildcard projects tools benchmarks tests configs train_net.py)
+WHEELS := $(wildcard wheels/*.whl)
+GPU_SITE := .gpu-site
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench bench-data bench-startup test test-long test-lowest lint format clean
+.PHONY: help demo bench bench-data bench-startup gpu-wheels gpu-check test test-long test-lowest lint format clean
 # Two pips must not write to one environment.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -21,6 +24,10 @@ help:
 	@echo "make bench          measure the step    (BENCH_ARGS=... for tools/bench.py)"
 	@echo "make bench-data     measure the data    (BENCH_ARGS=... for tools/bench_data.py)"
 	@echo "make bench-startup  measure a start     (BENCH_ARGS=... for tools/bench_startup.py)"
+	@echo "make gpu-check      answer all questions that need a GPU in 8 minutes, without a network if"
+	@echo "                    wheels/ is there    (GPU_ARGS=... for benchmarks/gpu_check.py)"
+	@echo "make gpu-wheels     fill wheels/ for it (GPU_PYTHON=3.12 and, to leave out what the GPU's"
+	@echo "                    machine has, GPU_HAS='torch torchvision ...')"
 	@echo "make test           run the tests       (PYTEST_ARGS=... for pytest)"
 	@echo "make test-long      run the long tests"
 	@echo "make test-lowest    run the tests with the lowest versions that setup.cfg accepts"
@@ -42,6 +49,20 @@ bench-data: $(VENV)/.demo
 bench-startup: $(VENV)/.demo
 	$(PY) -W ignore tools/bench_startup.py $(BENCH_ARGS)
 
+# Python alone: what is downloaded is for another one.
+gpu-wheels: $(VENV)/.created
+	$(PY) benchmarks/gpu_wheels.py download --python $(GPU_PYTHON) --has $(GPU_HAS)
+
+ifneq ($(WHEELS),)
+gpu-check:
+	PYTHONPATH= "$(PYTHON)" benchmarks/gpu_wheels.py install --target $(GPU_SITE)
+	PYTHONPATH=$(CURDIR)/$(GPU_SITE):$(CURDIR)/projects \
+		"$(PYTHON)" -W ignore benchmarks/gpu_check.py $(GPU_ARGS)
+else
+gpu-check: $(VENV)/.demo
+	$(PY) -W ignore benchmarks/gpu_check.py $(GPU_ARGS)
+endif
+
 test: $(VENV)/.test
 	$(PY) -m pytest -q -m 'not long' $(PYTEST_ARGS)
 
@@ -61,7 +82,7 @@ format: $(VENV)/.test
 	$(PY) -m black --quiet $(CODE)
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build dist projects/*.egg-info .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) $(GPU_SITE) build dist projects/*.egg-info .pytest_cache .hypothesis
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(LOWEST)/constraints.txt: setup.cfg tools/lowest_versions.py

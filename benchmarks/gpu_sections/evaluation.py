@@ -1,0 +1,102 @@
+"""How fast an evaluation is: the network alone, and all of it, from the files to AP."""
+
+import json
+import time
+from contextlib import nullcontext
+from functools import partial
+
+import torch
+from bench import timed
+from bench_variants import GROUND_TRUTH, NUM_CLASSES, calibrate, mappers, random_boxes
+from gpu_sections.job import Job, Row, Rows, measured
+from gpu_sections.sharpened import sharpen
+from numpy import median
+from numpy.random import default_rng
+
+from soft_teacher.data.datasets import check_datasets
+from soft_teacher.engine import SoftTeacherTrainer
+from soft_teacher.modeling import SoftTeacher
+
+__all__ = ["rows"]
+
+BATCHES = (1, 8)
+WORKERS = 4
+
+
+def rows(job: Job) -> Rows:
+    scenario = job.scenario(job.size.batches[0])
+    dicts = job.photos(job.size.images)
+    cfg = scenario.cfg()
+    cfg.DATASETS.TEST = (_coco_json(job, dicts),)
+    cfg.DATALOADER.NUM_WORKERS = WORKERS if job.on_gpu else 0
+    cfg.INPUT.MIN_SIZE_TEST = job.size.short_side
+    cfg.OUTPUT_DIR = str(job.folder / "evaluation")
+    torch.manual_seed(0)
+    model = SoftTeacher(cfg).to(job.device).eval()
+    one_view, _ = mappers(scenario)
+    images = [{"image": one_view(d)["image"]} for d in dicts[: max(BATCHES)]]
+    calibrate(model.student, images)
+    sharpen(model.student, images)
+    model.copy_student_to_teacher()
+    half = partial(torch.autocast, job.device, dtype=torch.bfloat16)
+    for precision, context in {"fp32": nullcontext, "bf16": half}.items():
+        for batch in BATCHES:
+            label = {"precision": precision, "images at once": batch}
+            alone = partial(_alone, job, model, images[:batch], context)
+            yield "the network alone", measured(label, alone)
+    yield "student and teacher, from the files to AP, fp32", _whole(cfg, model, len(dicts))
+
+
+def _alone(job: Job, model: SoftTeacher, images: list[dict], context) -> Row:
+    found = []
+
+    def detect():
+        with context(), torch.no_grad():
+            found.append(model.teacher.inference(images))
+
+    seconds = [timed(detect, job.device) for _ in range(1 + job.size.rounds)][1:]
+    boxes = [len(x["instances"]) for x in found[-1]]
+    return {
+        "images a second": len(images) / float(median(seconds)),
+        "detections of an image": sum(boxes) / len(boxes),
+    }
+
+
+def _whole(cfg, model: SoftTeacher, images: int) -> Row:
+    check_datasets(labeled=[], unlabeled=[], test=list(cfg.DATASETS.TEST), num_classes=NUM_CLASSES)
+    started = time.perf_counter()
+    SoftTeacherTrainer.test(cfg, model)
+    seconds = time.perf_counter() - started
+    return {"images": images, "s of both": seconds, "images a second": 2 * images / seconds}
+
+
+def _coco_json(job: Job, dicts: list[dict]) -> str:
+    """The photographs with random ground truth, as DATASETS.TEST names them."""
+    rng = default_rng(0)
+    boxes = [random_boxes(rng, (d["height"], d["width"]), GROUND_TRUTH) for d in dicts]
+    boxes = [[x0, y0, x1 - x0, y1 - y0] for of_one in boxes for x0, y0, x1, y1 in of_one.tolist()]
+    annotations = [
+        {
+            "id": i + 1,
+            "image_id": dicts[i // GROUND_TRUTH]["image_id"],
+            "category_id": int(rng.integers(NUM_CLASSES)) + 1,
+            "bbox": box,
+            "area": box[2] * box[3],
+            "iscrowd": 0,
+        }
+        for i, box in enumerate(boxes)
+    ]
+    images = [
+        {
+            "id": d["image_id"],
+            "file_name": d["file_name"],
+            "width": d["width"],
+            "height": d["height"],
+        }
+        for d in dicts
+    ]
+    names = [{"id": i + 1, "name": str(i + 1)} for i in range(NUM_CLASSES)]
+    path = job.folder / "images.json"
+    found = {"info": {}, "images": images, "annotations": annotations, "categories": names}
+    path.write_text(json.dumps(found))
+    return f"{path}@{job.folder}"
