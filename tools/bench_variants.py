@@ -82,7 +82,7 @@ class Scenario:
         opts += ["SOLVER.AMP.ENABLED", self.precision != "fp32"]
         if self.precision != "fp32":
             opts += ["SOLVER.AMP.PRECISION", self.precision]
-        return load_config(self.config, [*map(str, opts + (NARROW if self.narrow else []))])
+        return load_config(self.config, opts + (NARROW if self.narrow else []))
 
 
 @dataclass(frozen=True)
