@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from ..data.builtin import register_builtin
 from ..data.datasets import as_list, check_datasets
 from ..data.loading import loaded_once
+from ..data.image import MAX_PIXELS
 from ..data.mapper import InferenceMapper
 from ..errors import ConfigError
 from ..modeling import BoxJitter
@@ -120,6 +121,7 @@ def load_trained(cfg, *, weights: str = "") -> Trained:
     mapper = InferenceMapper(
         augmentations=instantiate(loader.mapper.augmentations),
         image_format=loader.mapper.image_format,
+        max_pixels=loader.mapper.get("max_pixels", MAX_PIXELS),
     )
     cfg.train.init_checkpoint = weights or cfg.train.init_checkpoint
     model = _load_model(cfg).eval()

@@ -3,7 +3,6 @@
 import logging
 from typing import Dict, List
 
-from detectron2.data.detection_utils import build_augmentation
 from detectron2.engine import default_setup
 from detectron2.modeling import build_model
 from detectron2.utils import comm
@@ -111,13 +110,10 @@ def load_trained(cfg, *, weights: str = "") -> Trained:
     check_values(settings, eval_only=True)
     _rehearse(cfg, settings, eval_only=True)
     cfg.MODEL.WEIGHTS = weights or cfg.MODEL.WEIGHTS
-    mapper = InferenceMapper(
-        augmentations=build_augmentation(cfg, is_train=False), image_format=cfg.INPUT.FORMAT
-    )
     return Trained(
         model=_load_model(cfg).eval(),
         weights=cfg.MODEL.WEIGHTS,
-        mapper=mapper,
+        mapper=InferenceMapper(cfg),
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         jitter=BoxJitter(cfg),
     )
@@ -179,7 +175,7 @@ def _rehearse(cfg, settings: Settings, *, eval_only: bool) -> None:
     cfg.MODEL.DEVICE = "meta"
     model = rehearsed_model(lambda: build_model(cfg))
     with rehearsal("the loader"):
-        build_augmentation(cfg, is_train=False)
+        InferenceMapper(cfg)
     if eval_only:
         return
     with rehearsal("the loader"):
