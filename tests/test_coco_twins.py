@@ -33,6 +33,7 @@ SAME_VALUES = {
     "MODEL.RESNETS.DEPTH": "model.student.backbone.bottom_up.stages.depth",
     "MODEL.WEIGHTS": "train.init_checkpoint",
     "DATALOADER.MAX_UNREADABLE": "dataloader.train.max_unreadable",
+    "INPUT.MAX_PIXELS": "dataloader.train.max_pixels",
     "SOLVER.IMS_PER_BATCH": "dataloader.train.batch_size",
     "SOLVER.BASE_LR": "optimizer.lr",
     "SOLVER.MAX_ITER": "train.max_iter",
@@ -289,6 +290,7 @@ def test_the_test_loader_is_the_same(datasets):
     lazy = load_lazy(*EXPERIMENTS[0], f"dataloader.test.dataset.names={name}")
     other = instantiate(lazy.dataloader.test)
     assert any("short_edge_length" in path for path in fields(one))
+    assert any("mapper.max_pixels" in path for path in fields(one))
     assert difference(fields(one), fields(other)) == {}
 
 

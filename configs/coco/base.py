@@ -80,7 +80,7 @@ dataloader = dict(
                 L(ResizeShortestEdge)(short_edge_length=800, max_size=1333, sample_style="choice")
             ],
             image_format="BGR",
-            max_pixels="${dataloader.train.max_pixels}",
+            max_pixels=180_000_000,
         ),
         num_workers=4,
     ),

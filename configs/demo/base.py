@@ -107,7 +107,7 @@ dataloader = dict(
         mapper=L(InferenceMapper)(
             augmentations=[L(ResizeShortestEdge)(short_edge_length=128, max_size=192)],
             image_format="BGR",
-            max_pixels="${dataloader.train.max_pixels}",
+            max_pixels=180_000_000,
         ),
         num_workers=0,
     ),

@@ -19,8 +19,7 @@ from .image_header import (
     UnreadableImage,
     check_pixels,
     header_of,
-    orientation,
-    stored_size,
+    opened_header,
 )
 
 __all__ = [
@@ -38,8 +37,6 @@ IMAGE_SUFFIXES = frozenset(
     ".avif .bmp .gif .jp2 .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split()
 )
 
-# Every OpenCV turns these upright itself. It turns WebP only since 4.13, and AVIF not at all.
-TURNED_BY_OPENCV = ("JPEG", "MPO", "PNG", "TIFF")
 # Pillow reads damaged ones that OpenCV refuses, where it was built to read them.
 REFUSED_BY_OPENCV = ("AVIF", "GIF")
 
@@ -97,10 +94,10 @@ def image_size(path: str, max_pixels: int | None = None) -> tuple[int, int]:
         UnreadableImage: the header cannot be read, or promises too many pixels.
     """
     with _named(path), PathManager.open(path, "rb") as file, Image.open(file) as image:
-        size = stored_size(image)
+        header = opened_header(image)
         if max_pixels is not None:
-            check_pixels(size, max_pixels)
-        return size[::-1] if orientation(image) in EXIF_SIDEWAYS else size
+            check_pixels(header.size, max_pixels)
+        return _upright_size(header)
 
 
 @contextmanager
@@ -123,33 +120,37 @@ def _decoded(data: bytes, max_pixels: int) -> np.ndarray:
     if header.kind == "TIFF":  # OpenCV only logs that a part of it cannot be unpacked
         with Image.open(io.BytesIO(data)) as file:
             file.load()
-    image = _by_opencv(data, header)
+    image = _by_opencv(data, header.kind)
     if image is None:
         image = _by_pillow(data)
-    if sorted(image.shape[:2]) != sorted(header.size):
-        raise UnreadableImage(f"its header tells of {header.size} pixels, not {image.shape[:2]}")
-    return image
+    if header.kind != "TIFF":  # both decoders turn it themselves
+        image = _upright(image, header.orientation)
+    if image.shape[:2] != _upright_size(header):
+        raise UnreadableImage(f"its header says {header.size}, its pixels are {image.shape[:2]}")
+    return np.require(image, requirements="CW")
 
 
-def _by_opencv(data: bytes, header: Header) -> np.ndarray | None:
-    """What OpenCV decodes, upright; None where only Pillow may know the kind."""
-    turns = header.kind in TURNED_BY_OPENCV
-    flags = cv2.IMREAD_COLOR | (0 if turns else cv2.IMREAD_IGNORE_ORIENTATION)
+def _by_opencv(data: bytes, kind: str) -> np.ndarray | None:
+    """What OpenCV decodes; None where only Pillow may know the kind."""
+    # OpenCV turns JPEG and PNG by EXIF data, WebP only since 4.13, and AVIF not at all.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         image = None
-    if image is not None:
-        return image if turns else _upright(image, header.orientation)
-    if header.kind in REFUSED_BY_OPENCV and cv2.haveImageWriter(f".{header.kind.lower()}"):
-        raise UnreadableImage(f"the {header.kind} is damaged")
-    return None
+    if image is None and kind in REFUSED_BY_OPENCV and cv2.haveImageWriter(f".{kind.lower()}"):
+        raise UnreadableImage(f"the {kind} is damaged")
+    return image
 
 
 def _by_pillow(data: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as file:
         file.load()  # raises where Detectron2's reader would return what there is
-        return _upright(utils.convert_PIL_to_numpy(file, "BGR"), orientation(file))
+        return utils.convert_PIL_to_numpy(file, "BGR")
+
+
+def _upright_size(header: Header) -> tuple[int, int]:
+    return header.size[::-1] if header.orientation in EXIF_SIDEWAYS else header.size
 
 
 def _upright(image: np.ndarray, turn: int | None) -> np.ndarray:
@@ -160,4 +161,4 @@ def _upright(image: np.ndarray, turn: int | None) -> np.ndarray:
         image = image[::-1]
     if turn in EXIF_COLUMNS_REVERSED:
         image = image[:, ::-1]
-    return np.require(image, requirements="CW")
+    return image

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 
 from ..data.builtin import register_builtin
 from ..data.datasets import as_list, check_datasets
-from ..data.loading import loaded_once
 from ..data.image import MAX_PIXELS
+from ..data.loading import loaded_once
 from ..data.mapper import InferenceMapper
 from ..errors import ConfigError
 from ..modeling import BoxJitter
@@ -43,6 +43,7 @@ __all__ = [
     "load_config",
     "load_trained",
     "main",
+    "max_pixels",
     "train_names",
 ]
 
@@ -102,6 +103,11 @@ def train_names(cfg) -> Tuple[List[str], List[str]]:
     check_sections(cfg, ["dataloader"])
     loader = cfg.dataloader.train
     return as_list(loader.labeled_names), as_list(loader.unlabeled_names)
+
+
+def max_pixels(cfg) -> int:
+    """The limit of an image's size, for those who read images without a model."""
+    return _settings(cfg)["INPUT.MAX_PIXELS"] or MAX_PIXELS
 
 
 @speaks_lazy

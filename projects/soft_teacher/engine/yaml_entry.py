@@ -36,6 +36,7 @@ __all__ = [
     "load_config",
     "load_trained",
     "main",
+    "max_pixels",
     "train_names",
     "value_of",
 ]
@@ -94,6 +95,11 @@ def dataset_names(cfg, *, eval_only: bool = False) -> Dict[str, List[str]]:
             "to 1 for the supervised baseline"
         )
     return {"labeled": labeled, "unlabeled": unlabeled, "test": test}
+
+
+def max_pixels(cfg) -> int:
+    """The limit of an image's size, for those who read images without a model."""
+    return cfg.INPUT.MAX_PIXELS
 
 
 def load_trained(cfg, *, weights: str = "") -> Trained:
