@@ -294,6 +294,16 @@ def test_the_test_loader_is_the_same(datasets):
     assert difference(fields(one), fields(other)) == {}
 
 
+def test_tools_find_the_limit_of_an_image_s_size_in_both_languages():
+    assert yaml_entry.max_pixels(load(*EXPERIMENTS[0])) == 180_000_000
+    lazy = load_lazy(*EXPERIMENTS[0])
+    assert lazy_entry.max_pixels(lazy) == 180_000_000
+    del lazy.dataloader.train.max_pixels, lazy.dataloader.test.mapper.max_pixels
+    assert lazy_entry.max_pixels(lazy) == 180_000_000
+    lazy.dataloader.train.max_pixels = 9
+    assert lazy_entry.max_pixels(lazy) == 9
+
+
 @every_experiment
 def test_the_values_of_the_config_are_the_same(variant, name):
     cfg, lazy = leaves(load(variant, name)), load_lazy(variant, name)

@@ -41,8 +41,8 @@ IMAGE_SUFFIXES = frozenset(
 REFUSED_BY_OPENCV = ("AVIF", "GIF")
 
 EXIF_SIDEWAYS = (5, 6, 7, 8)
-# Of these, once rows and columns have changed places in the sideways ones.
-EXIF_ROWS_REVERSED, EXIF_COLUMNS_REVERSED = (3, 4, 7, 8), (2, 3, 6, 7)
+# OpenCV's code of the flip, once rows and columns have changed places in the sideways ones.
+EXIF_FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
 
 if "OPENCV_LOG_LEVEL" not in os.environ:  # what it says of a file is said by UnreadableImage
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -156,9 +156,5 @@ def _upright_size(header: Header) -> tuple[int, int]:
 def _upright(image: np.ndarray, turn: int | None) -> np.ndarray:
     """The decoded pixels of a file as its EXIF orientation wants them."""
     if turn in EXIF_SIDEWAYS:
-        image = image.swapaxes(0, 1)
-    if turn in EXIF_ROWS_REVERSED:
-        image = image[::-1]
-    if turn in EXIF_COLUMNS_REVERSED:
-        image = image[:, ::-1]
-    return image
+        image = cv2.transpose(image)
+    return cv2.flip(image, EXIF_FLIPS[turn]) if turn in EXIF_FLIPS else image

@@ -92,9 +92,7 @@ def evaluate_networks(
             logger.info(f"Evaluating the {network} on {name}")
             try:
                 evaluator = ReadableImagesEvaluator(build_evaluator(name, network), name)
-                found = inference_on_dataset(
-                    getattr(model, network), build_loader(name), evaluator
-                )
+                found = inference_on_dataset(getattr(model, network), build_loader(name), evaluator)
             except Exception as error:
                 if not is_full_disk(error):
                     raise
