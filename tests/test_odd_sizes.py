@@ -8,6 +8,9 @@ import torch
 from PIL import Image
 from training import metrics, train_lazy, train_yaml, weights
 
+# A run registers the digits, here the tiny ones that other tests share.
+pytestmark = pytest.mark.usefixtures("tiny_digits")
+
 SIZES = [(1, 1), (1, 4000), (4000, 1), (2, 3), (60, 90), (700, 800)]  # height, width
 LIMIT = 500_000
 
