@@ -304,6 +304,13 @@ def test_what_opencv_refuses_pillow_does_not_make_up(kind, photo, save, monkeypa
     assert read_image(path).shape == (H, W, 3)
 
 
+def test_16_bits_that_pillow_would_cut_to_white_are_refused(save, monkeypatch):
+    path = save(np.arange(H * W, dtype=np.uint16).reshape(H, W) * 68, "image.tif")
+    monkeypatch.setattr(cv2, "imdecode", lambda *args: None)
+    with pytest.raises(UnreadableImage, match="I;16 cannot be reduced to 8 bits"):
+        read_image(path)
+
+
 def test_fill_bytes_between_the_parts_of_a_jpeg_are_no_harm(photo, save):
     path = save(photo, "image.jpg")
     data = open(path, "rb").read()

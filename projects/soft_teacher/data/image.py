@@ -37,6 +37,8 @@ IMAGE_SUFFIXES = frozenset(
     ".avif .bmp .gif .jp2 .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split()
 )
 
+# OpenCV only logs that a TIFF cannot be unpacked; a damaged JPEG 2000 crashes it before 5.0.
+PROVEN_BY_PILLOW = ("JPEG2000", "TIFF")
 # Pillow reads damaged ones that OpenCV refuses, where it was built to read them.
 REFUSED_BY_OPENCV = ("AVIF", "GIF")
 
@@ -45,7 +47,8 @@ EXIF_SIDEWAYS = (5, 6, 7, 8)
 EXIF_FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
 
 if "OPENCV_LOG_LEVEL" not in os.environ:  # what it says of a file is said by UnreadableImage
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    # OpenCV 5 has moved it.
+    (cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel)(0)
 
 
 def is_image(path) -> bool:
@@ -118,7 +121,7 @@ def _decoded(data: bytes, max_pixels: int) -> np.ndarray:
         raise UnreadableImage("the file is empty")
     header = header_of(data)
     check_pixels(header.size, max_pixels)
-    if header.kind == "TIFF":  # OpenCV only logs that a part of it cannot be unpacked
+    if header.kind in PROVEN_BY_PILLOW:
         with Image.open(io.BytesIO(data)) as file:
             file.load()
     image = _by_opencv(data, header.kind)
@@ -147,6 +150,8 @@ def _by_opencv(data: bytes, kind: str) -> np.ndarray | None:
 def _by_pillow(data: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as file:
         file.load()  # raises where Detectron2's reader would return what there is
+        if file.mode.startswith(("I", "F")):  # Pillow would make white of what exceeds 8 bits
+            raise UnreadableImage(f"pixels of the kind {file.mode} cannot be reduced to 8 bits")
         return utils.convert_PIL_to_numpy(file, "BGR")
 
 
