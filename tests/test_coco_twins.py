@@ -1,5 +1,6 @@
 """The COCO configs: YAML and LazyConfig make the same training."""
 
+import copy
 import types
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ SAME_VALUES = {
     "MODEL.RESNETS.DEPTH": "model.student.backbone.bottom_up.stages.depth",
     "MODEL.WEIGHTS": "train.init_checkpoint",
     "DATALOADER.MAX_UNREADABLE": "dataloader.train.max_unreadable",
+    "INPUT.MAX_PIXELS": "dataloader.train.max_pixels",
     "SOLVER.IMS_PER_BATCH": "dataloader.train.batch_size",
     "SOLVER.BASE_LR": "optimizer.lr",
     "SOLVER.MAX_ITER": "train.max_iter",
@@ -289,7 +291,18 @@ def test_the_test_loader_is_the_same(datasets):
     lazy = load_lazy(*EXPERIMENTS[0], f"dataloader.test.dataset.names={name}")
     other = instantiate(lazy.dataloader.test)
     assert any("short_edge_length" in path for path in fields(one))
+    assert any(path.endswith("max_pixels") for path in fields(one))
     assert difference(fields(one), fields(other)) == {}
+
+
+def test_tools_find_the_limit_of_an_image_s_size_in_both_languages():
+    assert yaml_entry.max_pixels(load(*EXPERIMENTS[0])) == 180_000_000
+    lazy = copy.deepcopy(load_lazy(*EXPERIMENTS[0]))
+    assert lazy_entry.max_pixels(lazy) == 180_000_000
+    del lazy.dataloader.train.max_pixels, lazy.dataloader.test.mapper.max_pixels
+    assert lazy_entry.max_pixels(lazy) == 180_000_000
+    lazy.dataloader.train.max_pixels = 9
+    assert lazy_entry.max_pixels(lazy) == 9
 
 
 @every_experiment

@@ -103,6 +103,7 @@ def test_the_keys_stand_under_soft_teacher_but_for_those_beside_their_kind():
         "DATASETS.SPLIT.PERCENT",
         "DATASETS.TRAIN_LABELED",
         "DATASETS.TRAIN_UNLABELED",
+        "INPUT.MAX_PIXELS",
         "SOLVER.AMP.PRECISION",
         "SOLVER.CHECKPOINTS_TO_KEEP",
         "SOLVER.GRADIENT_ACCUMULATION",

@@ -52,7 +52,7 @@ def check(args) -> bool:
     register_builtin()
     warnings = entry.check_config(cfg, eval_only=False)
     checks = [
-        check_dataset(role, name, headers_only=args.headers_only)
+        check_dataset(role, name, headers_only=args.headers_only, max_pixels=entry.max_pixels(cfg))
         for role, names in entry.dataset_names(cfg).items()
         for name in names
     ]

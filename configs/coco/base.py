@@ -3,11 +3,7 @@
 import torch
 from detectron2 import model_zoo
 from detectron2.config import LazyCall as L
-from detectron2.data import (
-    DatasetMapper,
-    build_detection_test_loader,
-    get_detection_dataset_dicts,
-)
+from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.evaluation import COCOEvaluator
 from detectron2.solver import WarmupParamScheduler
@@ -15,6 +11,7 @@ from detectron2.solver.build import get_default_optimizer_params
 from fvcore.common.param_scheduler import MultiStepParamScheduler
 
 from soft_teacher.data.build import build_two_stream_train_loader
+from soft_teacher.data.mapper import InferenceMapper
 from soft_teacher.data.policies import build_policy
 from soft_teacher.engine import EMAHook
 from soft_teacher.modeling import (
@@ -63,6 +60,7 @@ dataloader = dict(
         strong_augmentations=L(build_policy)(name="strong", variant="paper", **view),
         weak_augmentations=L(build_policy)(name="weak", variant="paper", **view),
         image_format="BGR",
+        max_pixels=180_000_000,
         draw="global",
         burn_in="${train.burn_in}",
         max_iter="${train.max_iter}",
@@ -77,12 +75,12 @@ dataloader = dict(
     ),
     test=L(build_detection_test_loader)(
         dataset=L(get_detection_dataset_dicts)(names="coco_2017_val", filter_empty=False),
-        mapper=L(DatasetMapper)(
-            is_train=False,
+        mapper=L(InferenceMapper)(
             augmentations=[
                 L(ResizeShortestEdge)(short_edge_length=800, max_size=1333, sample_style="choice")
             ],
             image_format="BGR",
+            max_pixels=180_000_000,
         ),
         num_workers=4,
     ),

@@ -3,11 +3,7 @@
 import torch
 from detectron2 import model_zoo
 from detectron2.config import LazyCall as L
-from detectron2.data import (
-    DatasetMapper,
-    build_detection_test_loader,
-    get_detection_dataset_dicts,
-)
+from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.evaluation import COCOEvaluator
 from detectron2.layers import ShapeSpec
@@ -16,6 +12,7 @@ from detectron2.solver.build import get_default_optimizer_params
 from fvcore.common.param_scheduler import MultiStepParamScheduler
 
 from soft_teacher.data.build import build_two_stream_train_loader
+from soft_teacher.data.mapper import InferenceMapper
 from soft_teacher.data.policies import build_policy
 from soft_teacher.engine import EMAHook
 from soft_teacher.modeling import (
@@ -90,6 +87,7 @@ dataloader = dict(
         strong_augmentations=L(build_policy)(name="strong", variant="paper", **view),
         weak_augmentations=L(build_policy)(name="weak", variant="paper", **view),
         image_format="BGR",
+        max_pixels=180_000_000,
         batch_size=4,
         labeled_share=1.0,
         decay_steps=0,
@@ -106,10 +104,10 @@ dataloader = dict(
     ),
     test=L(build_detection_test_loader)(
         dataset=L(get_detection_dataset_dicts)(names="digits_val", filter_empty=False),
-        mapper=L(DatasetMapper)(
-            is_train=False,
+        mapper=L(InferenceMapper)(
             augmentations=[L(ResizeShortestEdge)(short_edge_length=128, max_size=192)],
             image_format="BGR",
+            max_pixels=180_000_000,
         ),
         num_workers=0,
     ),

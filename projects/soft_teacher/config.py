@@ -23,6 +23,8 @@ def add_soft_teacher_config(cfg) -> None:
     cfg.DATASETS.SPLIT.FAMILY = "stac"
     cfg.DATASETS.SPLIT.PERCENT = 10.0
     cfg.DATASETS.SPLIT.FOLD = 1
+    # Images with more pixels than this, by their headers, are not decoded: they are unreadable.
+    cfg.INPUT.MAX_PIXELS = 180_000_000
     # Share of a stream's images that may turn out unreadable; one more stops the training.
     cfg.DATALOADER.MAX_UNREADABLE = 0.01
 

@@ -20,6 +20,9 @@ KNOWN = (
     (UserWarning, r"pkg_resources is deprecated as an API", ""),
     (DeprecationWarning, r"pkg_resources is deprecated as an API", ""),
     (DeprecationWarning, r"Deprecated call to `pkg_resources\.", ""),
+    (UserWarning, r"(possibly )?corrupt EXIF|truncated file|tag (data|offset)", r"PIL\."),
+    (UserWarning, r"metadata warning|image appears to be a malformed MPO|invalid APNG", r"PIL\."),
+    (UserWarning, r"palette images with transparency|couldn't allocate palette", r"PIL\."),
 )
 # torch logs this one: that a function of its own, which Detectron2 asks, will have another name.
 TRACING = "torch.fx._symbolic_trace"

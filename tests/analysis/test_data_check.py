@@ -151,6 +151,16 @@ def test_a_size_that_the_dataset_does_not_tell_is_a_problem_where_there_are_boxe
     assert check_dataset("unlabeled", name, headers_only=headers_only).unreadable == []
 
 
+@pytest.mark.parametrize("headers_only", [True, False])
+@pytest.mark.parametrize("role", ["labeled", "unlabeled", "test"])
+def test_images_with_more_pixels_than_allowed_are_unreadable(role, headers_only, register):
+    name = register("large", [(CAT,)])
+    how = {"headers_only": headers_only}
+    assert check_dataset(role, name, max_pixels=W * H, **how).unreadable == []
+    (line,) = check_dataset(role, name, max_pixels=W * H - 1, **how).unreadable
+    assert "0.png: 40 x 30 pixels are more than INPUT.MAX_PIXELS" in line
+
+
 # --- copies -------------------------------------------------------------------------------------
 
 

@@ -229,3 +229,93 @@ def test_an_image_can_be_written_to(photo, save):
 )
 def test_images_are_known_by_their_suffix(name, expected):
     assert is_image(name) is expected
+
+
+# --- limits of the size -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif", "bmp", "webp", "gif", "avif", "jp2", "ppm"])
+def test_more_pixels_than_allowed_are_not_decoded(kind, photo, save, monkeypatch):
+    path = save(photo, f"image.{kind}")
+    assert read_image(path, max_pixels=H * W).shape == (H, W, 3)
+    assert image_size(path, max_pixels=H * W) == (H, W)
+    monkeypatch.setattr(cv2, "imdecode", None)
+    for read in (read_image, image_size):
+        with pytest.raises(UnreadableImage) as error:
+            read(path, max_pixels=H * W - 1)
+        assert f"{path}: {W} x {H} pixels are more than INPUT.MAX_PIXELS" in str(error.value)
+
+
+def test_pillow_s_own_limit_does_not_stand_in_the_way(save):
+    path = save(np.zeros((9_000, 10_000), bool), "large.tif", compression="group4")
+    assert image_size(path) == (9_000, 10_000)
+    with pytest.raises(UnreadableImage, match="10000 x 9000 pixels are more"):
+        read_image(path, max_pixels=10_000)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif", "bmp", "webp", "gif", "ppm"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (10_000, 1)])
+def test_tiny_and_thin_images(kind, size, save):
+    found = read_image(save(np.full((*size, 3), 200, np.uint8), f"image.{kind}"))
+    assert found.shape == (*size, 3) and (abs(found.astype(int) - 200) < 3).all()
+
+
+# --- damage -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "1", "I;16"])
+def test_no_bit_of_a_png_can_flip_unnoticed(mode, photo, tmp_path):
+    path = tmp_path / "image.png"
+    if mode == "I;16":
+        Image.fromarray(np.arange(H * W, dtype=np.uint16).reshape(H, W) * 68).save(path)
+    else:
+        Image.fromarray(photo).convert(mode).save(path, exif=turned(6))
+    whole = path.read_bytes()
+    for place in np.random.default_rng(0).integers(8, len(whole), 40):
+        data = bytearray(whole)
+        data[place] ^= 1 << int(place) % 8
+        path.write_bytes(data)
+        with pytest.raises(UnreadableImage):
+            read_image(str(path))
+
+
+@pytest.mark.parametrize(
+    "compression, damage", [("tiff_lzw", bytes(200)), ("tiff_adobe_deflate", b"\x55")]
+)
+def test_a_tiff_that_cannot_be_unpacked_is_refused(compression, damage, photo, save):
+    """OpenCV logs it and returns what there is."""
+    path = save(photo, "image.tif", compression=compression)
+    data = bytearray(open(path, "rb").read())
+    middle = len(data) // 2
+    data[middle : middle + len(damage)] = damage
+    open(path, "wb").write(data)
+    with pytest.raises(UnreadableImage):
+        read_image(path)
+
+
+@pytest.mark.parametrize("kind", ["avif", "gif"])
+def test_what_opencv_refuses_pillow_does_not_make_up(kind, photo, save, monkeypatch):
+    path = save(photo, f"image.{kind}")
+    monkeypatch.setattr(cv2, "imdecode", lambda *args: None)
+    monkeypatch.setattr(cv2, "haveImageWriter", lambda name: True)
+    with pytest.raises(UnreadableImage, match=f"the {kind.upper()} is damaged"):
+        read_image(path)
+    monkeypatch.setattr(cv2, "haveImageWriter", lambda name: False)
+    assert read_image(path).shape == (H, W, 3)
+
+
+def test_16_bits_that_pillow_would_cut_to_white_are_refused(save, monkeypatch):
+    path = save(np.arange(H * W, dtype=np.uint16).reshape(H, W) * 68, "image.tif")
+    monkeypatch.setattr(cv2, "imdecode", lambda *args: None)
+    with pytest.raises(UnreadableImage, match="I;16 cannot be reduced to 8 bits"):
+        read_image(path)
+
+
+def test_fill_bytes_between_the_parts_of_a_jpeg_are_no_harm(photo, save):
+    path = save(photo, "image.jpg")
+    data = open(path, "rb").read()
+    plain = read_image(path)
+    open(path, "wb").write(data[:2] + b"\xff\xff" + data[2:])
+    np.testing.assert_array_equal(read_image(path), plain)
+    with pytest.raises(UnreadableImage, match="more than INPUT.MAX_PIXELS"):
+        read_image(path, max_pixels=1)

@@ -315,25 +315,55 @@ def test_a_file_that_cannot_be_read_is_named(mapper, record):
 # --- images to detect in ------------------------------------------------------------------------
 
 
+def detected_in(*augmentations, **options):
+    return InferenceMapper(augmentations=list(augmentations), image_format="BGR", **options)
+
+
 @pytest.mark.parametrize("image_format", ["BGR", "RGB"])
 def test_an_image_to_detect_in_is_what_detectron2_s_mapper_makes_of_it(record, image_format):
     view = [T.ResizeShortestEdge(64, 128)]
-    stock = DatasetMapper(False, augmentations=view, image_format=image_format)(record)
+    record = {**record, "image_id": 7, "anything": "else"}
+    expected = DatasetMapper(False, augmentations=view, image_format=image_format)(record)
     found = InferenceMapper(augmentations=view, image_format=image_format)(record)
-    assert set(found) == {"file_name", "height", "width", "image"}
-    assert torch.equal(found["image"], stock["image"])
-    assert (found["file_name"], found["height"], found["width"]) == (record["file_name"], H, W)
+    assert torch.equal(found.pop("image"), expected.pop("image"))
+    assert found == expected and found["image_id"] == 7
 
 
 def test_the_size_of_an_image_to_detect_in_is_the_file_s(record):
-    mapper = InferenceMapper(augmentations=[], image_format="BGR")
-    sample = mapper({"file_name": record["file_name"], "width": W + 1})
-    assert (sample["height"], sample["width"]) == (H, W)
+    sample = detected_in()({"file_name": record["file_name"], "width": W + 1})
+    assert (sample["height"], sample["width"]) == (H, W) and "unreadable" not in sample
 
 
-def test_an_image_to_detect_in_that_cannot_be_read_says_why(record):
-    with open(record["file_name"], "wb") as file:
-        file.write(b"no image")
-    sample = InferenceMapper(augmentations=[], image_format="BGR")(record)
-    assert set(sample) == {"file_name", "unreadable"}
-    assert sample["unreadable"].startswith(f"{record['file_name']}: ")
+@pytest.mark.parametrize("fault", ["no image", "another size", "too large"])
+def test_an_image_to_detect_in_that_cannot_be_used_is_black_and_says_why(record, fault):
+    before = copy.deepcopy(record)
+    if fault == "no image":
+        with open(record["file_name"], "wb") as file:
+            file.write(b"no image")
+    changed = {"width": W + 1} if fault == "another size" else {}
+    limit = {"max_pixels": H * W - 1} if fault == "too large" else {}
+    sample = detected_in(**limit)({**record, "image_id": 7, **changed})
+    assert record["file_name"] in sample["unreadable"] and "\n" not in sample["unreadable"]
+    assert sample["image"].dtype == torch.uint8 and not sample["image"].any()
+    assert sample["image_id"] == 7 and "annotations" not in sample
+    assert record == before
+
+
+@pytest.mark.parametrize(
+    "size, view", [((1, 1), (64, 64)), ((1, 10_000), (1, 128)), ((10_000, 1), (128, 1))]
+)
+def test_a_very_long_image_keeps_a_pixel_of_its_short_edge(size, view, tmp_path):
+    path = tmp_path / "thin.png"
+    Image.fromarray(np.full((*size, 3), 9, np.uint8)).save(path)
+    sample = detected_in(T.ResizeShortestEdge([64], 128, "choice"))({"file_name": str(path)})
+    assert sample["image"].shape == (3, *view)
+    assert (sample["image"] == 9).all()
+
+
+def test_the_limit_of_pixels_is_the_same_in_all_mappers(record):
+    for mapper in (two_views, labeled):
+        full, half = mapper(), mapper()
+        half.max_pixels = H * W - 1
+        assert "image" in full(record)
+        with pytest.raises(UnreadableImage, match="INPUT.MAX_PIXELS"):
+            half(record)

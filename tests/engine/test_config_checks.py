@@ -66,6 +66,8 @@ BAD = [
     ("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "train.clip_gradients.clip_value", "0.0", "above 0"),
     ("DATALOADER.NUM_WORKERS", "dataloader.train.num_workers", "-1", "at least 0"),
     ("DATALOADER.MAX_UNREADABLE", "dataloader.train.max_unreadable", "1.5", "at most 1"),
+    ("INPUT.MAX_PIXELS", "dataloader.train.max_pixels", "0", "at least 1"),
+    ("INPUT.MAX_PIXELS", "dataloader.test.mapper.max_pixels", "-5", "at least 1"),
     ("DATALOADER.MAX_UNREADABLE", "dataloader.train.max_unreadable", "-0.5", "not be negative"),
     ("INPUT.FORMAT", "dataloader.train.image_format", "YUV", "BGR, RGB"),
     ("INPUT.MAX_SIZE_TEST", "dataloader.test.mapper.augmentations[0].max_size", "0", "at least 1"),

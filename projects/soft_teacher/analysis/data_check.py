@@ -5,14 +5,15 @@ import itertools
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+from functools import partial
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
 from ..data.datasets import ROLES, dataset_dicts
-from ..data.image import UnreadableImage, image_size, read_image
+from ..data.image import MAX_PIXELS, UnreadableImage, image_size, read_image
 from .annotations import annotated_boxes
 
 __all__ = ["DatasetCheck", "check_dataset", "odd_boxes", "shared_content"]
@@ -58,20 +59,26 @@ class _File:
     problem: Optional[str] = None
 
 
-def check_dataset(role: str, name: str, *, headers_only: bool = False) -> DatasetCheck:
+def check_dataset(
+    role: str, name: str, *, headers_only: bool = False, max_pixels: int = MAX_PIXELS
+) -> DatasetCheck:
     """Reads every image and every annotation of a dataset.
 
     Args:
         role: "labeled", "unlabeled" or "test"; annotations of unlabeled images are not looked at.
         name: a registered dataset, or a path.
         headers_only: trust that a file with a readable header is whole, which is much faster.
+        max_pixels: images with more of them count as unreadable.
 
     Raises:
         ConfigError: it is not registered, cannot be read, or is empty.
     """
     dicts = dataset_dicts(ROLES[role], name)
     labeled = [] if role == "unlabeled" else dicts
-    files = _files(dicts, trust_size=role == "unlabeled", headers_only=headers_only)
+    size_of = image_size if headers_only else _decoded_size
+    files = _files(
+        dicts, trust_size=role == "unlabeled", size_of=partial(size_of, max_pixels=max_pixels)
+    )
     boxes = [annotated_boxes(record) for record in labeled]
     classes = MetadataCatalog.get(name).get("thing_classes", [])
     counts = Counter({label: 0 for label in classes} if labeled else {})
@@ -133,20 +140,24 @@ def _label(classes: Sequence[str], category: int) -> str:
     return classes[category] if category < len(classes) else f"class {category}"
 
 
-def _files(dicts: Iterable[dict], *, trust_size: bool, headers_only: bool) -> List[_File]:
+def _decoded_size(path: str, *, max_pixels: int) -> Tuple[int, int]:
+    return read_image(path, max_pixels=max_pixels).shape[:2]
+
+
+def _files(dicts: Iterable[dict], *, trust_size: bool, size_of: Callable) -> List[_File]:
     records = list({d["file_name"]: d for d in dicts}.values())
 
     def inspect(record):
-        return _inspected(record, trust_size=trust_size, headers_only=headers_only)
+        return _inspected(record, trust_size=trust_size, size_of=size_of)
 
     with ThreadPoolExecutor() as pool:
         return list(tqdm(pool.map(inspect, records), "images", len(records), leave=False))
 
 
-def _inspected(record: dict, *, trust_size: bool, headers_only: bool) -> _File:
+def _inspected(record: dict, *, trust_size: bool, size_of: Callable) -> _File:
     path = record["file_name"]
     try:
-        size = image_size(path) if headers_only else read_image(path).shape[:2]
+        size = size_of(path)
     except UnreadableImage as error:
         return _File(path, problem=str(error))
     with open(path, "rb") as file:

@@ -95,22 +95,13 @@ def measure(
     for number, (sample,) in enumerate(
         tqdm(trained.loader(dicts), title, len(dicts), mininterval=1)
     ):
-        problem = _problem(sample, dicts[number])
-        if problem:
-            tqdm.write(f"left out: {problem}", file=sys.stderr)
+        if "unreadable" in sample:
+            tqdm.write(f"left out: {sample['unreadable']}", file=sys.stderr)
             continue
         jitter_seed = sample_seed(seed, number) if variances else None
         detections = _detections(trained, network, sample, jitter_seed)
         found[number] = _judged(detections, dicts[number], trained.num_classes)
     return found
-
-
-def _problem(sample: dict, dataset_dict: dict) -> str:
-    """Why an image cannot be measured; empty if it can be."""
-    if "unreadable" in sample:
-        return sample["unreadable"]
-    file, truth = ((d["width"], d["height"]) for d in (sample, {**sample, **dataset_dict}))
-    return "" if file == truth else f"{sample['file_name']} is of {file}, its boxes of {truth}"
 
 
 @torch.no_grad()

@@ -61,6 +61,25 @@ class ShortEdgeScaleJitter(Augmentation):
         return ResizeTransform(h, w, max(new_h, 1), max(new_w, 1))
 
 
+class NonEmptyResize(ResizeShortestEdge):
+    """Detectron2's resize, of which a very long image keeps a pixel of its short edge."""
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        found = super().get_transform(image)
+        if isinstance(found, NoOpTransform) or min(found.new_h, found.new_w) > 0:
+            return found
+        size = max(found.new_h, 1), max(found.new_w, 1)
+        return type(found)(found.h, found.w, *size, found.interp)
+
+
+def never_empty(augmentation: Augmentation | Transform) -> Augmentation | Transform:
+    """The same augmentation, and :class:`NonEmptyResize` for Detectron2's resize."""
+    if type(augmentation) is not ResizeShortestEdge:
+        return augmentation
+    names = ("short_edge_length", "max_size", "sample_style", "interp")
+    return NonEmptyResize(**{name: getattr(augmentation, name) for name in names})
+
+
 class RandomAugmentation(Augmentation):
     """Base: with chance ``prob``, the transform that a subclass returns from ``_draw(image)``."""
 

@@ -15,6 +15,7 @@ from ..checks import check_choice
 from ..errors import ConfigError
 from .datasets import KEYS, labeled_dicts, train_names, unlabeled_dicts
 from .given_labels import LABEL_SOURCES
+from .image import MAX_PIXELS
 from .loading import loaded_once
 from .mapper import LabeledDatasetMapper, TwoViewDatasetMapper
 from .order import StreamOrder
@@ -139,6 +140,7 @@ def _from_config(cfg):
         "strong_augmentations": build_policy("strong", **policy),
         "weak_augmentations": build_policy("weak", **policy),
         "image_format": cfg.INPUT.FORMAT,
+        "max_pixels": cfg.INPUT.MAX_PIXELS,
         "batch_size": cfg.SOLVER.IMS_PER_BATCH,
         "labeled_share": _C.LABELED_SHARE,
         "decay_steps": _C.LABELED_SHARE_DECAY,
@@ -166,6 +168,7 @@ def build_two_stream_train_loader(
     strong_augmentations: List[T.Augmentation],
     weak_augmentations: List[T.Augmentation],
     image_format: str,
+    max_pixels: int = MAX_PIXELS,
     batch_size: int,
     labeled_share: float,
     decay_steps: int,
@@ -188,6 +191,7 @@ def build_two_stream_train_loader(
         labeled_augmentations, strong_augmentations, weak_augmentations: the three columns of
             Table 2.
         image_format: as the model expects it, "BGR" or "RGB".
+        max_pixels: images with more of them count as unreadable.
         batch_size, labeled_share, decay_steps, draw, burn_in, max_iter: see
             :class:`~soft_teacher.data.sampler.BatchSchedule`.
         chunks: batches that each process takes at a step (gradient accumulation).
@@ -224,9 +228,10 @@ def build_two_stream_train_loader(
         order = StreamOrder(len(dicts), seed=seed, stream=number, wide=wide, block=block)
         return StreamDataset(dicts, mapper, order)
 
+    reading = {"image_format": image_format, "max_pixels": max_pixels}
     labeled = stream(
         labeled_dicts(labeled_names, filter_empty=filter_empty),
-        LabeledDatasetMapper(augmentations=labeled_augmentations, image_format=image_format),
+        LabeledDatasetMapper(augmentations=labeled_augmentations, **reading),
         LABELED,
     )
     unlabeled = None
@@ -234,7 +239,7 @@ def build_two_stream_train_loader(
         mapper = TwoViewDatasetMapper(
             weak_augmentations=weak_augmentations,
             strong_augmentations=strong_augmentations,
-            image_format=image_format,
+            **reading,
         )
         dicts = unlabeled_dicts(
             unlabeled_names, hidden_labels=hidden_labels, label_source=label_source

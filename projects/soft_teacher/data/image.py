@@ -1,38 +1,54 @@
 """Image files of every usual kind, as the models want them: uint8, three channels."""
 
 import io
+import os
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Tuple
 
 import cv2
 import numpy as np
 from detectron2.data import detection_utils as utils
 from detectron2.utils.file_io import PathManager
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..checks import check_choice
 from ..errors import one_line
+from .image_header import (
+    MAX_PIXELS,
+    Header,
+    UnreadableImage,
+    check_pixels,
+    header_of,
+    opened_header,
+)
 
-__all__ = ["FORMATS", "IMAGE_SUFFIXES", "UnreadableImage", "image_size", "is_image", "read_image"]
+__all__ = [
+    "FORMATS",
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "UnreadableImage",
+    "image_size",
+    "is_image",
+    "read_image",
+]
 
 FORMATS = ("BGR", "RGB")
 IMAGE_SUFFIXES = frozenset(
     ".avif .bmp .gif .jp2 .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split()
 )
 
-JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-JPEG_SCAN = 0xDA
-# Every OpenCV turns these upright itself. It turns WebP only since 4.13, and AVIF not at all.
-TURNED_BY_OPENCV = (JPEG_START, b"\x89PNG", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# OpenCV only logs that a TIFF cannot be unpacked; a damaged JPEG 2000 crashes it before 5.0.
+PROVEN_BY_PILLOW = ("JPEG2000", "TIFF")
+# Pillow reads damaged ones that OpenCV refuses, where it was built to read them.
+REFUSED_BY_OPENCV = ("AVIF", "GIF")
 
-EXIF_ORIENTATION, EXIF_SIDEWAYS = 274, (5, 6, 7, 8)
-# Of these, once rows and columns have changed places in the sideways ones.
-EXIF_ROWS_REVERSED, EXIF_COLUMNS_REVERSED = (3, 4, 7, 8), (2, 3, 6, 7)
-TIFF_WIDTH, TIFF_HEIGHT = 256, 257
+EXIF_SIDEWAYS = (5, 6, 7, 8)
+# OpenCV's code of the flip, once rows and columns have changed places in the sideways ones.
+EXIF_FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
 
-
-class UnreadableImage(OSError):
-    """An image that cannot be used; the message is one line, the file and the reason."""
+if "OPENCV_LOG_LEVEL" not in os.environ:  # what it says of a file is said by UnreadableImage
+    # OpenCV 5 has moved it.
+    (cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel)(0)
 
 
 def is_image(path) -> bool:
@@ -40,100 +56,111 @@ def is_image(path) -> bool:
     return Path(path).suffix.lower() in IMAGE_SUFFIXES
 
 
-def read_image(path: str, image_format: str = "BGR") -> np.ndarray:
+def read_image(path: str, image_format: str = "BGR", max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads an image upright (its EXIF orientation applied), whatever its kind.
 
     Grey and palette images become colour, transparency is dropped, 16 bits are reduced to the
-    upper 8. OpenCV decodes, and Detectron2's slower reader what OpenCV does not know; of the same
-    JPEG they make the same pixels.
+    upper 8. OpenCV decodes, and Pillow what OpenCV does not know; of the same JPEG they make the
+    same pixels.
+
+    Damage is noticed where a decoder can notice it: in a PNG always, which has checksums; in any
+    other if its end is missing. Wrong bits in the middle of a JPEG, WebP, JPEG 2000, BMP or PNM
+    are pixels like others. Even libjpeg's warnings, which OpenCV keeps to itself, tell of 20 in
+    150 damaged baseline JPEGs.
 
     Args:
         path: file or URL that Detectron2's PathManager opens.
         image_format: order of the channels, "BGR" or "RGB".
+        max_pixels: an image with more of them, by its header, is not decoded.
 
     Returns:
         uint8 (H, W, 3), contiguous and writable.
 
     Raises:
-        UnreadableImage: the file is missing, empty, cut off, or no image.
+        UnreadableImage: the file is missing, empty, cut off, damaged, too large, or no image.
         ConfigError: for another format.
     """
     check_choice("INPUT.FORMAT", image_format, FORMATS)
-    try:
+    with _named(path):
         with PathManager.open(path, "rb") as file:
             data = file.read()
-        image = _decoded(data)
-        if image is None:  # utils.read_image says why, or knows the format
-            return np.require(utils.read_image(path, format=image_format), requirements="CW")
+        image = _decoded(data, max_pixels)
+    return image if image_format == "BGR" else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def image_size(path: str, max_pixels: int | None = None) -> tuple[int, int]:
+    """(height, width) of the upright image in pixels, from the file's header alone.
+
+    Args:
+        max_pixels: see :func:`read_image`; None for any number.
+
+    Raises:
+        UnreadableImage: the header cannot be read, or promises too many pixels.
+    """
+    with _named(path), PathManager.open(path, "rb") as file, Image.open(file) as image:
+        header = opened_header(image)
+        if max_pixels is not None:
+            check_pixels(header.size, max_pixels)
+        return _upright_size(header)
+
+
+@contextmanager
+def _named(path: str):
+    """Makes an UnreadableImage with the file's name of whatever is raised inside."""
+    try:
+        yield
     except UnreadableImage as error:
         raise UnreadableImage(f"{path}: {error}") from None
     except Exception as error:  # decoders raise many kinds
         raise UnreadableImage(f"{path}: {one_line(error)}") from error
-    return image if image_format == "BGR" else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def image_size(path: str) -> Tuple[int, int]:
-    """(height, width) of the upright image in pixels, from the file's header alone.
-
-    Raises:
-        UnreadableImage: the header cannot be read.
-    """
-    try:
-        with PathManager.open(path, "rb") as file, Image.open(file) as image:
-            width, height = image.size
-            if image.format == "TIFF":  # newer Pillow has turned its size already
-                width, height = image.tag_v2[TIFF_WIDTH], image.tag_v2[TIFF_HEIGHT]
-            sideways = _orientation(image) in EXIF_SIDEWAYS
-    except Exception as error:  # decoders raise many kinds
-        raise UnreadableImage(f"{path}: {one_line(error)}") from error
-    return (width, height) if sideways else (height, width)
-
-
-def _decoded(data: bytes):
-    """The image in BGR, or None if OpenCV cannot decode it."""
+def _decoded(data: bytes, max_pixels: int) -> np.ndarray:
+    """The upright image in BGR."""
     if not data:
         raise UnreadableImage("the file is empty")
-    if _is_cut_jpeg(data):  # OpenCV would fill the missing part with grey
-        raise UnreadableImage("the JPEG is cut off")
-    pixels = np.frombuffer(data, np.uint8)
+    header = header_of(data)
+    check_pixels(header.size, max_pixels)
+    if header.kind in PROVEN_BY_PILLOW:
+        with Image.open(io.BytesIO(data)) as file:
+            file.load()
+    image = _by_opencv(data, header.kind)
+    if image is None:
+        image = _by_pillow(data)
+    if header.kind != "TIFF":  # both decoders turn it themselves
+        image = _upright(image, header.orientation)
+    if image.shape[:2] != _upright_size(header):
+        raise UnreadableImage(f"its header says {header.size}, its pixels are {image.shape[:2]}")
+    return np.require(image, requirements="CW")
+
+
+def _by_opencv(data: bytes, kind: str) -> np.ndarray | None:
+    """What OpenCV decodes; None where only Pillow may know the kind."""
+    # OpenCV turns JPEG and PNG by EXIF data, WebP only since 4.13, and AVIF not at all.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        if data.startswith(TURNED_BY_OPENCV):
-            return cv2.imdecode(pixels, cv2.IMREAD_COLOR)
-        image = cv2.imdecode(pixels, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        return image if image is None else _upright(image, data)
-    except (cv2.error, UnidentifiedImageError):  # without Pillow no one knows which way is up
-        return None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        image = None
+    if image is None and kind in REFUSED_BY_OPENCV and cv2.haveImageWriter(f".{kind.lower()}"):
+        raise UnreadableImage(f"the {kind} is damaged")
+    return image
 
 
-def _upright(image: np.ndarray, data: bytes) -> np.ndarray:
-    """The decoded pixels of a file as its EXIF data wants them."""
-    with Image.open(io.BytesIO(data)) as header:
-        orientation = _orientation(header)
-    if orientation in EXIF_SIDEWAYS:
-        image = image.swapaxes(0, 1)
-    if orientation in EXIF_ROWS_REVERSED:
-        image = image[::-1]
-    if orientation in EXIF_COLUMNS_REVERSED:
-        image = image[:, ::-1]
-    return np.ascontiguousarray(image)
+def _by_pillow(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as file:
+        file.load()  # raises where Detectron2's reader would return what there is
+        if file.mode.startswith(("I", "F")):  # Pillow would make white of what exceeds 8 bits
+            raise UnreadableImage(f"pixels of the kind {file.mode} cannot be reduced to 8 bits")
+        return utils.convert_PIL_to_numpy(file, "BGR")
 
 
-def _orientation(image: Image.Image):
-    """What EXIF says of an opened file; None if that is nothing or cannot be read."""
-    # Pillow would decode a whole PNG to look for EXIF data after the pixels.
-    if image.format == "PNG" and "exif" not in image.info:
-        return None
-    try:
-        return image.getexif().get(EXIF_ORIENTATION)
-    except Exception:  # as Detectron2's reader does: damaged EXIF data turn nothing
-        return None
+def _upright_size(header: Header) -> tuple[int, int]:
+    return header.size[::-1] if header.orientation in EXIF_SIDEWAYS else header.size
 
 
-def _is_cut_jpeg(data: bytes) -> bool:
-    """Whether a JPEG's end marker is missing; a thumbnail inside the header has its own."""
-    if not data.startswith(JPEG_START):
-        return False
-    start = 2
-    while start + 4 <= len(data) and data[start] == 0xFF and data[start + 1] != JPEG_SCAN:
-        start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
-    return data.rfind(JPEG_END, start) < 0
+def _upright(image: np.ndarray, turn: int | None) -> np.ndarray:
+    """The decoded pixels of a file as its EXIF orientation wants them."""
+    if turn in EXIF_SIDEWAYS:
+        image = cv2.transpose(image)
+    return cv2.flip(image, EXIF_FLIPS[turn]) if turn in EXIF_FLIPS else image

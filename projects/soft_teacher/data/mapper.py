@@ -6,27 +6,39 @@ from typing import List
 import cv2
 import numpy as np
 import torch
+from detectron2.config import configurable
 from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
 from ..geometry import transform_matrix, weak_to_strong
 from . import given_labels, hidden_labels
-from .image import UnreadableImage, read_image
+from .augmentation import never_empty
+from .image import MAX_PIXELS, UnreadableImage, read_image
 
 __all__ = ["InferenceMapper", "LabeledDatasetMapper", "TwoViewDatasetMapper"]
+
+# Shape of what a detector sees in the place of an image that cannot be read.
+BLANK = (3, 32, 32)
 
 
 class LabeledDatasetMapper(DatasetMapper):
     """Detectron2's DatasetMapper of training, reading through :func:`.image.read_image`."""
 
-    def __init__(self, *, augmentations: List[T.Augmentation], image_format: str):
+    def __init__(
+        self,
+        *,
+        augmentations: List[T.Augmentation],
+        image_format: str,
+        max_pixels: int = MAX_PIXELS,
+    ):
         """
         Args:
             augmentations: "labeled image training" of Table 2.
-            image_format: of :func:`.image.read_image`.
+            image_format, max_pixels: of :func:`.image.read_image`.
         """
         super().__init__(True, augmentations=augmentations, image_format=image_format)
+        self.max_pixels = max_pixels
 
     def __call__(self, dataset_dict: dict) -> dict:
         """
@@ -41,7 +53,7 @@ class LabeledDatasetMapper(DatasetMapper):
             UnreadableImage: the file cannot be read, or is not of the size that the dataset says.
         """
         sample = copy.deepcopy(dataset_dict)
-        image = read_image(sample["file_name"], self.image_format)
+        image = read_image(sample["file_name"], self.image_format, self.max_pixels)
         _check_size(sample, image)
         view = T.AugInput(image)
         transforms = self.augmentations(view)
@@ -64,17 +76,19 @@ class TwoViewDatasetMapper:
         weak_augmentations: List[T.Augmentation],
         strong_augmentations: List[T.Augmentation],
         image_format: str,
+        max_pixels: int = MAX_PIXELS,
     ):
         """
         Args:
             weak_augmentations, strong_augmentations: "pseudo-label generation" and "unlabeled
                 image training" of Table 2; they draw from ``np.random`` and move coordinates by
                 affine maps only.
-            image_format: of :func:`.image.read_image`.
+            image_format, max_pixels: of :func:`.image.read_image`.
         """
         self.weak = T.AugmentationList(weak_augmentations)
         self.strong = T.AugmentationList(strong_augmentations)
         self.image_format = image_format
+        self.max_pixels = max_pixels
 
     def __call__(self, dataset_dict: dict) -> dict:
         """
@@ -97,7 +111,7 @@ class TwoViewDatasetMapper:
         sample.pop("annotations", None)
         truth = sample.pop(hidden_labels.ANNOTATIONS, None)
         given = sample.pop(given_labels.ANNOTATIONS, None)
-        image = read_image(sample["file_name"], self.image_format)
+        image = read_image(sample["file_name"], self.image_format, self.max_pixels)
         if given is not None:
             _check_size(sample, image)
         sample["height"], sample["width"] = image.shape[:2]
@@ -117,16 +131,36 @@ class TwoViewDatasetMapper:
 
 
 class InferenceMapper:
-    """The view that a detector is evaluated on, of any image that training could read."""
+    """The view that a detector is evaluated on, of any image that training could read.
 
-    def __init__(self, *, augmentations: List[T.Augmentation], image_format: str):
+    In the place of Detectron2's DatasetMapper of an evaluation, which raises where an image cannot
+    be read.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        augmentations: List[T.Augmentation],
+        image_format: str,
+        max_pixels: int = MAX_PIXELS,
+    ):
         """
         Args:
             augmentations: of the evaluation; they draw nothing.
-            image_format: of :func:`.image.read_image`.
+            image_format, max_pixels: of :func:`.image.read_image`.
         """
-        self.augmentations = T.AugmentationList(augmentations)
+        self.augmentations = T.AugmentationList([never_empty(a) for a in augmentations])
         self.image_format = image_format
+        self.max_pixels = max_pixels
+
+    @classmethod
+    def from_config(cls, cfg):
+        return {
+            "augmentations": utils.build_augmentation(cfg, is_train=False),
+            "image_format": cfg.INPUT.FORMAT,
+            "max_pixels": cfg.INPUT.MAX_PIXELS,
+        }
 
     def __call__(self, dataset_dict: dict) -> dict:
         """
@@ -134,14 +168,17 @@ class InferenceMapper:
             dataset_dict: in Detectron2's format; ``file_name`` is read.
 
         Returns:
-            ``file_name``, the ``height`` and ``width`` that the file has, and ``image`` (uint8
-            (C, h, w)); ``unreadable``, a message, in the place of these three if it cannot be read.
+            a copy without annotations, with the ``height`` and ``width`` that the file has, and
+            ``image`` (uint8 (C, h, w)). If the file cannot be read, or is not of the size that its
+            annotations were made for, the image is a small black one, and ``unreadable`` says why.
         """
-        sample = {"file_name": dataset_dict["file_name"]}
+        sample = {key: value for key, value in dataset_dict.items() if key != "annotations"}
         try:
-            image = read_image(sample["file_name"], self.image_format)
+            image = read_image(sample["file_name"], self.image_format, self.max_pixels)
+            if "annotations" in dataset_dict:
+                _check_size(sample, image)
         except UnreadableImage as error:
-            return {**sample, "unreadable": str(error)}
+            return {**sample, "unreadable": str(error), "image": torch.zeros(BLANK).byte()}
         height, width = image.shape[:2]
         view = T.AugInput(image)
         self.augmentations(view)

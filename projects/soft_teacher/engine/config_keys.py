@@ -72,6 +72,7 @@ SETTINGS = {
         f"{TRAIN}.image_format {TEST}.mapper.image_format",
         Text(FORMATS, empty=False),
     ),
+    "INPUT.MAX_PIXELS": (f"{TRAIN}.max_pixels {TEST}.mapper.max_pixels", count),
     # 0 leaves the size as it is.
     "INPUT.MIN_SIZE_TEST": (f"{RESIZE}.short_edge_length", Number(0, whole=True)),
     "INPUT.MAX_SIZE_TEST": (f"{RESIZE}.max_size", count),

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from ..data.builtin import register_builtin
 from ..data.datasets import as_list, check_datasets
+from ..data.image import MAX_PIXELS
 from ..data.loading import loaded_once
 from ..data.mapper import InferenceMapper
 from ..errors import ConfigError
@@ -42,6 +43,7 @@ __all__ = [
     "load_config",
     "load_trained",
     "main",
+    "max_pixels",
     "train_names",
 ]
 
@@ -103,6 +105,11 @@ def train_names(cfg) -> Tuple[List[str], List[str]]:
     return as_list(loader.labeled_names), as_list(loader.unlabeled_names)
 
 
+def max_pixels(cfg) -> int:
+    """The limit of an image's size, for those who read images without a model."""
+    return _settings(cfg)["INPUT.MAX_PIXELS"] or MAX_PIXELS
+
+
 @speaks_lazy
 def load_trained(cfg, *, weights: str = "") -> Trained:
     """The same as :func:`soft_teacher.engine.yaml_entry.load_trained`.
@@ -120,6 +127,7 @@ def load_trained(cfg, *, weights: str = "") -> Trained:
     mapper = InferenceMapper(
         augmentations=instantiate(loader.mapper.augmentations),
         image_format=loader.mapper.image_format,
+        max_pixels=loader.mapper.get("max_pixels", MAX_PIXELS),
     )
     cfg.train.init_checkpoint = weights or cfg.train.init_checkpoint
     model = _load_model(cfg).eval()

@@ -3,13 +3,15 @@
 import weakref
 from typing import List
 
-from detectron2.config import get_cfg, instantiate
+from detectron2.config import LazyCall, get_cfg, instantiate
+from detectron2.data import DatasetMapper
 from detectron2.engine import hooks
 from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
 from omegaconf import OmegaConf
 
 from ..data.datasets import as_list, class_names
+from ..data.mapper import InferenceMapper
 from ..evaluation.evaluate import (
     best_metric,
     build_evaluator,
@@ -177,8 +179,14 @@ def _evaluator(cfg, name: str, network: str):
 
 
 def _for_dataset(test_loader, name: str):
+    """``dataloader.test`` for a dataset; Detectron2's own mapper, which may raise, becomes ours."""
     loader = test_loader.copy()
     loader.dataset.names = name
+    mapper = loader.get("mapper")
+    if type(instantiate(mapper)) is DatasetMapper:
+        loader.mapper = LazyCall(InferenceMapper)(
+            augmentations=mapper.augmentations, image_format=mapper.image_format
+        )
     return loader
 
 

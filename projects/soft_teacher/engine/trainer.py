@@ -4,6 +4,7 @@ import logging
 import weakref
 
 import torch
+from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import COCOEvaluator
@@ -15,6 +16,7 @@ from detectron2.utils.logger import setup_logger
 from ..checks import check_choice
 from ..data.build import build_two_stream_train_loader
 from ..data.datasets import class_names, train_names
+from ..data.mapper import InferenceMapper
 from ..evaluation.evaluate import (
     best_metric,
     build_evaluator,
@@ -157,6 +159,10 @@ class SoftTeacherTrainer(DefaultTrainer):
     @classmethod
     def build_train_loader(cls, cfg):
         return build_two_stream_train_loader(cfg)
+
+    @classmethod
+    def build_test_loader(cls, cfg, dataset_name):
+        return build_detection_test_loader(cfg, dataset_name, mapper=InferenceMapper(cfg))
 
     @classmethod
     def build_optimizer(cls, cfg, model):

@@ -3,7 +3,6 @@
 import logging
 from typing import Dict, List
 
-from detectron2.data.detection_utils import build_augmentation
 from detectron2.engine import default_setup
 from detectron2.modeling import build_model
 from detectron2.utils import comm
@@ -37,6 +36,7 @@ __all__ = [
     "load_config",
     "load_trained",
     "main",
+    "max_pixels",
     "train_names",
     "value_of",
 ]
@@ -97,6 +97,11 @@ def dataset_names(cfg, *, eval_only: bool = False) -> Dict[str, List[str]]:
     return {"labeled": labeled, "unlabeled": unlabeled, "test": test}
 
 
+def max_pixels(cfg) -> int:
+    """The limit of an image's size, for those who read images without a model."""
+    return cfg.INPUT.MAX_PIXELS
+
+
 def load_trained(cfg, *, weights: str = "") -> Trained:
     """The model of a config with all of its weights, as ``--eval-only`` loads it.
 
@@ -111,13 +116,10 @@ def load_trained(cfg, *, weights: str = "") -> Trained:
     check_values(settings, eval_only=True)
     _rehearse(cfg, settings, eval_only=True)
     cfg.MODEL.WEIGHTS = weights or cfg.MODEL.WEIGHTS
-    mapper = InferenceMapper(
-        augmentations=build_augmentation(cfg, is_train=False), image_format=cfg.INPUT.FORMAT
-    )
     return Trained(
         model=_load_model(cfg).eval(),
         weights=cfg.MODEL.WEIGHTS,
-        mapper=mapper,
+        mapper=InferenceMapper(cfg),
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         jitter=BoxJitter(cfg),
     )
@@ -179,7 +181,7 @@ def _rehearse(cfg, settings: Settings, *, eval_only: bool) -> None:
     cfg.MODEL.DEVICE = "meta"
     model = rehearsed_model(lambda: build_model(cfg))
     with rehearsal("the loader"):
-        build_augmentation(cfg, is_train=False)
+        InferenceMapper(cfg)
     if eval_only:
         return
     with rehearsal("the loader"):

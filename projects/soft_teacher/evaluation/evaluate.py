@@ -16,6 +16,7 @@ from detectron2.evaluation import (
 from ..checks import check_choice
 from ..data.paths import slug
 from ..errors import ConfigError, is_full_disk
+from .unreadable import ReadableImagesEvaluator
 
 __all__ = [
     "NETWORKS",
@@ -90,9 +91,8 @@ def evaluate_networks(
         for name in datasets:
             logger.info(f"Evaluating the {network} on {name}")
             try:
-                found = inference_on_dataset(
-                    getattr(model, network), build_loader(name), build_evaluator(name, network)
-                )
+                evaluator = ReadableImagesEvaluator(build_evaluator(name, network), name)
+                found = inference_on_dataset(getattr(model, network), build_loader(name), evaluator)
             except Exception as error:
                 if not is_full_disk(error):
                     raise
