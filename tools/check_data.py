@@ -3,7 +3,8 @@
 
 Takes the config that train_net.py would take, reads every image and every annotation, and writes
 one page of text and one figure: images and boxes per dataset and class, images without a box, what
-becomes of the annotations, boxes that cannot be right, images that cannot be read, and images that stand in more than one dataset.
+becomes of the annotations, boxes that cannot be right, images that cannot be read, and images that
+stand in more than one dataset.
 """
 
 import argparse

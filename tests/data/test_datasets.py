@@ -459,14 +459,16 @@ def test_a_line_about_each_dataset(coco):
 def test_advice_about_classes_holds_for_all_datasets(coco):
     names = {"labeled": [coco("one", classes=["all", *CLASSES])], "test": [coco("two")]}
     found = message(check, **names, num_classes=3)
-    assert "3 and 2 classes, one without all" in found and "set it to" not in found
+    assert "2 and 3 classes, one without all" in found and "set it to" not in found
 
 
-def test_a_category_without_a_box_gets_a_hint(coco):
-    name = coco(boxes=(1, 1), classes=["cat", "dog", "all"])
-    (found,) = check(labeled=[name], num_classes=3)
-    assert "no box of 1 classes ('all')" in found
-    assert "or remove 'all', which has no box" in message(check, labeled=[name])
+def test_a_first_category_without_a_box_gets_a_hint(coco):
+    categories = [{"id": n, "name": name} for n, name in enumerate(["all", "cat"])]
+    coco(boxes=(1,))
+    name = coco("exported", boxes=(), text=json.dumps({**WHOLE, "categories": categories}))
+    (found,) = check(labeled=[name])
+    assert "no box of 'all', the first category: if it is no class" in found
+    assert "or remove 'all', which has no box" in message(check, labeled=[name], num_classes=1)
 
 
 def test_a_class_beyond_the_model_s(tmp_path):

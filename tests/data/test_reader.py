@@ -312,7 +312,13 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path):
 
 @pytest.mark.parametrize(
     "name, expected",
-    [("", False), ("x.json", True), ("X.JSON@f", True), ("a@b/x.json@c@d", True), ("x.jsonl", False)],
+    [
+        ("", False),
+        ("x.json", True),
+        ("X.JSON@f", True),
+        ("a@b/x.json@c@d", True),
+        ("x.jsonl", False),
+    ],
 )
 def test_what_is_named_as_a_coco_json(name, expected):
     assert matches(name) is expected

@@ -152,6 +152,12 @@ def check_evaluation(name):
     assert precision[precision > -1].mean() == pytest.approx(1)
 
 
+def check_unlabeled(name):
+    """An image file is enough."""
+    dicts = unlabeled_dicts([name], classes=CLASSES)
+    assert dicts and not any("annotations" in d for d in dicts)
+
+
 def check_content(folder, tmp_path, seed):
     rng = random.Random(seed)
     content = whole(rng)
@@ -160,13 +166,12 @@ def check_content(folder, tmp_path, seed):
     path = tmp_path / f"{seed}.json"
     path.write_text(json.dumps(content))
     name = f"{path}@{folder}"
+    roles = {"labeled": check_labeled, "test": check_evaluation, "unlabeled": check_unlabeled}
     with loaded_once():
-        if one_line(check_datasets, labeled=[name], unlabeled=[], test=[], num_classes=2) is not None:
-            check_labeled(name)
-        if one_line(check_datasets, labeled=[], unlabeled=[], test=[name], num_classes=2) is not None:
-            check_evaluation(name)
-        if one_line(check_datasets, labeled=[], unlabeled=[name], test=[], num_classes=2) is not None:
-            assert len(unlabeled_dicts([name], classes=CLASSES)) >= 1
+        for role, check in roles.items():
+            names = {"labeled": [], "unlabeled": [], "test": [], role: [name]}
+            if one_line(check_datasets, **names, num_classes=2) is not None:
+                check(name)
 
 
 @cases(250)

@@ -85,10 +85,10 @@ def _balance_table(checks: Sequence[DatasetCheck]) -> str:
     if not found:
         return ""
     rows = [
-        [check.role, b.read, b.learned, *(b.dropped[r] for r in reasons), check.name]
-        for check, b in found
+        [f"{c.name} ({c.role})", b.read, b.learned, *(b.dropped[r] for r in reasons)]
+        for c, b in found
     ]
-    header = ["role", "annotations", "to learn from", *reasons, "dataset"]
+    header = ["dataset", "annotations", "to learn from", *reasons]
     return tabulate(rows, header, intfmt=",")
 
 

@@ -78,9 +78,9 @@ def _check_same(classes: dict[str, tuple], boxless: Sequence[str]) -> None:
         if found == wanted:
             continue
         if len(found) != len(wanted):
-            extra = sorted(set(found) ^ set(wanted))[:3]
-            what = f"{len(found)} and {len(wanted)} classes, one without {', '.join(extra)}"
-            hint = _placeholder({*found, *wanted}, boxless)
+            extra = sorted(set(found) ^ set(wanted))
+            what = f"{len(found)} and {len(wanted)} classes, one without {', '.join(extra[:3])}"
+            hint = _placeholder(extra, boxless)
         else:
             mine, other = next((a, b) for a, b in zip(found, wanted) if a != b)
             what, hint = f"'{mine}' stands where the other has '{other}'", ""

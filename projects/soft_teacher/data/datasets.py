@@ -89,7 +89,7 @@ def unlabeled_dicts(
     """
     dicts: list[dict] = []
     for where, reading in _unlabeled(names, label_source):
-        part = reading.dicts
+        part = reading.dicts_to_measure()
         if label_source == GIVEN:
             part = give_annotations(where, part)
         keep = hidden_labels and not reading.faults and _are_comparable(reading, classes)
@@ -139,7 +139,7 @@ def check_datasets(
             check_class_numbers(f"{key} '{name}'", reading, num_classes)
     return [
         *_warnings(found, with_classes, class_names(list(labeled))),
-        *_boxless_warning(boxless),
+        *_placeholder_warning(boxless, class_names(list(labeled))),
         *_shared_images({key: _files(readings) for key, readings in found.items()}),
     ]
 
@@ -227,14 +227,14 @@ def _warnings(found: dict, with_classes: Sequence[str], classes: Sequence[str]) 
     return lines
 
 
-def _boxless_warning(boxless: Sequence[str]) -> list[str]:
-    if not boxless:
+def _placeholder_warning(boxless: Sequence[str], classes: Sequence[str]) -> list[str]:
+    """A hint at the category that some exports put first, which stands for no object."""
+    if not boxless or boxless[0] != classes[0]:
         return []
-    names = ", ".join(f"'{name}'" for name in boxless[:5]) + ", ..." * (len(boxless) > 5)
     return [
-        f"{KEYS[LABELED]}: no box of {len(boxless)} classes ({names}): they cannot be learned; if "
-        "one is no class, as a category 0 of some exports, remove it from all categories and "
-        "lower MODEL.ROI_HEADS.NUM_CLASSES"
+        f"{KEYS[LABELED]}: there is no box of '{classes[0]}', the first category: if it is no "
+        "class, as in some exports, remove it from the categories of all datasets and lower "
+        "MODEL.ROI_HEADS.NUM_CLASSES by 1"
     ]
 
 

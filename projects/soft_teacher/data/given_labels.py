@@ -39,7 +39,7 @@ def check_given(where: str, reading: Reading) -> None:
         where: names the dataset in messages.
     """
     check_labels(where, reading)
-    give_annotations(where, reading.dicts)
+    give_annotations(where, reading.dicts_to_measure())
     for reason in (Reason.IMAGE, Reason.CLASS, Reason.NUMBERS):
         if reading.balance.dropped[reason]:
             raise ConfigError(

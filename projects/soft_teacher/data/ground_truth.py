@@ -30,7 +30,7 @@ def truth_dicts(key: str, name: str, *, num_classes: int) -> List[dict]:
     reading = dataset_reading(key, name)
     check_images(where, reading)
     check_classes({key: [name]}, num_classes)
-    dicts = [_uncovered(d) for d in reading.dicts]
+    dicts = [_uncovered(d) for d in reading.dicts_to_measure()]
     if not any(d.get("annotations") for d in dicts):
         raise ConfigError(
             f"{where} has no ground truth: name a dataset that has, or annotations and their "

@@ -1,14 +1,14 @@
 """The one reader of annotations: checks, normalises, and keeps a balance of what it left out."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..checks import shown
 from .annotation_checks import Checked, check_annotations
-from .balance import Balance, LeftOut, Reason
+from .balance import MEASURED, Balance, LeftOut, Reason
 from .faults import Fault, box_faults, record_faults
 from .file_names import existing_file
 from .raw_dataset import RawDataset
@@ -27,6 +27,7 @@ class Reading:
 
     Attributes:
         dicts: in Detectron2's format, but for annotations that nobody can learn from; crowds stay.
+        whole: the same with all annotations, as they were read.
         classes: names by class number; None if they are not known.
         id_map: category id -> class number.
         balance: of the annotations.
@@ -38,6 +39,7 @@ class Reading:
     """
 
     dicts: list[dict]
+    whole: list[dict] = field(repr=False)
     classes: list[str] | None
     id_map: dict
     balance: Balance
@@ -47,6 +49,10 @@ class Reading:
     left_out: list[LeftOut]
     records: Records = field(repr=False)
     checked: Checked = field(repr=False)
+
+    def dicts_to_measure(self) -> list[dict]:
+        """The dicts with what an evaluation, or another detector's labels, have as well."""
+        return _with_annotations(self.whole, self.checked, MEASURED)
 
     @property
     def is_unchanged(self) -> bool:
@@ -67,7 +73,8 @@ def read_records(records: Records) -> Reading:
     left_out = _left_out(dicts, checked, records.ids)
     singles = ~checked.are(*set(Reason) - {Reason.PIXEL}) & checked.sided
     return Reading(
-        dicts=_without_unusable(dicts, checked),
+        dicts=_with_annotations(dicts, checked, {Reason.CROWD}),
+        whole=dicts,
         classes=records.classes,
         id_map=records.id_map,
         balance=_balance(dicts, checked, left_out, records.orphans),
@@ -144,8 +151,9 @@ def _balance(dicts, checked: Checked, left_out: list[LeftOut], orphans: list[Lef
     return balance
 
 
-def _without_unusable(dicts: list[dict], checked: Checked) -> list[dict]:
-    kept = (checked.reasons < 0) | checked.are(Reason.CROWD)
+def _with_annotations(dicts: list[dict], checked: Checked, also: Set[Reason]) -> list[dict]:
+    """Dicts with the annotations that can be learned from, and with those of some reasons."""
+    kept = (checked.reasons < 0) | checked.are(*also)
     changed = np.unique(checked.places[~kept | checked.converted])
     if not len(changed):
         return dicts

@@ -18,7 +18,7 @@ from .values import as_flag, as_id, as_side, has_only, is_text, matching_id
 
 __all__ = ["Records", "records_of"]
 
-# What is kept of an annotation; masks and keypoints are nobody's, so nothing can be wrong with them.
+# What is kept of an annotation: nobody uses masks and keypoints, so that they cannot be wrong.
 KEYS = ("iscrowd", "bbox", "category_id", "score")
 
 
