@@ -7,13 +7,18 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from ..errors import ConfigError
+from .balance import Reason
 from .carried_boxes import boxes_in_view, is_box, is_crowd
+from .reader import Reading
+from .role_checks import check_labels
+from .values import as_number
 
 __all__ = [
     "ANNOTATIONS",
     "INSTANCES",
     "LABEL_SOURCES",
     "SCORE",
+    "check_given",
     "give_annotations",
     "given_instances",
 ]
@@ -25,6 +30,22 @@ ANNOTATIONS = "given_annotations"
 INSTANCES = "given_instances"
 # SOFT_TEACHER.LABEL_SOURCE.
 LABEL_SOURCES = ("teacher", "dataset")
+
+
+def check_given(where: str, reading: Reading) -> None:
+    """Raises ConfigError unless a dataset has labels to learn from, and no mistake in them.
+
+    Args:
+        where: names the dataset in messages.
+    """
+    check_labels(where, reading)
+    give_annotations(where, reading.dicts_to_measure())
+    for reason in (Reason.IMAGE, Reason.CLASS, Reason.NUMBERS):
+        if reading.balance.dropped[reason]:
+            raise ConfigError(
+                f"{where}: {reading.balance.dropped[reason]} annotations are {reason}, first "
+                f"{reading.balance.first[reason].what}: remove them"
+            )
 
 
 def give_annotations(where: str, dataset_dicts: List[dict]) -> List[dict]:
@@ -48,7 +69,7 @@ def give_annotations(where: str, dataset_dicts: List[dict]) -> List[dict]:
             f"{where} has no annotations to learn from: label its images with "
             "tools/label_images.py, or set SOFT_TEACHER.LABEL_SOURCE to 'teacher'"
         )
-    odd = [d for d, found in zip(dataset_dicts, given) if not all(map(is_box, found))]
+    odd = [d for d, found in zip(dataset_dicts, given) if not all(map(_is_label, found))]
     if odd:
         raise ConfigError(
             f"{where}: {len(odd)} images have annotations that are no boxes in absolute pixels, "
@@ -79,6 +100,10 @@ def given_instances(annotations: List[dict], matrix: np.ndarray, image_size) -> 
         pred_classes=torch.tensor([a["category_id"] for a in kept], dtype=torch.int64),
         scores=torch.tensor([a.get(SCORE, 1.0) for a in kept], dtype=torch.float32),
     )
+
+
+def _is_label(annotation: dict) -> bool:
+    return is_box(annotation) and as_number(annotation.get(SCORE, 1.0)) is not None
 
 
 def _without_annotations(record: dict) -> dict:
