@@ -17,6 +17,7 @@ class RawDataset:
             pixels), and maybe ``id``, ``area``, ``iscrowd`` and ``score``.
         categories: COCO's, with ``id`` and ``name``.
         notes: what the format has to say to the user, a line each.
+        json_file: COCO JSON that holds just this, if there is one that COCO's evaluation can open.
     """
 
     where: str
@@ -25,3 +26,4 @@ class RawDataset:
     annotations: list
     categories: list
     notes: list[str] = field(default_factory=list)
+    json_file: str | None = None

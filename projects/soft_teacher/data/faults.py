@@ -1,0 +1,80 @@
+"""Mistakes of whole datasets, which no annotation can be blamed for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import numpy as np
+
+__all__ = ["Fault", "Kind", "box_faults", "record_faults"]
+
+# A genuine box may reach over the edge by a little; corners that are taken for sides do by more.
+BEYOND, BEYOND_PIXELS = 1.02, 1.0
+SHARE_BEYOND = 0.1
+
+
+class Kind(Enum):
+    """What a fault is about."""
+
+    FILE_NAME = auto()
+    IMAGE_ID = auto()
+    REPEATED = auto()
+    CATEGORY = auto()
+    BOXES = auto()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A mistake, in one line with file, id and fix, and what it is about."""
+
+    kind: Kind
+    line: str
+
+
+def record_faults(dicts: Sequence[dict]) -> list[Fault]:
+    """Ids and files of dataset dicts that stand twice."""
+    pairs = [(str(d.get("image_id")), d["file_name"]) for d in dicts]
+    if len({i for i, _ in pairs}) == len({f for _, f in pairs}) == len(pairs):
+        return []
+    files: dict[str, str] = {}
+    ids: dict[str, str] = {}
+    repeated = []
+    for image_id, file in pairs:
+        if files.setdefault(image_id, file) != file:
+            line = f"image id {image_id} stands twice, for {files[image_id]} and {file}"
+            return [Fault(Kind.IMAGE_ID, f"{line}: give every image an id of its own")]
+        if ids.setdefault(file, image_id) != image_id:
+            line = f"{file} stands there under two ids, {ids[file]} and {image_id}"
+            return [Fault(Kind.IMAGE_ID, f"{line}: keep one of them, with the annotations of both")]
+        repeated.append((image_id, file))
+    image_id, file = next(p for n, p in enumerate(repeated) if p in repeated[:n])
+    line = f"image id {image_id} stands twice, both times for {file}: remove one"
+    return [Fault(Kind.REPEATED, line)]
+
+
+def box_faults(boxes: np.ndarray, sizes: np.ndarray) -> list[Fault]:
+    """Boxes in another unit or another order than a dataset says.
+
+    Args:
+        boxes: (N, 4) XYWH of single objects, finite.
+        sizes: (N, 2) widths and heights of their images, NaN where unknown.
+    """
+    if not len(boxes):
+        return []
+    if (boxes >= 0).all() and (boxes <= 1).all() and not (sizes <= 1).any():
+        line = (
+            f"all {len(boxes)} boxes lie between 0 and 1, so they look relative to the image, "
+            f"first {boxes[0].tolist()}: multiply them by its width and height in pixels"
+        )
+        return [Fault(Kind.BOXES, line)]
+    beyond = boxes[:, :2] + boxes[:, 2:] > sizes * BEYOND + BEYOND_PIXELS
+    corners = (boxes[:, 2:] > boxes[:, :2]) & (boxes[:, 2:] <= sizes + BEYOND_PIXELS)
+    beyond = beyond.any(axis=1)
+    if corners.all() and beyond.mean() >= SHARE_BEYOND:
+        line = (
+            f"{beyond.sum()} of {len(boxes)} boxes leave their images, and all fit as corners, so "
+            f"they look like [x1, y1, x2, y2], first {boxes[beyond.argmax()].tolist()}: write them "
+            "as [x, y, width, height] in pixels"
+        )
+        return [Fault(Kind.BOXES, line)]
+    return []
