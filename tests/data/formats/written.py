@@ -7,6 +7,8 @@ from xml.sax.saxutils import escape
 import yaml
 from PIL import Image
 
+from soft_teacher.data.reader import read
+
 CLASSES = ["cat", "dog"]
 
 
@@ -113,3 +115,14 @@ def boxes(raw):
     for a in raw.annotations:
         found[a["image_id"]].append((names.get(a["category_id"]), a["bbox"]))
     return found
+
+
+def read_back(raw):
+    """Image id -> class names and boxes that are left by the reader, and how many are not."""
+    reading = read(raw)
+    assert reading.balance.read == len(raw.annotations)
+    kept = {
+        d["image_id"]: [(reading.classes[a["category_id"]], a["bbox"]) for a in d["annotations"]]
+        for d in reading.dicts
+    }
+    return kept, reading.balance.dropped.total()

@@ -12,6 +12,7 @@ import yaml
 
 from ...checks import shown
 from ...errors import ConfigError, did_you_mean, one_line
+from ..file_names import existing_file
 from ..paths import list_images
 from ..raw_dataset import RawDataset
 from ..sizes import image_sizes
@@ -140,7 +141,8 @@ def _images(file: str, entry: str, roots: Sequence[str]) -> list[str]:
 def _existing(name: str, folders: Sequence[str]) -> str:
     """The path of a file in the first folder that has it, else in the first folder."""
     paths = [os.path.normpath(os.path.join(folder, name)) for folder in folders]
-    return next(filter(os.path.isfile, paths), paths[0])
+    others = (existing_file(name, folder) for folder in folders)
+    return next(filter(os.path.isfile, paths), None) or next(filter(None, others), paths[0])
 
 
 def _keypoint_numbers(data: dict) -> int:
