@@ -37,8 +37,13 @@ class LeftOut:
     where: str
     box: str = ""
 
+    @property
+    def place(self) -> str:
+        """File, annotation and box."""
+        return f"{self.where}, box {self.box}" if self.box else self.where
+
     def __str__(self) -> str:
-        return f"{self.where}: {self.reason}, box {self.box}"
+        return f"{self.place}: {self.reason}"
 
 
 @dataclass

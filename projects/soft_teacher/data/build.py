@@ -13,7 +13,7 @@ from detectron2.utils import comm
 
 from ..checks import check_choice
 from ..errors import ConfigError
-from .datasets import KEYS, labeled_dicts, train_names, unlabeled_dicts
+from .datasets import KEYS, class_names, labeled_dicts, train_names, unlabeled_dicts
 from .given_labels import LABEL_SOURCES
 from .loading import loaded_once
 from .mapper import LabeledDatasetMapper, TwoViewDatasetMapper
@@ -237,7 +237,10 @@ def build_two_stream_train_loader(
             image_format=image_format,
         )
         dicts = unlabeled_dicts(
-            unlabeled_names, hidden_labels=hidden_labels, label_source=label_source
+            unlabeled_names,
+            hidden_labels=hidden_labels,
+            label_source=label_source,
+            classes=class_names(labeled_names),
         )
         unlabeled = stream(dicts, mapper, UNLABELED)
     return TwoStreamLoader(

@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import load_coco_json
 
 from .digits import register_digits
+from .formats.coco import parse_file
+from .records import records_of
 from .split_registration import register_split, without_ground_truth
 from .splits import FULL, PARTIAL_FAMILIES
 
@@ -114,4 +115,5 @@ def _forget(prefix: str) -> None:
 
 def _load_unlabeled(json_file: str, image_root: str) -> list[dict]:
     """Image records alone: the JSON needs neither "annotations" nor "categories"."""
-    return [without_ground_truth(d) for d in load_coco_json(json_file, image_root)]
+    dicts = records_of(parse_file(json_file, image_root)).dicts
+    return [without_ground_truth(d) for d in dicts]

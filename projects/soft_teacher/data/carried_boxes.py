@@ -7,6 +7,7 @@ import torch
 from detectron2.structures import BoxMode
 
 from ..geometry import clip_boxes, nonempty, transform_boxes
+from .values import as_box
 
 __all__ = ["boxes_in_view", "is_box", "is_crowd"]
 
@@ -15,12 +16,10 @@ MODES = (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
 
 def is_box(annotation: dict) -> bool:
     """Whether an annotation is a box in absolute pixels that has a class."""
-    box = annotation.get("bbox")
     return (
-        box is not None
-        and len(box) == 4
+        as_box(annotation.get("bbox")) is not None
         and annotation.get("bbox_mode") in MODES
-        and "category_id" in annotation
+        and annotation.get("category_id") is not None
     )
 
 

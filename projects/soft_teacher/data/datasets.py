@@ -2,28 +2,31 @@
 
 import itertools
 import os
-from typing import Dict, Iterable, List, Sequence, Tuple
+from collections.abc import Sequence
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 
 from ..errors import ConfigError, did_you_mean, one_line
 from .builtin import missing_dataset_hint
-from .given_labels import give_annotations
+from .class_checks import boxless_classes, check_class_numbers, check_classes, class_names
+from .evaluated import prepare_evaluation
+from .given_labels import LABEL_SOURCES, check_given, give_annotations
 from .hidden_labels import hide_annotations
-from .loading import load_dicts, loaded_once
+from .loading import load_reading, loaded_once
 from .paths import register_path
+from .reader import Reading
+from .role_checks import check_images, check_labels, check_truth, label_warnings
 from .sampler import LABELED, UNLABELED
 
 __all__ = [
     "KEYS",
     "ROLES",
+    "TEACHER",
     "as_list",
-    "check_boxes",
-    "check_classes",
     "check_datasets",
-    "check_files",
     "class_names",
-    "dataset_dicts",
+    "dataset_reading",
+    "describe_datasets",
     "labeled_dicts",
     "train_names",
     "unlabeled_dicts",
@@ -32,11 +35,12 @@ __all__ = [
 KEYS = {LABELED: "DATASETS.TRAIN_LABELED", UNLABELED: "DATASETS.TRAIN_UNLABELED"}
 TEST = "DATASETS.TEST"
 ROLES = {"labeled": KEYS[LABELED], "unlabeled": KEYS[UNLABELED], "test": TEST}
+TEACHER, GIVEN = LABEL_SOURCES
 # What DatasetMapper drops where it makes neither: five sixths of COCO's annotations.
 MASKS = ("segmentation", "keypoints")
 
 
-def train_names(cfg) -> Tuple[List[str], List[str]]:
+def train_names(cfg) -> tuple[list[str], list[str]]:
     """DATASETS.TRAIN_LABELED and TRAIN_UNLABELED with braces filled from DATASETS.SPLIT.
 
     Raises:
@@ -48,8 +52,8 @@ def train_names(cfg) -> Tuple[List[str], List[str]]:
     return labeled, _filled(KEYS[UNLABELED], cfg.DATASETS.TRAIN_UNLABELED, values)
 
 
-def labeled_dicts(names: Sequence[str], *, filter_empty: bool = True) -> List[dict]:
-    """Labeled images with their annotations, but for masks and keypoints.
+def labeled_dicts(names: Sequence[str], *, filter_empty: bool = True) -> list[dict]:
+    """Labeled images with the annotations that can be learned from, but for masks and keypoints.
 
     Args:
         names: registered datasets, or paths (:mod:`.paths`).
@@ -58,20 +62,17 @@ def labeled_dicts(names: Sequence[str], *, filter_empty: bool = True) -> List[di
     Raises:
         ConfigError: if a dataset or one of its files is missing, or nothing is left.
     """
-    dicts = _load(KEYS[LABELED], names)
-    check_boxes(f"{KEYS[LABELED]} {_joined(names)}", dicts)
-    with_boxes = [d for d in dicts if _has_box(d)]
-    if not with_boxes:
-        raise ConfigError(
-            f"DATASETS.TRAIN_LABELED {_joined(names)}: no image has an annotation; name a dataset "
-            "with labels, or annotations and their images as FILE.json@FOLDER"
-        )
-    return [_boxes_only(d) for d in (with_boxes if filter_empty else dicts)]
+    dicts = [d for reading in _labeled(names) for d in reading.dicts]
+    return [_boxes_only(d) for d in dicts if not filter_empty or _has_box(d)]
 
 
 def unlabeled_dicts(
-    names: Sequence[str], *, hidden_labels: bool = True, label_source: str = "teacher"
-) -> List[dict]:
+    names: Sequence[str],
+    *,
+    hidden_labels: bool = True,
+    label_source: str = TEACHER,
+    classes: Sequence[str] = (),
+) -> list[dict]:
     """Unlabeled images; unless it asks for them, training never sees annotations they may have.
 
     Args:
@@ -80,22 +81,20 @@ def unlabeled_dicts(
             see :func:`~soft_teacher.data.hidden_labels.hide_annotations`.
         label_source: with "dataset" annotations are the pseudo boxes instead, see
             :func:`~soft_teacher.data.given_labels.give_annotations`.
+        classes: of the labeled images; annotations of other classes are not kept.
 
     Raises:
         ConfigError: if a dataset or one of its files is missing, or it is empty; if there is no
             annotation where they are asked for.
     """
-    key = KEYS[UNLABELED]
-    parts = _load_each(key, names)
-    if label_source == "dataset":
-        parts = [give_annotations(f"{key} '{n}'", part) for n, part in zip(as_list(names), parts)]
-    return [d for part in parts for d in hide_annotations(part, keep=hidden_labels)]
-
-
-def class_names(names: Sequence[str]) -> List[str]:
-    """Classes of loaded datasets, by class number; empty if none of them tells any."""
-    found = (MetadataCatalog.get(name).get("thing_classes") for name in as_list(names))
-    return next((list(classes) for classes in found if classes), [])
+    dicts: list[dict] = []
+    for where, reading in _unlabeled(names, label_source):
+        part = reading.dicts
+        if label_source == GIVEN:
+            part = give_annotations(where, part)
+        keep = hidden_labels and not reading.faults and _are_comparable(reading, classes)
+        dicts += hide_annotations(part, keep=keep)
+    return dicts
 
 
 @loaded_once()
@@ -105,43 +104,69 @@ def check_datasets(
     unlabeled: Sequence[str],
     test: Sequence[str],
     num_classes: int,
-) -> List[str]:
-    """Checks that all datasets can be loaded and speak of the model's classes.
+    label_source: str = TEACHER,
+) -> list[str]:
+    """Checks that all datasets can be used in their roles and speak of the model's classes.
 
     Args:
         labeled, unlabeled, test: registered datasets, or paths; any may be empty.
         num_classes: of the model.
+        label_source: where pseudo boxes come from, "teacher" or "dataset" (:mod:`.given_labels`).
 
     Returns:
-        what is worth a warning: images that stand in more than one of the three.
+        what is worth a warning: annotations that are left out, classes without a box, images that
+        stand in more than one of the three.
 
     Raises:
-        ConfigError: for an unregistered or unreadable dataset, for a number of classes that is
-            not the model's, or for categories that differ between datasets.
+        ConfigError: for data that cannot be used, with file, annotation and fix; for a number of
+            classes that is not the model's, or for categories that differ between datasets.
     """
-    roles = {KEYS[LABELED]: labeled, KEYS[UNLABELED]: unlabeled, TEST: test}
-    dicts = {key: {name: dataset_dicts(key, name) for name in roles[key]} for key in roles}
-    check_classes(roles, num_classes)
-    for name in test:  # training images are checked when they are loaded
-        check_files(f"{TEST} '{name}'", dicts[TEST][name])
-        if not any("annotations" in d for d in dicts[TEST][name]):
-            raise ConfigError(
-                f"{TEST} '{name}' has no labels to evaluate with: name a dataset that has, or "
-                "annotations and their images as FILE.json@FOLDER"
-            )
-    files = {key: {f for d in found.values() for f in _files(d)} for key, found in dicts.items()}
-    return _shared_images(files)
+    found: dict[str, dict[str, Reading]] = {key: {} for key in ROLES.values()}
+    for key, names in zip(ROLES.values(), (labeled, unlabeled, test)):
+        found[key] = {name: dataset_reading(key, name) for name in names}
+    boxless = boxless_classes(list(found[KEYS[LABELED]].values()))
+    with_classes = [key for key in found if key != KEYS[UNLABELED] or label_source == GIVEN]
+    check_classes({key: list(found[key]) for key in with_classes}, num_classes, boxless)
+    if labeled:
+        _labeled(labeled)
+    if unlabeled:
+        _unlabeled(unlabeled, label_source)
+    for name, reading in found[TEST].items():
+        check_truth(f"{TEST} '{name}'", reading)
+        prepare_evaluation(name)
+    for key in with_classes:
+        for name, reading in found[key].items():
+            check_class_numbers(f"{key} '{name}'", reading, num_classes)
+    return [
+        *_warnings(found, with_classes, class_names(list(labeled))),
+        *_boxless_warning(boxless),
+        *_shared_images({key: _files(readings) for key, readings in found.items()}),
+    ]
 
 
-def dataset_dicts(key: str, name: str) -> List[dict]:
-    """The dicts of one dataset.
+@loaded_once()
+def describe_datasets(
+    *, labeled: Sequence[str], unlabeled: Sequence[str], test: Sequence[str]
+) -> list[str]:
+    """A line for the log about each dataset: its images and what becomes of its annotations."""
+    lines = []
+    for (role, key), names in zip(ROLES.items(), (labeled, unlabeled, test)):
+        for name in names:
+            balance = dataset_reading(key, name).balance
+            text = f"{balance.images:,} images" if role == "unlabeled" else str(balance)
+            lines.append(f"{key} '{name}': {text}")
+    return lines
+
+
+def dataset_reading(key: str, name: str) -> Reading:
+    """One dataset, read and checked.
 
     Args:
         key: config key that names it, for the messages.
         name: a registered dataset, or a path.
 
     Raises:
-        ConfigError: it is not registered, cannot be read, or is empty.
+        ConfigError: it is not registered, or cannot be read.
     """
     if not register_path(name):
         hint = missing_dataset_hint(name) or did_you_mean(name, DatasetCatalog.list(), quote="'")
@@ -150,15 +175,75 @@ def dataset_dicts(key: str, name: str) -> List[dict]:
             f"{hint}"
         )
     try:
-        dicts = load_dicts(name)
+        return load_reading(name)
     except Exception as error:  # a malformed file can fail anywhere in its loader
-        raise ConfigError(f"{key} '{name}' cannot be read: {one_line(error)}") from error
-    if not dicts:
-        raise ConfigError(f"{key} '{name}' has no images: remove it or fill it")
-    return dicts
+        reason = str(error) if isinstance(error, ConfigError) else one_line(error)
+        raise ConfigError(f"{key} '{name}' cannot be read: {reason}") from error
 
 
-def _filled(key: str, names: Sequence[str], values: dict) -> List[str]:
+def _labeled(names: Sequence[str]) -> list[Reading]:
+    key, names = KEYS[LABELED], _some(KEYS[LABELED], names)
+    readings = [dataset_reading(key, name) for name in names]
+    for name, reading in zip(names, readings):
+        check_labels(f"{key} '{name}'", reading)
+    if not any(reading.balance.learned for reading in readings):
+        raise ConfigError(
+            f"{key} {_joined(names)}: no image has an annotation; name a dataset with labels, or "
+            "annotations and their images as FILE.json@FOLDER"
+        )
+    return readings
+
+
+def _unlabeled(names: Sequence[str], label_source: str) -> list[tuple[str, Reading]]:
+    """Names for messages, and the datasets."""
+    key = KEYS[UNLABELED]
+    found = [(f"{key} '{name}'", dataset_reading(key, name)) for name in _some(key, names)]
+    for where, reading in found:
+        (check_given if label_source == GIVEN else check_images)(where, reading)
+    return found
+
+
+def _some(key: str, names: Sequence[str]) -> list[str]:
+    names = as_list(names)
+    if not names:
+        raise ConfigError(f"{key} is empty: name at least one dataset")
+    return names
+
+
+def _warnings(found: dict, with_classes: Sequence[str], classes: Sequence[str]) -> list[str]:
+    """What is left out of each dataset."""
+    lines = []
+    for key, readings in found.items():
+        for name, reading in readings.items():
+            where = f"{key} '{name}'"
+            lines += [f"{where}: {note}" for note in reading.notes]
+            if key in with_classes:
+                lines += label_warnings(where, reading, test=key == TEST)
+            elif reading.balance.read and not _are_comparable(reading, classes):
+                lines.append(
+                    f"{where} has other classes than {KEYS[LABELED]}: its annotations are not "
+                    "looked at, so pseudo boxes are not measured on its images"
+                )
+    return lines
+
+
+def _boxless_warning(boxless: Sequence[str]) -> list[str]:
+    if not boxless:
+        return []
+    names = ", ".join(f"'{name}'" for name in boxless[:5]) + ", ..." * (len(boxless) > 5)
+    return [
+        f"{KEYS[LABELED]}: no box of {len(boxless)} classes ({names}): they cannot be learned; if "
+        "one is no class, as a category 0 of some exports, remove it from all categories and "
+        "lower MODEL.ROI_HEADS.NUM_CLASSES"
+    ]
+
+
+def _are_comparable(reading: Reading, classes: Sequence[str]) -> bool:
+    """Whether annotations speak of these classes, as far as both are known."""
+    return reading.classes is None or not classes or list(reading.classes) == list(classes)
+
+
+def _filled(key: str, names: Sequence[str], values: dict) -> list[str]:
     try:
         return [name.format(**values) for name in names]
     except (KeyError, IndexError, ValueError) as error:
@@ -168,79 +253,11 @@ def _filled(key: str, names: Sequence[str], values: dict) -> List[str]:
         ) from error
 
 
-def check_classes(roles: Dict[str, Sequence[str]], num_classes: int) -> None:
-    """Raises ConfigError unless all loaded datasets have these classes, and the same.
-
-    Args:
-        roles: config key or option -> names of the datasets.
-        num_classes: of the model.
-    """
-    classes = {}
-    for key, names in roles.items():
-        for name in names:
-            found = MetadataCatalog.get(name).get("thing_classes")
-            if found:
-                classes[f"{key} '{name}'"] = tuple(found)
-    for where, found in classes.items():
-        if len(found) != num_classes:
-            raise ConfigError(
-                f"{where} has {len(found)} classes but MODEL.ROI_HEADS.NUM_CLASSES is "
-                f"{num_classes}: set it to {len(found)}"
-            )
-    _check_same_categories(classes)
+def _files(readings: dict[str, Reading]) -> set[str]:
+    return {d["file_name"] for reading in readings.values() for d in reading.dicts}
 
 
-def _check_same_categories(classes: dict) -> None:
-    items = list(classes.items())
-    for where, found in items[1:]:
-        if found != items[0][1]:
-            mine, other = next((a, b) for a, b in zip(found, items[0][1]) if a != b)
-            raise ConfigError(
-                f"{where} and {items[0][0]} differ in their categories ('{mine}' stands where "
-                f"the other has '{other}'): give them the same categories in the same order"
-            )
-
-
-def _load(key: str, names: Sequence[str]) -> List[dict]:
-    return [d for part in _load_each(key, names) for d in part]
-
-
-def _load_each(key: str, names: Sequence[str]) -> List[List[dict]]:
-    names = as_list(names)
-    if not names:
-        raise ConfigError(f"{key} is empty: name at least one dataset")
-    parts = []
-    for name in names:
-        parts.append(dataset_dicts(key, name))
-        check_files(f"{key} '{name}'", parts[-1])
-    return parts
-
-
-def check_boxes(where: str, dicts: Iterable[dict]) -> None:
-    """Raises ConfigError if an annotation has no box."""
-    boxless = [d for d in dicts if any("bbox" not in a for a in d.get("annotations", ()))]
-    if boxless:
-        raise ConfigError(
-            f"{where}: {len(boxless)} images have annotations without 'bbox', first "
-            f"{boxless[0]['file_name']}: remove them"
-        )
-
-
-def check_files(where: str, dicts: Iterable[dict]) -> None:
-    """Raises ConfigError if an image file is missing."""
-    missing = [name for name in _files(dicts) if not os.path.isfile(name)]
-    if missing:
-        raise ConfigError(
-            f"{where}: {len(missing)} image files are missing, first {missing[0]}: check the image "
-            "folder, or $DETECTRON2_DATASETS"
-        )
-
-
-def _files(dicts: Iterable[dict]) -> List[str]:
-    return [d.get("file_name", "without file_name") for d in dicts]
-
-
-def _shared_images(files: Dict[str, set]) -> List[str]:
+def _shared_images(files: dict[str, set]) -> list[str]:
     """A line for each two keys that name the same image files."""
     paths = {key: {os.path.abspath(f): f for f in names} for key, names in files.items()}
     warnings = []
@@ -267,7 +284,7 @@ def _boxes_only(dataset_dict: dict) -> dict:
     return {**dataset_dict, "annotations": boxes}
 
 
-def as_list(names: Sequence[str]) -> List[str]:
+def as_list(names: Sequence[str]) -> list[str]:
     """Names as a list; a LazyConfig may give one name instead."""
     return [names] if isinstance(names, str) else list(names)
 

@@ -3,8 +3,10 @@
 from typing import List
 
 from ..errors import ConfigError
-from .datasets import check_boxes, check_classes, check_files, dataset_dicts
+from .class_checks import check_classes
+from .datasets import dataset_reading
 from .hidden_labels import ANNOTATIONS
+from .role_checks import check_images
 
 __all__ = ["truth_dicts"]
 
@@ -25,17 +27,16 @@ def truth_dicts(key: str, name: str, *, num_classes: int) -> List[dict]:
             files are missing.
     """
     where = f"{key} '{name}'"
-    dicts = [_uncovered(d) for d in dataset_dicts(key, name)]
+    reading = dataset_reading(key, name)
+    check_images(where, reading)
     check_classes({key: [name]}, num_classes)
+    dicts = [_uncovered(d) for d in reading.dicts]
     if not any(d.get("annotations") for d in dicts):
         raise ConfigError(
             f"{where} has no ground truth: name a dataset that has, or annotations and their "
             "images as FILE.json@FOLDER"
         )
-    known = [d for d in dicts if "annotations" in d]
-    check_boxes(where, known)
-    check_files(where, known)
-    return known
+    return [d for d in dicts if "annotations" in d]
 
 
 def _uncovered(dataset_dict: dict) -> dict:

@@ -14,19 +14,32 @@ A path is registered under itself, so that everything after speaks of names only
 import glob
 import os
 import re
-from functools import partial
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import List
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import load_coco_json
 
-from .given_labels import SCORE
+from .formats import parser_of
 from .image import is_image
+from .reader import read_records
+from .records import Records, records_of
 
-__all__ = ["list_images", "register_path", "slug"]
+__all__ = ["is_path", "list_images", "register_path", "slug"]
 
 LIST_SUFFIX = ".txt"
+# Folders of systems and tools begin with a dot, but for this one of zip files from macOS.
+MACOS_FOLDER = "__MACOSX"
+
+
+class _Path:
+    """What is registered for a path: loads its dicts, or the records that they are made of."""
+
+    def __init__(self, records: Callable[[], Records]):
+        self.records = records
+
+    def __call__(self) -> list[dict]:
+        return read_records(self.records()).dicts
 
 
 def register_path(name: str) -> bool:
@@ -37,31 +50,30 @@ def register_path(name: str) -> bool:
     """
     if name in DatasetCatalog.list():
         return True
-    json_file, _, folder = name.partition("@")
-    if json_file.endswith(".json"):
-        _register_coco(name, json_file, folder or os.path.dirname(json_file))
+    parse = parser_of(name)
+    if parse is not None:
+        DatasetCatalog.register(name, _Path(lambda: records_of(parse())))
+        MetadataCatalog.get(name).evaluator_type = "coco"
         return True
-    if os.path.exists(os.path.expanduser(name)) or _is_pattern(name) or name.endswith(LIST_SUFFIX):
-        DatasetCatalog.register(name, partial(_load, name))
+    if os.path.exists(os.path.expanduser(name)) or _is_pattern(name) or _is_list(name):
+        DatasetCatalog.register(name, _Path(lambda: _image_records(name)))
         return True
     return False
 
 
-def list_images(path: str) -> List[str]:
+def is_path(name: str) -> bool:
+    """Whether a registered dataset was given as a path."""
+    return isinstance(DatasetCatalog[name], _Path)
+
+
+def list_images(path: str) -> list[str]:
     """The images of a folder, a pattern or a list, in a stable order.
 
     Raises:
         OSError: the folder or the list cannot be read.
+        ValueError: the list is no text in UTF-8.
     """
-    path = os.path.expanduser(path)
-    if os.path.isdir(path):
-        found = (os.path.join(f, name) for f, _, names in os.walk(path) for name in names)
-        return sorted(filter(is_image, found))
-    if _is_pattern(path):
-        return sorted(filter(is_image, glob.iglob(path, recursive=True)))
-    lines = [line.strip() for line in Path(path).read_text().splitlines()]
-    folder = os.path.dirname(path)
-    return [os.path.join(folder, line) for line in lines if line and not line.startswith("#")]
+    return _listed(path)[0]
 
 
 def slug(name: str) -> str:
@@ -69,17 +81,62 @@ def slug(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name).strip("_")
 
 
-def _register_coco(name: str, json_file: str, folder: str) -> None:
-    """Detectron2's register_coco_instances, but for the scores of pseudo labels."""
-    files = dict(json_file=os.path.expanduser(json_file), image_root=os.path.expanduser(folder))
-    load = partial(load_coco_json, **files, dataset_name=name, extra_annotation_keys=[SCORE])
-    DatasetCatalog.register(name, load)
-    MetadataCatalog.get(name).set(evaluator_type="coco", **files)
+def _image_records(path: str) -> Records:
+    files, left_out = _listed(path)
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.most_common())
+    folder = os.path.expanduser(path) if os.path.isdir(os.path.expanduser(path)) else ""
+    return Records(
+        dicts=[{"file_name": file, "image_id": file} for file in files],
+        folder=os.path.dirname(os.path.expanduser(path)) if _is_list(path) else folder,
+        notes=[f"{len(files):,} images are taken, left out are {reasons}"] if left_out else [],
+    )
 
 
-def _load(path: str) -> List[dict]:
-    return [{"file_name": file, "image_id": file} for file in list_images(path)]
+def _listed(path: str) -> tuple[list[str], Counter]:
+    """The images, and what was left out for which reason."""
+    path = os.path.expanduser(path)
+    if os.path.isdir(path):
+        return _walked(path)
+    if _is_pattern(path):  # matches hidden files only where it names them
+        return _photos(filter(os.path.isfile, glob.iglob(path, recursive=True)))
+    lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
+    folder = os.path.dirname(path)
+    files = [os.path.join(folder, line) for line in lines if line and not line.startswith("#")]
+    return files, Counter()
+
+
+def _walked(root: str) -> tuple[list[str], Counter]:
+    """What is in a folder and in its subfolders, but for hidden ones."""
+    closed: list[OSError] = []
+    seen, left_out = [], Counter()
+    for folder, folders, names in os.walk(root, onerror=closed.append):
+        hidden = _is_hidden(os.path.relpath(folder, root))
+        links = [f for f in folders if os.path.islink(os.path.join(folder, f))]
+        left_out["linked folders"] += len(links)
+        taken = [] if hidden else [name for name in names if not _is_hidden(name)]
+        left_out["hidden files"] += len(names) - len(taken)
+        seen += [os.path.join(folder, name) for name in taken]
+    left_out["folders that cannot be read"] += len(closed)
+    photos, others = _photos(seen)
+    return photos, +left_out + others
+
+
+def _photos(files: Iterable[str]) -> tuple[list[str], Counter]:
+    files = list(files)
+    others = [file for file in files if not is_image(file)]
+    suffixes = (os.path.splitext(file)[1].lower() or "no suffix" for file in others)
+    return sorted(filter(is_image, files)), Counter(f"other files ({s})" for s in suffixes)
+
+
+def _is_hidden(path: str) -> bool:
+    """Whether a name is what systems and tools put beside photos."""
+    parts = Path(path).parts
+    return MACOS_FOLDER in parts or any(part.startswith(".") for part in parts if part != "..")
 
 
 def _is_pattern(path: str) -> bool:
     return any(character in path for character in "*?[")
+
+
+def _is_list(path: str) -> bool:
+    return path.lower().endswith(LIST_SUFFIX)

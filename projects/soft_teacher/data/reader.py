@@ -59,7 +59,7 @@ def read_records(records: Records) -> Reading:
     """Checks and normalises dataset dicts, which stay as they are."""
     dicts, missing, notes = _with_existing_files(records.dicts, records.folder)
     dicts = _with_sizes(dicts)
-    checked = check_annotations(dicts, records.classes and len(records.classes))
+    checked = check_annotations(dicts, None if records.classes is None else len(records.classes))
     left_out = _left_out(dicts, checked, records.ids)
     singles = ~checked.are(*set(Reason) - {Reason.PIXEL}) & checked.sided
     return Reading(

@@ -14,7 +14,7 @@ from ..checks import shown
 from .balance import LeftOut, Reason
 from .faults import Fault, Kind
 from .raw_dataset import RawDataset
-from .values import as_flag, as_id, as_side, has_only, matching_id
+from .values import as_flag, as_id, as_side, has_only, is_text, matching_id
 
 __all__ = ["Records", "records_of"]
 
@@ -96,7 +96,8 @@ def _classes(raw: RawDataset, faults: list[Fault]) -> tuple[list[str], dict]:
     for number, category in enumerate(raw.categories):
         fields = category if isinstance(category, dict) else {}
         category_id, name = as_id(fields.get("id")), fields.get("name")
-        if category_id is None or not isinstance(name, (str, int)) or name == "":
+        name = str(name) if has_only([name], int) else name
+        if category_id is None or not is_text(name):
             where = f"{raw.where}: categories[{number}]"
             line = f"{where} needs an id and a name, got {shown(category)}"
         elif category_id in names:
@@ -105,7 +106,7 @@ def _classes(raw: RawDataset, faults: list[Fault]) -> tuple[list[str], dict]:
                 f"and '{name}': give every category an id of its own"
             )
         else:
-            names[category_id] = str(name)
+            names[category_id] = name
             continue
         faults.append(Fault(Kind.CATEGORY, line))
         return [], {}
@@ -126,7 +127,7 @@ def _images(raw: RawDataset, faults: list[Fault]) -> tuple[list[dict], bool]:
     for number, image in enumerate(raw.images):
         fields = image if isinstance(image, dict) else {}
         name = fields.get("file_name")
-        if not isinstance(name, str) or not name or "\0" in name:
+        if not is_text(name):
             line = f"{raw.where}: images[{number}] needs a file_name, got {shown(image)}"
             faults.append(Fault(Kind.FILE_NAME, line))
             continue

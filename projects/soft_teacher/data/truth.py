@@ -12,7 +12,7 @@ from .reader import Reading
 from .sizes import cache_folder
 from .values import LARGEST_ID, as_number, has_only
 
-__all__ = ["truth_file"]
+__all__ = ["all_measured", "truth_file"]
 
 
 def truth_file(reading: Reading) -> str:
@@ -44,6 +44,11 @@ def truth_file(reading: Reading) -> str:
     return str(path)
 
 
+def all_measured(reading: Reading) -> bool:
+    """Whether a detector can be measured with every annotation of a reading."""
+    return bool(_is_measured(reading).all())
+
+
 def _is_usable(reading: Reading) -> bool:
     """Whether COCO's evaluation reads the user's own file right."""
     records, annotations = reading.records, reading.checked.annotations
@@ -51,7 +56,7 @@ def _is_usable(reading: Reading) -> bool:
         records.json_file is not None
         and not records.orphans
         and not reading.checked.converted.any()
-        and _is_measured(reading).all()
+        and all_measured(reading)
         and has_only(records.ids, int)
         and len(set(records.ids)) == len(records.ids)
         and 1 <= min(records.ids, default=1)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["as_box", "as_flag", "as_id", "as_number", "as_side", "has_only", "matching_id"]
+__all__ = ["as_box", "as_flag", "as_id", "as_number", "as_side", "has_only", "is_text"]
+__all__ += ["matching_id", "LARGEST_ID", "LARGEST_NUMBER"]
 
 # Beyond these, float32 pixels and int64 ids overflow.
 LARGEST_NUMBER, LARGEST_ID = 2.0**31, 2**63 - 1
@@ -17,6 +18,16 @@ FLAGS = {"0": 0, "1": 1, "false": 0, "true": 1}
 def has_only(values: Iterable, *types: type) -> bool:
     """Whether all values are of these very types; as fast as Python goes over them."""
     return set(map(type, values)) <= set(types)
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is a text that a file system and a log can take."""
+    return isinstance(value, str) and value != "" and "\0" not in value and not _is_broken(value)
+
+
+def _is_broken(text: str) -> bool:
+    """Whether a text holds half of a character, as JSON can write it."""
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def as_number(value: Any) -> Real | None:
@@ -40,7 +51,7 @@ def as_side(value: Any) -> int | None:
 def as_id(value: Any) -> int | str | None:
     """An id: a whole number, or a text as it is; None for anything else."""
     if isinstance(value, str):
-        return value or None
+        return value if is_text(value) else None
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         return None
     if not math.isfinite(value) or value != int(value) or abs(value) > LARGEST_ID:

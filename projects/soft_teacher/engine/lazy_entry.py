@@ -11,7 +11,7 @@ from detectron2.utils import comm
 from omegaconf import OmegaConf
 
 from ..data.builtin import register_builtin
-from ..data.datasets import as_list, check_datasets
+from ..data.datasets import TEACHER, as_list, check_datasets, describe_datasets
 from ..data.loading import loaded_once
 from ..data.mapper import InferenceMapper
 from ..errors import ConfigError
@@ -78,8 +78,13 @@ def check_settings(cfg, *, eval_only: bool) -> List[str]:
 
 def _check_datasets(cfg, *, eval_only: bool) -> List[str]:
     names = dataset_names(cfg, eval_only=eval_only)
-    num_classes = _settings(cfg)["MODEL.ROI_HEADS.NUM_CLASSES"]
-    return [in_lazy_words(line) for line in check_datasets(**names, num_classes=num_classes)]
+    settings = _settings(cfg)
+    lines = check_datasets(
+        **names,
+        num_classes=settings["MODEL.ROI_HEADS.NUM_CLASSES"],
+        label_source=settings["SOFT_TEACHER.LABEL_SOURCE"] or TEACHER,
+    )
+    return [in_lazy_words(line) for line in lines]
 
 
 @speaks_lazy
@@ -151,6 +156,8 @@ def _main(cfg, args, warnings: List[str]):
             cfg.train.seed = comm.shared_random_seed() % 2**31
         default_setup(cfg, args)
         set_up_log(cfg.train.output_dir)
+        for line in describe_datasets(**dataset_names(cfg, eval_only=args.eval_only)):
+            logger.info(in_lazy_words(line))
         for warning in warnings:
             logger.warning(warning)
         loader = None if args.eval_only else instantiate(cfg.dataloader.train)

@@ -163,14 +163,14 @@ def evaluate(cfg, model) -> dict:
             datasets=test_names(cfg),
             build_loader=lambda name: instantiate(_for_dataset(cfg.dataloader.test, name)),
             build_evaluator=lambda name, network: build_evaluator(
-                name, lambda: instantiate(_evaluator(cfg, name, network))
+                name, lambda read_as: instantiate(_evaluator(cfg, name, read_as, network))
             ),
         )
 
 
-def _evaluator(cfg, name: str, network: str):
+def _evaluator(cfg, name: str, read_as: str, network: str):
     """``dataloader.evaluator`` for a dataset, with a folder of its own where it can have one."""
-    found = OmegaConf.merge(cfg.dataloader.evaluator, {"dataset_name": name})
+    found = OmegaConf.merge(cfg.dataloader.evaluator, {"dataset_name": read_as})
     if found.get("output_dir") is None and is_known(found, "output_dir"):
         found.output_dir = results_folder(cfg.train.output_dir, network, name)
     return found

@@ -195,7 +195,7 @@ class SoftTeacherTrainer(DefaultTrainer):
         folder = output_folder or results_folder(cfg.OUTPUT_DIR, "", dataset_name)
         return build_evaluator(
             dataset_name,
-            lambda: COCOEvaluator(dataset_name, tasks=("bbox",), output_dir=folder),
+            lambda name: COCOEvaluator(name, tasks=("bbox",), output_dir=folder),
         )
 
     @classmethod

@@ -10,7 +10,7 @@ from detectron2.utils import comm
 
 from ..data.build import build_two_stream_train_loader
 from ..data.builtin import register_builtin
-from ..data.datasets import check_datasets, train_names
+from ..data.datasets import check_datasets, describe_datasets, train_names
 from ..data.loading import loaded_once
 from ..data.mapper import InferenceMapper
 from ..errors import ConfigError
@@ -72,7 +72,11 @@ def check_settings(cfg, *, eval_only: bool) -> List[str]:
 
 def _check_datasets(cfg, *, eval_only: bool) -> List[str]:
     names = dataset_names(cfg, eval_only=eval_only)
-    return check_datasets(**names, num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+    return check_datasets(
+        **names,
+        num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+        label_source=cfg.SOFT_TEACHER.LABEL_SOURCE,
+    )
 
 
 def dataset_names(cfg, *, eval_only: bool = False) -> Dict[str, List[str]]:
@@ -152,6 +156,8 @@ def _main(cfg, args, warnings: List[str]):
         cfg.freeze()
         default_setup(cfg, args)
         set_up_log(cfg.OUTPUT_DIR)
+        for line in describe_datasets(**dataset_names(cfg, eval_only=args.eval_only)):
+            logger.info(line)
         for warning in warnings:
             logger.warning(warning)
         trainer = None if args.eval_only else SoftTeacherTrainer(cfg)

@@ -14,6 +14,7 @@ from detectron2.evaluation import (
 )
 
 from ..checks import check_choice
+from ..data.evaluated import evaluation_name
 from ..data.paths import slug
 from ..errors import ConfigError, is_full_disk
 
@@ -48,11 +49,16 @@ def best_metric(networks: Sequence[str], datasets: Sequence[str]) -> str:
     return "/".join([network, *datasets[:1], "bbox/AP"] if datasets[1:] else [network, "bbox/AP"])
 
 
-def build_evaluator(dataset: str, coco: Callable[[], DatasetEvaluator]) -> DatasetEvaluator:
-    """The dataset's own evaluator: Pascal VOC's, else what ``coco`` builds."""
+def build_evaluator(dataset: str, coco: Callable[[str], DatasetEvaluator]) -> DatasetEvaluator:
+    """The dataset's own evaluator: Pascal VOC's, else what ``coco`` builds.
+
+    Args:
+        dataset: a registered dataset, or a path.
+        coco: name of the dataset as it was read (:mod:`~soft_teacher.data.evaluated`) -> evaluator.
+    """
     if MetadataCatalog.get(dataset).get("evaluator_type") == "pascal_voc":
         return PascalVOCDetectionEvaluator(dataset)
-    return coco()
+    return coco(evaluation_name(dataset))
 
 
 def results_folder(output_dir: str, network: str, dataset: str) -> str:
@@ -73,7 +79,7 @@ def evaluate_networks(
         model: a SoftTeacher.
         networks: "student", "teacher" or both.
         datasets: names of the test datasets.
-        build_loader: dataset name -> loader.
+        build_loader: name of a dataset as it was read -> loader.
         build_evaluator: (dataset name, network) -> DatasetEvaluator.
 
     Returns:
@@ -91,7 +97,9 @@ def evaluate_networks(
             logger.info(f"Evaluating the {network} on {name}")
             try:
                 found = inference_on_dataset(
-                    getattr(model, network), build_loader(name), build_evaluator(name, network)
+                    getattr(model, network),
+                    build_loader(evaluation_name(name)),
+                    build_evaluator(name, network),
                 )
             except Exception as error:
                 if not is_full_disk(error):
