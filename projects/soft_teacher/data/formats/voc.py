@@ -17,8 +17,8 @@ from pathlib import Path
 
 from ...checks import shown
 from ...errors import ConfigError, did_you_mean
-from ..paths import list_images
-from ..raw_dataset import RawDataset
+from ..listing import left_out_notes, listed
+from ..raw_dataset import NOT_MEASURED, RawDataset
 from .texts import example, read_lines
 from .voc_xml import Annotated, UnreadableXml, read_xml
 
@@ -62,7 +62,9 @@ def parse(path: str) -> RawDataset:
     parsed, notes = _parsed({s: xml[s] for s in wanted if s in xml} if names else xml)
     names = names or sorted({name for a in parsed.values() for name, _ in a.objects} - {""})
     parsed = {stem: parsed[stem] for stem in wanted if stem in parsed}
-    images = _by_stem(os.path.relpath(file, image_folder) for file in list_images(image_folder))
+    photos, left_out = listed(image_folder)
+    notes += left_out_notes(len(photos), left_out)
+    images = _by_stem(os.path.relpath(file, image_folder) for file in photos)
     files = [_image_file(stem, told.file_name, images) for stem, told in parsed.items()]
     without = wanted if image_set else [i for found in images.values() for i in found]
     stems = {*xml, *(os.path.splitext(file)[0] for file in files)}
@@ -74,6 +76,10 @@ def parse(path: str) -> RawDataset:
         raise ConfigError(f"'{path}' has no annotated image{''.join(f'; {n}' for n in notes)}")
     annotations, strange = _annotations(parsed, names)
     notes += example(strange, f"objects have a name that is empty or not in {CLASS_LISTS[0]}")
+    notes += example(
+        [a["image_id"] for a in annotations if NOT_MEASURED in a],
+        "objects are marked difficult, which an evaluation does not count",
+    )
     return RawDataset(
         where=path,
         folder=image_folder,

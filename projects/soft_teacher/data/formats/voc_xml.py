@@ -5,6 +5,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ...errors import one_line
+from ..raw_dataset import NOT_MEASURED
 
 __all__ = ["Annotated", "UnreadableXml", "read_xml"]
 
@@ -22,7 +23,7 @@ class Annotated:
     Attributes:
         file_name: of the image; may be empty or out of date.
         size: ``width`` and ``height`` in pixels; empty if the file does not know them.
-        objects: class name, and ``bbox`` and ``iscrowd`` as in COCO, of each.
+        objects: class name, and ``bbox`` as in COCO and maybe ``not_measured``, of each.
     """
 
     file_name: str
@@ -59,7 +60,7 @@ def _size(root) -> dict[str, int]:
 def _box(found) -> dict:
     corners = [_number(found.findtext(f"bndbox/{corner}")) for corner in CORNERS]
     difficult = _text(found, "difficult").lower() in ("1", "true")
-    return {"bbox": _xywh(corners), "iscrowd": int(difficult)}
+    return {"bbox": _xywh(corners)} | ({NOT_MEASURED: True} if difficult else {})
 
 
 def _xywh(corners: list) -> list:

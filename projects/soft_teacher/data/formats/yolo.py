@@ -5,6 +5,7 @@ The labels of images/a.jpg are in labels/a.txt, those of an image below no such 
 
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import yaml
 from ...checks import shown
 from ...errors import ConfigError, did_you_mean, one_line
 from ..file_names import existing_file
-from ..paths import list_images
+from ..listing import left_out_notes, listed
 from ..raw_dataset import RawDataset
 from ..sizes import image_sizes
 from .texts import example, read_lines
@@ -23,6 +24,8 @@ __all__ = ["matches", "parse"]
 
 SUFFIXES = (".yaml", ".yml")
 SPLITS = ("train", "val", "test")
+# What may lie beside images.
+LABELS = "other files (.txt)"
 # How far a box may leave the image, as a share of it, before it is more than a rounding error.
 TOLERANCE = 0.01
 
@@ -48,7 +51,9 @@ def parse(path: str) -> RawDataset:
     data = _content(file)
     names = _names(file, data)
     roots = _roots(file, data)
-    found = [i for entry in _entries(file, data, split) for i in _images(file, entry, roots)]
+    parts = [_images(file, entry, roots) for entry in _entries(file, data, split)]
+    found = [image for images, _ in parts for image in images]
+    left_out = sum((others for _, others in parts), Counter())
     if not found:
         raise ConfigError(f"'{path}' has no images: fill the folders or lists of {split}")
     images = list(dict.fromkeys(found))
@@ -58,6 +63,7 @@ def parse(path: str) -> RawDataset:
         images=[],
         annotations=[],
         categories=[{"id": number, "name": name} for number, name in names.items()],
+        notes=left_out_notes(len(images), left_out),
     )
     if len(images) < len(found):
         raw.notes.append(f"{len(found) - len(images)} images are named again and read once")
@@ -121,7 +127,8 @@ def _roots(file: str, data: dict) -> list[str]:
     return list(dict.fromkeys([os.path.join(here, told), os.path.abspath(told or here), here]))
 
 
-def _images(file: str, entry: str, roots: Sequence[str]) -> list[str]:
+def _images(file: str, entry: str, roots: Sequence[str]) -> tuple[list[str], Counter]:
+    """The images of a folder or a list, and what was left out for which reason."""
     # Roboflow writes ../train/images where it means train/images.
     spellings = (os.path.expanduser(entry), entry.removeprefix("../"))
     paths = [os.path.normpath(os.path.join(root, name)) for root in roots for name in spellings]
@@ -130,12 +137,14 @@ def _images(file: str, entry: str, roots: Sequence[str]) -> list[str]:
         raise ConfigError(f"{file}: there is no {shown(entry)}, looked for {shown(paths[0])}")
     try:
         if os.path.isdir(found):
-            return list_images(found)
+            images, left_out = listed(found)
+            del left_out[LABELS]
+            return images, left_out
         names = filter(None, read_lines(found))
     except OSError as error:
         raise ConfigError(f"{file}: {found} cannot be read: {one_line(error)}") from error
     folders = [os.path.dirname(found), *roots]
-    return [_existing(name, folders) for name in names]
+    return [_existing(name, folders) for name in names], Counter()
 
 
 def _existing(name: str, folders: Sequence[str]) -> str:
