@@ -2,8 +2,8 @@
 """Look at a training's images and labels before it starts.
 
 Takes the config that train_net.py would take, reads every image and every annotation, and writes
-one page of text and one figure: images and boxes per dataset and class, images without a box, boxes
-that cannot be right, images that cannot be read, and images that stand in more than one dataset.
+one page of text and one figure: images and boxes per dataset and class, images without a box, what
+becomes of the annotations, boxes that cannot be right, images that cannot be read, and images that stand in more than one dataset.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from soft_teacher.analysis.data_check import check_dataset
 from soft_teacher.analysis.data_report import report_figure, report_text
 from soft_teacher.command_line import add_config_arguments, exit_status, make_output
 from soft_teacher.data.builtin import register_builtin
+from soft_teacher.data.loading import loaded_once
 from soft_teacher.engine.entry import entry_of
 
 EPILOG = """
@@ -50,12 +51,13 @@ def check(args) -> bool:
     entry = entry_of(args.config_file)
     cfg = entry.load_config(args.config_file, args.opts)
     register_builtin()
-    warnings = entry.check_config(cfg, eval_only=False)
-    checks = [
-        check_dataset(role, name, headers_only=args.headers_only)
-        for role, names in entry.dataset_names(cfg).items()
-        for name in names
-    ]
+    with loaded_once():
+        warnings = entry.check_config(cfg, eval_only=False)
+        checks = [
+            check_dataset(role, name, headers_only=args.headers_only)
+            for role, names in entry.dataset_names(cfg).items()
+            for name in names
+        ]
     unreadable = [line for found in checks for line in found.unreadable]
     text = report_text(checks, warnings)
     (args.output / "report.txt").write_text(text)

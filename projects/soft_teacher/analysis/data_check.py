@@ -11,8 +11,10 @@ import numpy as np
 from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
-from ..data.datasets import ROLES, dataset_dicts
+from ..data.balance import Balance, Reason
+from ..data.datasets import ROLES, dataset_reading
 from ..data.image import UnreadableImage, image_size, read_image
+from ..data.role_checks import check_images
 from .annotations import annotated_boxes
 
 __all__ = ["DatasetCheck", "check_dataset", "odd_boxes", "shared_content"]
@@ -33,6 +35,7 @@ class DatasetCheck:
         boxes: class name -> number of boxes, classes without a box included.
         box_sides: (M,) square roots of the boxes' areas, pixels.
         sizes: (N, 2) heights and widths of the readable images, pixels.
+        balance: of the annotations.
         odd: a line for each box that cannot be right.
         unreadable: a line for each image that cannot be used.
         digests: file -> checksum of its bytes.
@@ -45,6 +48,7 @@ class DatasetCheck:
     boxes: Counter
     box_sides: np.ndarray
     sizes: np.ndarray
+    balance: Balance
     odd: List[str]
     unreadable: List[str]
     digests: Dict[str, str] = field(repr=False)
@@ -69,7 +73,9 @@ def check_dataset(role: str, name: str, *, headers_only: bool = False) -> Datase
     Raises:
         ConfigError: it is not registered, cannot be read, or is empty.
     """
-    dicts = dataset_dicts(ROLES[role], name)
+    reading = dataset_reading(ROLES[role], name)
+    check_images(f"{ROLES[role]} '{name}'", reading)
+    dicts = reading.dicts
     labeled = [] if role == "unlabeled" else dicts
     files = _files(dicts, trust_size=role == "unlabeled", headers_only=headers_only)
     boxes = [annotated_boxes(record) for record in labeled]
@@ -86,22 +92,24 @@ def check_dataset(role: str, name: str, *, headers_only: bool = False) -> Datase
         boxes=counts,
         box_sides=np.sqrt((corners[:, 2:] - corners[:, :2]).clip(0).prod(axis=1)),
         sizes=np.array([f.size for f in files if f.size], dtype=int).reshape(-1, 2),
-        odd=[line for record in labeled for line in odd_boxes(record)],
+        balance=reading.balance if labeled else Balance(len(dicts)),
+        odd=[
+            *(str(found) for found in reading.left_out if labeled and found.reason != Reason.CROWD),
+            *(line for record in labeled for line in odd_boxes(record)),
+        ],
         unreadable=[f.problem for f in files if f.problem],
         digests={f.path: f.digest for f in files if f.digest},
     )
 
 
 def odd_boxes(record: dict) -> List[str]:
-    """A line for each box of a dataset dict that is no box, leaves the image or stands twice."""
+    """A line for each box of a dataset dict that leaves the image or stands twice."""
     corners, categories = annotated_boxes(record)
     limit = np.array([record.get("width", np.inf), record.get("height", np.inf)])
     seen, lines = set(), []
     for box, category in zip(corners, categories):
         text = f"{record['file_name']}: box {box.round(1).tolist()} of class {category}"
-        if not np.isfinite(box).all() or (box[2:] <= box[:2]).any():
-            lines.append(f"{text} has no area")
-        elif (box[:2] < -EDGE).any() or (box[2:] > limit + EDGE).any():
+        if (box[:2] < -EDGE).any() or (box[2:] > limit + EDGE).any():
             lines.append(f"{text} leaves the image of {limit.tolist()} pixels")
         elif (*box, category) in seen:
             lines.append(f"{text} stands there twice")

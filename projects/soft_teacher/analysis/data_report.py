@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
+from ..data.balance import Reason
 from .data_check import DatasetCheck, shared_content
 
 __all__ = ["problems", "report_figure", "report_text"]
@@ -32,6 +33,7 @@ def report_text(checks: Sequence[DatasetCheck], warnings: Sequence[str] = ()) ->
     found = problems(checks) + list(warnings)
     parts = [
         tabulate(rows, header, intfmt=","),
+        _balance_table(checks),
         _class_table(checks),
         "\n".join(["What to look at:", *(f"- {line}" for line in found)] if found else []),
         "Nothing is wrong with these images." if not found else "",
@@ -74,6 +76,20 @@ def _examples(title: str, lines: Sequence[str]) -> List[str]:
         return []
     more = f" and {len(lines) - EXAMPLES} more" if len(lines) > EXAMPLES else ""
     return [f"{title}: {'; '.join(lines[:EXAMPLES])}{more}"]
+
+
+def _balance_table(checks: Sequence[DatasetCheck]) -> str:
+    """What becomes of the annotations, with a column for each reason that occurs."""
+    found = [(c, c.balance) for c in checks if c.balance.read]
+    reasons = [r for r in Reason if any(balance.dropped[r] for _, balance in found)]
+    if not found:
+        return ""
+    rows = [
+        [check.role, b.read, b.learned, *(b.dropped[r] for r in reasons), check.name]
+        for check, b in found
+    ]
+    header = ["role", "annotations", "to learn from", *reasons, "dataset"]
+    return tabulate(rows, header, intfmt=",")
 
 
 def _class_table(checks: Sequence[DatasetCheck]) -> str:

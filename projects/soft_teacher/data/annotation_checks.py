@@ -23,7 +23,8 @@ class Checked:
     """The annotations of all images, one after the other.
 
     Attributes:
-        annotations: as they were, or with their values in the right types.
+        originals: as they were.
+        annotations: the same with their values in the right types.
         places: (N,) index of each one's image.
         boxes: (N, 4) XYWH in absolute pixels; NaN where there is none.
         sizes: (N, 2) widths and heights of their images; NaN where unknown.
@@ -32,6 +33,7 @@ class Checked:
         sided: (N,) whether the box is given by its sides.
     """
 
+    originals: list[dict]
     annotations: list[dict]
     places: np.ndarray
     boxes: np.ndarray
@@ -68,6 +70,7 @@ def check_annotations(dicts: Sequence[dict], num_classes: int | None) -> Checked
     crowds = np.array([bool(a.get("iscrowd", 0)) for a in annotations], dtype=bool)
     changed = (a is not b for a, b in zip(annotations, originals))
     return Checked(
+        originals=originals,
         annotations=annotations,
         places=places,
         boxes=boxes,

@@ -29,21 +29,14 @@ class LeftOut:
 
     Attributes:
         reason: why.
-        where: file and annotation.
-        box: as the dataset has it, for messages.
+        what: file, annotation and values.
     """
 
     reason: Reason
-    where: str
-    box: str = ""
-
-    @property
-    def place(self) -> str:
-        """File, annotation and box."""
-        return f"{self.where}, box {self.box}" if self.box else self.where
+    what: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.reason}"
+        return f"{self.what}: {self.reason}"
 
 
 @dataclass

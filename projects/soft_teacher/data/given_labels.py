@@ -43,7 +43,7 @@ def check_given(where: str, reading: Reading) -> None:
         if reading.balance.dropped[reason]:
             raise ConfigError(
                 f"{where}: {reading.balance.dropped[reason]} annotations are {reason}, first "
-                f"{reading.balance.first[reason].place}: remove them"
+                f"{reading.balance.first[reason].what}: remove them"
             )
 
 

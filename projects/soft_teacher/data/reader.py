@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..checks import shown
 from .annotation_checks import Checked, check_annotations
 from .balance import Balance, LeftOut, Reason
 from .faults import Fault, box_faults, record_faults
@@ -15,6 +16,9 @@ from .records import Records, records_of
 from .sizes import image_sizes
 
 __all__ = ["Reading", "read", "read_records"]
+
+# Of an annotation that is left out.
+SHOWN = ("bbox", "iscrowd")
 
 
 @dataclass
@@ -126,8 +130,9 @@ def _left_out(dicts: Sequence[dict], checked: Checked, ids: list | None) -> list
     for number, first in zip(numbers.tolist(), firsts.tolist()):
         file = dicts[checked.places[number]]["file_name"]
         name = f"annotation {number - first + 1}" if ids is None else f"annotation id {ids[number]}"
-        box = checked.annotations[number]["bbox"]
-        found.append(LeftOut(checked.reason(number), f"{file}, {name}", str(list(box))))
+        values = checked.originals[number]
+        box = " ".join(f"{key} {shown(values[key])}" for key in SHOWN if key in values)
+        found.append(LeftOut(checked.reason(number), f"{file}, {name}, {box or 'no bbox'}"))
     return found
 
 

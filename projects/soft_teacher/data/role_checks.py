@@ -91,7 +91,7 @@ def _reasons(reading: Reading, reasons: Iterable[Reason] = tuple(Reason)) -> str
     """Each reason with its count and an example."""
     balance = reading.balance
     return "; ".join(
-        f"{balance.dropped[r]} {r} (first {balance.first[r].place})"
+        f"{balance.dropped[r]} {r} (first {balance.first[r].what})"
         for r in reasons
         if balance.dropped[r]
     )
