@@ -9,7 +9,7 @@ from soft_teacher.data.formats.voc import parse
 from soft_teacher.errors import ConfigError
 
 from .damage import damaged
-from .written import PHOTOS, Photo, boxes, read_back, voc_xml, write_image, write_voc
+from .written import PHOTOS, Photo, boxes, read_back, voc_object, voc_xml, write_image, write_voc
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -39,7 +39,11 @@ class Document:
         self.expected, self.broken = [], 0
         objects = [self._object(rng) for _ in range(rng.randint(0, 5))]
         head = [f"<filename>{rng.choice(['b.png', 'x.jpg', 'd/b.png', '', '&#233;'])}</filename>"]
-        head += [rng.choice(["", "<segmented>0</segmented>", "<source><database/></source>"])]
+        head += [
+            rng.choice(
+                ["", "<segmented>0</segmented>", f"<old>{voc_object('cat', 1, 2, 3, 4)}</old>"]
+            )
+        ]
         head += [self._size(rng)]
         parts = [*head, *objects] if rng.random() < 0.7 else [*objects, *reversed(head)]
         entity = rng.choice(["", '<!DOCTYPE annotation [<!ENTITY c "c">]>\n'])

@@ -101,12 +101,13 @@ class Labels:
         if how == 1:
             return category, values[:place]
         if how == 2:
-            return category, [*values[:place], rng.choice(NO_NUMBERS), *values[place + 1 :]]
+            odd = rng.choice(["nan", rng.choice(NO_NUMBERS)])
+            return category, [*values[:place], odd, *values[place + 1 :]]
         if how == 3:
             return category, values[:2] + rng.choice([["0", "0.5"], ["0.5", "-0.5"]])
         if how == 4:
             return category, [rng.choice(["1.7", "-0.7", "12"]), "0.5", "0.2", "0.2"]
-        return category, ["0.5"] * rng.choice([7, 9, 11])
+        return category, [f"{rng.random()}" for _ in range(rng.choice([7, 9, 11]))]
 
 
 def close(found, expected):
