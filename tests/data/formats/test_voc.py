@@ -61,6 +61,7 @@ def test_the_folders_may_be_named_as_on_kaggle(tmp_path):
 def test_a_set_is_named_after_an_at_sign(tmp_path):
     assert matches(f"{write_voc(tmp_path)}@train")
     assert not matches(f"{tmp_path}/nothing@train")
+    assert not matches(f"{tmp_path}@2/*.jpg")
 
 
 def test_an_at_sign_in_the_folders_name_is_no_set(tmp_path):

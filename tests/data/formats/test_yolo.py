@@ -45,7 +45,7 @@ def test_other_paths_are_none(path):
     assert not matches(path)
 
 
-@pytest.mark.parametrize("path", ["data.yaml", "d/data.yml@val", "me@home/data.yaml@train"])
+@pytest.mark.parametrize("path", ["data.yaml", "d/DATA.YML@val", "me@home/data.yaml@train"])
 def test_a_yaml_file_with_or_without_a_split_is_one(path):
     assert matches(path)
 
@@ -55,18 +55,18 @@ def test_a_yaml_file_with_or_without_a_split_is_one(path):
 
 def test_a_split_must_be_named(tmp_path):
     file = write_yolo(tmp_path)
-    assert refusal(file) == f"{file} has several splits, but train: name one as {file}@train"
+    assert refusal(file) == f"{file} names no images as '', but train: name one as {file}@train"
 
 
 def test_an_unknown_split_is_refused_with_the_nearest(tmp_path):
     file = write_yolo(tmp_path, val="images/train")
-    assert "has no split 'valid', but train, val: did you mean val?" in refusal(f"{file}@valid")
+    assert "no images as 'valid', but train, val: did you mean val?" in refusal(f"{file}@valid")
 
 
 @pytest.mark.parametrize("value", ["", "[]", "{a: b}", "[[a]]"])
 def test_a_split_of_nothing_is_refused(tmp_path, value):
     path = write_yaml(tmp_path, f"train: {value}\nnames: [cat]\n")
-    assert "has no split 'train'" in refusal(path)
+    assert "names no images: give it folders or lists as train" in refusal(path)
 
 
 def test_an_empty_folder_is_refused(tmp_path):

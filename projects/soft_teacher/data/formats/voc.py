@@ -34,7 +34,7 @@ def matches(path: str) -> bool:
     """Whether a path is of this form."""
     folder, image_set = _parts(path)
     if image_set:
-        return os.path.isdir(folder)
+        return os.path.isdir(folder) and os.sep not in image_set
     return bool(_below(folder, IMAGES) and _xml_files(_below(folder, ANNOTATIONS)))
 
 
@@ -57,39 +57,29 @@ def parse(path: str) -> RawDataset:
             f"'{path}': {folder} is no Pascal VOC folder, which holds {ANNOTATIONS[0]} with XML "
             f"files and {IMAGES[0]}"
         )
-    wanted = _members(folder, image_set, xml) if image_set else list(xml)
+    members = _members(folder, image_set, xml) if image_set else list(xml)
     names = _listed_classes(folder)
-    parsed, notes = _parsed({s: xml[s] for s in wanted if s in xml} if names else xml)
+    parsed, notes = _parsed({stem: xml[stem] for stem in members if stem in xml} if names else xml)
     names = names or sorted({name for a in parsed.values() for name, _ in a.objects} - {""})
-    parsed = {stem: parsed[stem] for stem in wanted if stem in parsed}
-    photos, left_out = listed(image_folder)
-    notes += left_out_notes(len(photos), left_out)
-    images = _by_stem(os.path.relpath(file, image_folder) for file in photos)
-    files = [_image_file(stem, told.file_name, images) for stem, told in parsed.items()]
-    without = wanted if image_set else [i for found in images.values() for i in found]
-    stems = {*xml, *(os.path.splitext(file)[0] for file in files)}
-    notes += example(
-        [name for name in without if name not in stems and os.path.splitext(name)[0] not in stems],
-        f"images have no XML file and are left out (unlabeled data: name {image_folder})",
+    parsed = {stem: parsed[stem] for stem in members if stem in parsed}
+    files, photos, about_files = _image_files(image_folder, parsed)
+    without = [m for m in members if m not in xml] if image_set else _spare(photos, xml, files)
+    notes += about_files + example(
+        without, f"images have no XML file and are left out (unlabeled data: name {image_folder})"
     )
     if not parsed:
         raise ConfigError(f"'{path}' has no annotated image{''.join(f'; {n}' for n in notes)}")
-    annotations, strange = _annotations(parsed, names)
-    notes += example(strange, f"objects have a name that is empty or not in {CLASS_LISTS[0]}")
-    notes += example(
-        [a["image_id"] for a in annotations if NOT_MEASURED in a],
-        "objects are marked difficult, which an evaluation does not count",
-    )
+    annotations, about_objects = _annotations(parsed, names)
     return RawDataset(
         where=path,
         folder=image_folder,
         images=[
             {"id": stem, "file_name": file, **told.size}
-            for file, (stem, told) in zip(files, parsed.items())
+            for file, (stem, told) in zip(files, parsed.items(), strict=True)
         ],
         annotations=annotations,
         categories=[{"id": number, "name": name} for number, name in enumerate(names, 1)],
-        notes=notes,
+        notes=notes + about_objects,
     )
 
 
@@ -144,24 +134,36 @@ def _parsed(xml: Mapping[str, str]) -> tuple[dict[str, Annotated], list[str]]:
     return parsed, example(unreadable, what)
 
 
-def _by_stem(files: Iterable[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for file in files:
-        found.setdefault(os.path.splitext(file)[0], []).append(file)
-    return found
+def _image_files(folder: str, parsed: Mapping[str, Annotated]):
+    """The images of the XML files, all images by their stems, and what there is to say."""
+    found, left_out = listed(folder)
+    photos: dict[str, list[str]] = {}
+    for file in found:
+        path = os.path.relpath(file, folder)
+        photos.setdefault(os.path.splitext(path)[0], []).append(path)
+    files = [_image_file(stem, told.file_name, photos) for stem, told in parsed.items()]
+    return files, photos, left_out_notes(len(found), left_out)
 
 
-def _image_file(stem: str, told: str, images: Mapping[str, list[str]]) -> str:
+def _image_file(stem: str, told: str, photos: Mapping[str, list[str]]) -> str:
     """An image of the XML file's own name, else the one that it tells."""
-    found = images.get(stem) or images.get(os.path.splitext(told)[0]) or [told or f"{stem}.jpg"]
+    found = photos.get(stem) or photos.get(os.path.splitext(told)[0]) or [told or f"{stem}.jpg"]
     return told if told in found else found[0]
 
 
+def _spare(photos: Mapping[str, list[str]], xml: Iterable[str], files: Iterable[str]) -> list[str]:
+    """Images that are of no XML file, neither by its name nor by what it tells."""
+    known = {*xml, *(os.path.splitext(file)[0] for file in files)}
+    return [file for stem, found in photos.items() if stem not in known for file in found]
+
+
 def _annotations(parsed: Mapping[str, Annotated], names: list[str]) -> tuple[list[dict], list[str]]:
-    """COCO's annotations, and the names that are no class: those objects have no category."""
+    """COCO's annotations, where a name that is no class is no category, and what to say of them."""
     ids = {name: number for number, name in enumerate(names, 1)}
     found = [(stem, *o) for stem, told in parsed.items() for o in told.objects]
-    annotations = [
-        {"image_id": stem, "category_id": ids.get(name), **box} for stem, name, box in found
+    strange = [repr(name) for _, name, _ in found if name not in ids]
+    difficult = [stem for stem, _, box in found if NOT_MEASURED in box]
+    return [{"image_id": stem, "category_id": ids.get(name), **box} for stem, name, box in found], [
+        *example(strange, f"objects have a name that is empty or not in {CLASS_LISTS[0]}"),
+        *example(difficult, "objects are marked difficult, which an evaluation does not count"),
     ]
-    return annotations, [repr(name) for _, name, _ in found if name not in ids]

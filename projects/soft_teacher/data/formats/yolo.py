@@ -32,7 +32,7 @@ TOLERANCE = 0.01
 
 def matches(path: str) -> bool:
     """Whether a path is of this form."""
-    return path.endswith(SUFFIXES) or path.rpartition("@")[0].endswith(SUFFIXES)
+    return _parts(path)[0].lower().endswith(SUFFIXES)
 
 
 def parse(path: str) -> RawDataset:
@@ -74,9 +74,10 @@ def parse(path: str) -> RawDataset:
 
 
 def _parts(path: str) -> tuple[str, str]:
+    """The file and the split, which is empty if the path names none."""
     path = os.path.expanduser(path)
-    file, _, split = (path, "", "") if path.endswith(SUFFIXES) else path.rpartition("@")
-    return file, split
+    file, _, split = path.rpartition("@")
+    return (path, "") if path.lower().endswith(SUFFIXES) else (file, split)
 
 
 def _content(file: str) -> dict:
@@ -104,15 +105,20 @@ def _names(file: str, data: dict) -> dict[int, str]:
 
 def _entries(file: str, data: dict, split: str) -> list[str]:
     """The folders and lists of images that a split names."""
-    found = data.get(split)
-    entries = [found] if isinstance(found, str) else _as_list(found)
-    entries = [entry for entry in entries if entry]
-    if not entries or not all(isinstance(entry, str) for entry in entries):
-        known = [key for key in SPLITS if data.get(key)]
-        hint = did_you_mean(split, known) or f": name one as {file}@{(known or SPLITS)[0]}"
-        wanted = f"no split {shown(split)}" if split else "several splits"
-        raise ConfigError(f"{file} has {wanted}, but {', '.join(known) or 'none'}{hint}")
-    return entries
+    splits = {key: _texts(data.get(key)) for key in (*SPLITS, split)}
+    if splits[split]:
+        return splits[split]
+    known = [key for key in SPLITS if splits[key]]
+    if not known:
+        raise ConfigError(f"{file} names no images: give it folders or lists as train, val or test")
+    hint = did_you_mean(split, known) or f": name one as {file}@{known[0]}"
+    raise ConfigError(f"{file} names no images as {shown(split)}, but {', '.join(known)}{hint}")
+
+
+def _texts(value) -> list[str]:
+    """A text or a list of texts as a list, which is empty for anything else."""
+    texts = [text for text in ([value] if isinstance(value, str) else _as_list(value)) if text]
+    return texts if all(isinstance(text, str) for text in texts) else []
 
 
 def _as_list(value) -> list:
