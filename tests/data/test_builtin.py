@@ -91,7 +91,7 @@ def add_manifest(coco, name, split):
 def test_without_any_file_only_the_unlabeled_images_have_a_name(root):
     register_builtin()
     assert coco_names() == [UNLABELED]
-    with pytest.raises(FileNotFoundError, match="image_info_unlabeled2017.json"):
+    with pytest.raises(ConfigError, match="cannot be read: FileNotFoundError.*image_info_unlabeled2017.json"):
         DatasetCatalog.get(UNLABELED)
 
 

@@ -4,12 +4,14 @@ import pytest
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
+from detectron2.structures import BoxMode
 from PIL import Image
 
 from soft_teacher import add_soft_teacher_config
 from soft_teacher.data.datasets import (
     check_datasets,
     class_names,
+    describe_datasets,
     labeled_dicts,
     train_names,
     unlabeled_dicts,
@@ -41,7 +43,8 @@ def coco(tmp_path):
             if images_exist:
                 Image.new("RGB", (8, 8)).save(tmp_path / file_name)
             for _ in range(count):
-                box = {"bbox": [1, 1, 4, 4], "area": 16, "iscrowd": 0, "category_id": 1}
+                category = len(annotations) % len(classes) + 1
+                box = {"bbox": [1, 1, 4, 4], "area": 16, "iscrowd": 0, "category_id": category}
                 annotations.append({"id": len(annotations) + 1, "image_id": number, **box})
         categories = [{"id": i, "name": c} for i, c in enumerate(classes, 1)]
         content = {"images": images, "annotations": annotations, "categories": categories}
@@ -60,8 +63,9 @@ def register_dicts(name, dicts, classes=None):
     return PREFIX + name
 
 
-def check(*, labeled=(), unlabeled=(), test=(), num_classes=2):
-    return check_datasets(labeled=labeled, unlabeled=unlabeled, test=test, num_classes=num_classes)
+def check(*, labeled=(), unlabeled=(), test=(), num_classes=2, **options):
+    names = {"labeled": labeled, "unlabeled": unlabeled, "test": test}
+    return check_datasets(**names, num_classes=num_classes, **options)
 
 
 def message(function, *args, **kwargs):
@@ -118,10 +122,12 @@ def test_of_labeled_images_boxes_are_kept_and_masks_are_not(coco):
 
 
 def test_the_dataset_itself_keeps_its_masks():
-    record = {"file_name": __file__, "annotations": [{"bbox": [0, 0, 1, 1], "segmentation": [[]]}]}
+    box = {"bbox": [0, 0, 2, 2], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
+    size = {"height": 8, "width": 8}
+    record = {"file_name": __file__, **size, "annotations": [{**box, "segmentation": [[]]}]}
     name = register_dicts("shared", [record])
-    assert labeled_dicts([name]) == [{**record, "annotations": [{"bbox": [0, 0, 1, 1]}]}]
-    assert record["annotations"] == [{"bbox": [0, 0, 1, 1], "segmentation": [[]]}]
+    assert labeled_dicts([name]) == [{**record, "annotations": [box]}]
+    assert record["annotations"] == [{**box, "segmentation": [[]]}]
 
 
 def test_unlabeled_images_lose_their_annotations_and_none_is_dropped(coco):
@@ -196,7 +202,7 @@ def test_a_missing_json(key, load, tmp_path):
 
 
 @everywhere
-@pytest.mark.parametrize("text", ["", '{"images": [', '{"images": []}', '{"info": {}}'])
+@pytest.mark.parametrize("text", ["", '{"images": [', "[]", '{"info": {}}', '{"images": 3}'])
 def test_a_json_that_is_no_dataset(key, load, text, coco):
     name = coco(text=text)
     found = message(load, [name])
@@ -208,6 +214,12 @@ def test_a_dataset_without_images(key, load, coco):
     name = coco(boxes=())
     found = message(load, [name])
     assert key in found and f"'{name}' has no images" in found
+
+
+@everywhere
+def test_a_json_of_empty_lists(key, load, coco):
+    name = coco(text='{"images": []}')
+    assert f"{key} '{name}' has no images" in message(load, [name])
 
 
 @each_loader
@@ -244,11 +256,11 @@ def test_datasets_that_fit_the_model_pass(coco):
     check(labeled=[labeled], unlabeled=[unlabeled], test=[test])
 
 
-@pytest.mark.parametrize("key, load", CHECKS.items())
+@pytest.mark.parametrize("key", ["DATASETS.TRAIN_LABELED", "DATASETS.TEST"])
 @pytest.mark.parametrize("classes", [["cat"], ["cat", "dog", "cow"]])
-def test_another_number_of_classes_than_the_model_s(key, load, classes, coco):
+def test_another_number_of_classes_than_the_model_s(key, classes, coco):
     name = coco(classes=classes)
-    found = message(load, [name])
+    found = message(CHECKS[key], [name])
     assert key in found and f"'{name}' has {len(classes)} classes" in found
     assert "MODEL.ROI_HEADS.NUM_CLASSES is 2" in found and f"set it to {len(classes)}" in found
 
@@ -273,8 +285,9 @@ def test_categories_may_conflict_within_one_key_too(coco):
 
 
 def test_unlabeled_images_may_come_without_classes(coco, tmp_path):
-    name = register_dicts("web", [{"file_name": "somewhere.jpg", "image_id": 1}])
-    check(labeled=[coco()], unlabeled=[name])
+    labeled = coco()
+    name = register_dicts("web", [{"file_name": str(tmp_path / "coco1.png"), "image_id": 1}])
+    check(labeled=[labeled], unlabeled=[name])
 
 
 def test_classes_that_are_known_before_loading_count_as_well():
@@ -288,7 +301,6 @@ WHOLE = {"images": [IMAGE], "annotations": [BOX], "categories": [{"id": 1, "name
 BROKEN = {
     "a list": [],
     "a number of annotations": {"annotations": 3},
-    "an annotation twice": {**WHOLE, "annotations": [BOX, BOX]},
 }
 
 
@@ -302,13 +314,15 @@ def test_a_json_of_another_shape_is_one_line(content, coco):
 def test_an_annotation_without_a_box_is_found_before_training(coco):
     boxless = {k: v for k, v in BOX.items() if k != "bbox"}
     name = coco(boxes=(1,), text=json.dumps({**WHOLE, "annotations": [boxless]}))
-    assert "without 'bbox'" in message(labeled_dicts, [name])
+    assert "1 with unusable numbers" in message(labeled_dicts, [name])
 
 
 def test_crowds_are_no_boxes(coco):
     crowd = {**BOX, "iscrowd": 1}
     name = coco(boxes=(1,), text=json.dumps({**WHOLE, "annotations": [crowd]}))
-    assert "no image has an annotation" in message(labeled_dicts, [name])
+    assert "none of its 1 annotations can be learned from: 1 crowd" in message(
+        labeled_dicts, [name]
+    )
 
 
 def test_missing_test_images_are_found_before_training(coco):
@@ -384,3 +398,110 @@ def test_braces_are_filled_from_the_split(split, expected):
 def test_other_braces_are_refused(name):
     found = message(names_of, [name])
     assert name in found and "FAMILY, PERCENT, FOLD" in found
+
+
+# --- annotations by the roles of their datasets -------------------------------------------------
+
+
+def changed(coco, name="changed", **values):
+    """A dataset of two cats and two dogs whose first cat has other values."""
+    annotations = [{**BOX, "id": n + 1, "category_id": n % 2 + 1} for n in range(4)]
+    annotations[0].update(values)
+    categories = [{"id": n, "name": name} for n, name in enumerate(CLASSES, 1)]
+    content = {"images": [IMAGE], "annotations": annotations, "categories": categories}
+    coco(boxes=(1,))
+    return coco(name, boxes=(), text=json.dumps(content))
+
+
+def test_annotations_that_cannot_be_learned_from_are_left_out_with_a_warning(coco):
+    name = changed(coco, bbox=[0, 0, 0, 4])
+    (found,) = check(labeled=[name])
+    assert "1 of 4 annotations cannot be learned from" in found
+    assert "1 without width or height (first " in found and "annotation id 1, bbox" in found
+    assert [len(d["annotations"]) for d in labeled_dicts([name])] == [3]
+
+
+def test_a_few_crowds_are_no_news(coco):
+    name = changed(coco, iscrowd=1)
+    assert check(labeled=[name]) == check(test=[name]) == []
+    assert [len(d["annotations"]) for d in labeled_dicts([name])] == [4]
+
+
+def test_a_speck_is_not_learned_and_still_evaluated_with(coco):
+    name = changed(coco, bbox=[0, 0, 0.5, 4])
+    assert "1 below a pixel" in check(labeled=[name])[0] and check(test=[name]) == []
+
+
+def test_a_test_set_without_ground_truth(coco):
+    assert "no labels to evaluate with" in message(check, test=[coco(boxes=(0, 0))])
+    crowds = {**WHOLE, "annotations": [{**BOX, "iscrowd": 1}]}
+    name = coco("crowds", boxes=(), text=json.dumps(crowds))
+    assert "no ground truth" in message(check, test=[name], num_classes=1)
+
+
+def test_what_is_missing_or_unlabeled_is_found_before_the_config_is_written(coco):
+    gone = coco("gone", images_exist=False)
+    for role in ("labeled", "unlabeled", "test"):
+        assert "2 image files are missing" in message(check, **{role: [gone]})
+    assert "no image has an annotation" in message(check, labeled=[coco(boxes=(0, 0))])
+
+
+def test_a_line_about_each_dataset(coco):
+    names = {"labeled": [changed(coco, iscrowd=1)], "unlabeled": [coco("plain")], "test": []}
+    assert describe_datasets(labeled=[], unlabeled=[], test=[]) == []
+    assert describe_datasets(**names) == [
+        f"DATASETS.TRAIN_LABELED '{PREFIX}changed': 1 images, 4 annotations, 3 to learn from, left "
+        "out 1 crowd",
+        f"DATASETS.TRAIN_UNLABELED '{PREFIX}plain': 2 images",
+    ]
+
+
+def test_advice_about_classes_holds_for_all_datasets(coco):
+    names = {"labeled": [coco("one", classes=["all", *CLASSES])], "test": [coco("two")]}
+    found = message(check, **names, num_classes=3)
+    assert "3 and 2 classes, one without all" in found and "set it to" not in found
+
+
+def test_a_category_without_a_box_gets_a_hint(coco):
+    name = coco(boxes=(1, 1), classes=["cat", "dog", "all"])
+    (found,) = check(labeled=[name], num_classes=3)
+    assert "no box of 1 classes ('all')" in found
+    assert "or remove 'all', which has no box" in message(check, labeled=[name])
+
+
+def test_a_class_beyond_the_model_s(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    box = {"bbox": [0, 0, 4, 4], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 2}
+    record = {"file_name": str(tmp_path / "x.png"), "image_id": 1, "annotations": [box]}
+    name = register_dicts("nameless", [record])
+    assert "has a box of class 2" in message(check, labeled=[name])
+    assert check(labeled=[name], num_classes=3) == []
+
+
+# --- unlabeled images with annotations ----------------------------------------------------------
+
+
+def test_other_classes_of_unlabeled_images_are_not_measured_and_that_is_told_once(coco):
+    labeled, web = coco("labeled"), coco("web", classes=["kite", "bike"])
+    (found,) = check(labeled=[labeled], unlabeled=[web])
+    assert "has other classes than DATASETS.TRAIN_LABELED" in found
+    assert not any("hidden_annotations" in d for d in unlabeled_dicts([web], classes=CLASSES))
+    assert all("hidden_annotations" in d for d in unlabeled_dicts([labeled], classes=CLASSES))
+
+
+def test_labels_that_are_learned_from_are_held_to_the_classes(coco):
+    labeled, web = coco("labeled"), coco("web", classes=["kite", "bike"])
+    found = message(check, labeled=[labeled], unlabeled=[web], label_source="dataset")
+    assert "differ in their categories" in found
+
+
+@pytest.mark.parametrize("odd", [{"bbox": [1, 2, "x", 4]}, {"category_id": 9}, {"image_id": 9}])
+def test_labels_that_are_learned_from_must_all_be_right(odd, coco):
+    name = changed(coco, **odd)
+    assert "remove them" in message(unlabeled_dicts, [name], label_source="dataset")
+    assert len(unlabeled_dicts([name])) == 1
+
+
+def test_a_score_must_be_a_number_where_it_is_learned_from(coco):
+    name = changed(coco, score="sure")
+    assert "remove them" in message(unlabeled_dicts, [name], label_source="dataset")

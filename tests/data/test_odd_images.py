@@ -281,7 +281,8 @@ def test_voc_2007_labeled_and_voc_2012_unlabeled(tmp_path):
         write_voc(tmp_path / "VOC2012", 2012, ["2008_000001", "2008_000002", "2008_000003"]),
     ]
     found = check_datasets(labeled=names[:1], unlabeled=names[1:], test=names[:1], num_classes=20)
-    assert len(found) == 1 and "DATASETS.TEST share 2 images" in found[0]
+    assert len(found) == 2 and "no box of 19 classes" in found[0]
+    assert "DATASETS.TEST share 2 images" in found[1]
     loader = build_two_stream_train_loader(config(*names))
     for step, batch in enumerate(loader):
         labeled = [s for s in batch if "weak_image" not in s]

@@ -6,6 +6,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from soft_teacher.data.datasets import labeled_dicts, unlabeled_dicts
+from soft_teacher.data.evaluated import evaluation_name
 from soft_teacher.data.listing import list_images
 from soft_teacher.data.paths import register_path, slug
 from soft_teacher.errors import ConfigError
@@ -143,9 +144,9 @@ def test_the_scores_of_a_json_are_given_with_its_boxes(folder, coco):
 def test_a_json_is_evaluated_by_coco_s_rules(folder, coco):
     name = f"{coco}@{folder}"
     register_path(name)
+    assert evaluation_name(name) == name
     metadata = MetadataCatalog.get(name)
     assert (metadata.evaluator_type, metadata.json_file) == ("coco", str(coco))
-    assert metadata.image_root == str(folder)
 
 
 def test_a_json_alone_has_its_images_beside_it(folder, coco):
@@ -190,7 +191,7 @@ def test_a_missing_file_is_named(name, folder):
 
 
 def test_a_json_with_the_wrong_folder(folder, coco):
-    found = refusal(labeled_dicts, f"{coco}@{folder / 'deep'}")
+    found = refusal(labeled_dicts, f"{coco}@{folder / 'empty'}")
     assert "2 image files are missing" in found
 
 

@@ -104,6 +104,7 @@ def _are_plain(annotations: list[dict]) -> bool:
         and {a.get("bbox_mode") for a in annotations} <= set(MODES)
         and has_only((a.get("category_id") for a in annotations), int, type(None))
         and has_only((a.get("iscrowd", 0) for a in annotations), int)
+        and {a.get("iscrowd", 0) for a in annotations} <= {0, 1}
         and has_only((a.get("score", 0) for a in annotations), int, float)
         and max(map(max, boxes), default=0) <= LARGEST_NUMBER
         and min(map(min, boxes), default=0) >= -LARGEST_NUMBER

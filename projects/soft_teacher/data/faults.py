@@ -33,7 +33,8 @@ class Fault:
 
 def record_faults(dicts: Sequence[dict]) -> list[Fault]:
     """Ids and files of dataset dicts that stand twice."""
-    pairs = [(str(d.get("image_id")), d["file_name"]) for d in dicts]
+    known = (d for d in dicts if d.get("image_id") is not None)
+    pairs = [(str(d["image_id"]), d["file_name"]) for d in known]
     if len({i for i, _ in pairs}) == len({f for _, f in pairs}) == len(pairs):
         return []
     files: dict[str, str] = {}

@@ -30,8 +30,7 @@ def existing_file(name: str, folder: str) -> str | None:
 
 
 def _other_names(name: str) -> Iterator[str]:
-    slashes = name.replace("\\", "/")
-    spellings = [LOCAL_FILE.sub("", text) for text in (slashes, unquote(slashes))]
+    spellings = [LOCAL_FILE.sub("", t.replace("\\", "/")) for t in (name, unquote(name))]
     forms = [unicodedata.normalize(form, text) for text in spellings for form in ("NFC", "NFD")]
     whole = list(dict.fromkeys([*spellings, *forms]))
     yield from whole

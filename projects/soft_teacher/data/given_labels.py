@@ -11,6 +11,7 @@ from .balance import Reason
 from .carried_boxes import boxes_in_view, is_box, is_crowd
 from .reader import Reading
 from .role_checks import check_labels
+from .values import as_number
 
 __all__ = [
     "ANNOTATIONS",
@@ -68,7 +69,7 @@ def give_annotations(where: str, dataset_dicts: List[dict]) -> List[dict]:
             f"{where} has no annotations to learn from: label its images with "
             "tools/label_images.py, or set SOFT_TEACHER.LABEL_SOURCE to 'teacher'"
         )
-    odd = [d for d, found in zip(dataset_dicts, given) if not all(map(is_box, found))]
+    odd = [d for d, found in zip(dataset_dicts, given) if not all(map(_is_label, found))]
     if odd:
         raise ConfigError(
             f"{where}: {len(odd)} images have annotations that are no boxes in absolute pixels, "
@@ -99,6 +100,10 @@ def given_instances(annotations: List[dict], matrix: np.ndarray, image_size) -> 
         pred_classes=torch.tensor([a["category_id"] for a in kept], dtype=torch.int64),
         scores=torch.tensor([a.get(SCORE, 1.0) for a in kept], dtype=torch.float32),
     )
+
+
+def _is_label(annotation: dict) -> bool:
+    return is_box(annotation) and as_number(annotation.get(SCORE, 1.0)) is not None
 
 
 def _without_annotations(record: dict) -> dict:

@@ -11,7 +11,7 @@ from .balance import MEASURED
 from .raw_dataset import NOT_MEASURED
 from .reader import Reading
 from .sizes import cache_folder
-from .values import LARGEST_ID, as_number, has_only
+from .values import LARGEST_ID, LARGEST_NUMBER, as_number, has_only
 
 __all__ = ["all_measured", "truth_file"]
 
@@ -64,7 +64,7 @@ def _is_usable(reading: Reading) -> bool:
         and 1 <= min(records.ids, default=1)
         and max(records.ids, default=1) <= LARGEST_ID
         and has_only(records.areas, int, float)
-        and all(0 <= area < np.inf for area in records.areas)
+        and all(0 <= area <= LARGEST_NUMBER for area in records.areas)
         and all("iscrowd" in a for a in annotations)
     )
 

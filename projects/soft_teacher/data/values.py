@@ -1,6 +1,5 @@
 """Values of JSON in the types that they are meant in, where that is plain."""
 
-import math
 from collections.abc import Hashable, Iterable, Sequence
 from numbers import Real
 from typing import Any
@@ -54,9 +53,7 @@ def as_id(value: Any) -> int | str | None:
         return value if is_text(value) else None
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         return None
-    if not math.isfinite(value) or value != int(value) or abs(value) > LARGEST_ID:
-        return None
-    return int(value)
+    return int(value) if abs(value) <= LARGEST_ID and value == int(value) else None
 
 
 def matching_id(value: Any, known: dict[Hashable, Any]) -> int | str | None:
@@ -77,7 +74,7 @@ def as_flag(value: Any) -> int | None:
         return 0
     if isinstance(value, str):
         return FLAGS.get(value.strip().lower())
-    return int(value != 0) if isinstance(value, Real) and math.isfinite(value) else None
+    return int(value != 0) if isinstance(value, Real) and value == value else None
 
 
 def as_box(value: Any) -> Sequence | None:
