@@ -7,7 +7,8 @@ from PIL import Image
 
 from soft_teacher.data.datasets import labeled_dicts, unlabeled_dicts
 from soft_teacher.data.evaluated import evaluation_name
-from soft_teacher.data.paths import list_images, register_path, slug
+from soft_teacher.data.listing import list_images
+from soft_teacher.data.paths import register_path, slug
 from soft_teacher.errors import ConfigError
 
 FILES = ["b.png", "a.JPG", "deep/er/c.jpeg", "deep/d.webp"]

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass, field
 
-__all__ = ["RawDataset"]
+__all__ = ["NOT_MEASURED", "RawDataset"]
+
+# Of an annotation: learned from as any other, but ignored by an evaluation as a crowd is.
+NOT_MEASURED = "not_measured"
 
 
 @dataclass
@@ -14,7 +17,7 @@ class RawDataset:
         folder: that relative file names start from.
         images: COCO's, with ``id`` and ``file_name``, and maybe ``height`` and ``width``.
         annotations: COCO's, with ``image_id``, ``category_id`` and ``bbox`` (XYWH in absolute
-            pixels), and maybe ``id``, ``area``, ``iscrowd`` and ``score``.
+            pixels), and maybe ``id``, ``area``, ``iscrowd``, ``score`` and ``not_measured``.
         categories: COCO's, with ``id`` and ``name``.
         notes: what the format has to say to the user, a line each.
         json_file: COCO JSON that holds just this, if there is one that COCO's evaluation can open.

@@ -13,13 +13,13 @@ from detectron2.structures import BoxMode
 from ..checks import shown
 from .balance import LeftOut, Reason
 from .faults import Fault, Kind
-from .raw_dataset import RawDataset
+from .raw_dataset import NOT_MEASURED, RawDataset
 from .values import as_flag, as_id, as_side, has_only, is_text, matching_id
 
 __all__ = ["Records", "records_of"]
 
 # What is kept of an annotation: nobody uses masks and keypoints, so that they cannot be wrong.
-KEYS = ("iscrowd", "bbox", "category_id", "score")
+KEYS = ("iscrowd", "bbox", "category_id", "score", NOT_MEASURED)
 
 
 @dataclass
@@ -76,12 +76,13 @@ def records_of(raw: RawDataset) -> Records:
     is_plain &= _is_same(image_ids, found, "image_id") and _is_same(
         category_ids, found, "category_id"
     )
+    ids = [found[n].get("id") for n in order]
     return Records(
         dicts=dicts,
         folder=raw.folder,
         classes=classes,
         id_map=id_map,
-        ids=[found[n].get("id") for n in order],
+        ids=None if ids and has_only(ids, type(None)) else ids,
         areas=[found[n].get("area") for n in order],
         orphans=orphans,
         faults=faults,

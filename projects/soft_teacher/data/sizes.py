@@ -59,7 +59,7 @@ def _size(file: str) -> List[int]:
 def _stamp(file: str) -> str:
     try:
         status = os.stat(file)
-    except OSError:
+    except (OSError, ValueError):
         return "missing"
     return f"{status.st_mtime_ns}-{status.st_size}"
 

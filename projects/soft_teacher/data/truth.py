@@ -8,6 +8,7 @@ import numpy as np
 from ..atomic import atomic_write
 from ..errors import ConfigError, one_line
 from .balance import MEASURED
+from .raw_dataset import NOT_MEASURED
 from .reader import Reading
 from .sizes import cache_folder
 from .values import LARGEST_ID, LARGEST_NUMBER, as_number, has_only
@@ -57,6 +58,7 @@ def _is_usable(reading: Reading) -> bool:
         and not records.orphans
         and not reading.checked.converted.any()
         and all_measured(reading)
+        and records.ids is not None
         and has_only(records.ids, int)
         and len(set(records.ids)) == len(records.ids)
         and 1 <= min(records.ids, default=1)
@@ -88,12 +90,16 @@ def _normalised(reading: Reading) -> dict:
                 "category_id": ids.get(category, category),
                 "bbox": checked.boxes[n].tolist(),
                 "area": _area(records.areas and records.areas[n], checked.boxes[n]),
-                "iscrowd": int(checked.annotations[n].get("iscrowd", 0) != 0),
+                "iscrowd": int(_is_ignored(checked.annotations[n])),
             }
             for count, (n, category) in enumerate(zip(numbers, known), 1)
         ],
         "categories": [{"id": ids.get(n, n), "name": name} for n, name in enumerate(names)],
     }
+
+
+def _is_ignored(annotation: dict) -> bool:
+    return bool(annotation.get("iscrowd", 0) or annotation.get(NOT_MEASURED, False))
 
 
 def _area(given, box: np.ndarray) -> float:

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from functools import partial
 
 from ..raw_dataset import RawDataset
-from . import coco
+from . import coco, voc, yolo
 
 __all__ = ["FORMATS", "parser_of"]
 
 # Modules with ``matches(path) -> bool`` and ``parse(path) -> RawDataset``; the first that matches.
-FORMATS = (coco,)
+FORMATS = (coco, yolo, voc)
 
 
 def parser_of(path: str) -> Callable[[], RawDataset] | None:
