@@ -20,11 +20,11 @@ from collections.abc import Callable
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from .formats import parser_of
-from .listing import is_list, is_pattern, left_out_notes, listed
+from .listing import is_list, is_pattern, left_out_notes, list_images, listed
 from .reader import read_records
 from .records import Records, records_of
 
-__all__ = ["is_path", "register_path", "slug"]
+__all__ = ["is_path", "list_images", "register_path", "slug"]
 
 
 class _Path:
