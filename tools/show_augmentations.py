@@ -25,7 +25,7 @@ from soft_teacher.checks import check_not_negative
 from soft_teacher.command_line import add_config_arguments, exit_status
 from soft_teacher.data.build import build_two_stream_train_loader
 from soft_teacher.data.builtin import register_builtin
-from soft_teacher.data.datasets import as_list, dataset_dicts
+from soft_teacher.data.datasets import as_list, dataset_reading
 from soft_teacher.data.policies import VARIANTS
 from soft_teacher.engine.entry import entry_of
 from soft_teacher.errors import one_line
@@ -124,7 +124,8 @@ def draw(args) -> Path:
     if not (args.dataset or labeled):
         raise ConfigError("the config names no labeled dataset: name one with --dataset")
     name = args.dataset or labeled[0]
-    dicts = dataset_dicts("--dataset" if args.dataset else "DATASETS.TRAIN_LABELED", name)
+    key = "--dataset" if args.dataset else "DATASETS.TRAIN_LABELED"
+    dicts = dataset_reading(key, name).dicts
     try:
         args.output.parent.mkdir(parents=True, exist_ok=True)
         augmentation_sheet(
