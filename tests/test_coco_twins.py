@@ -117,8 +117,11 @@ def test_fields_sees_into_an_object():
 def datasets():
     """Three registered datasets, labeled, unlabeled and test: a wide, a tall and an empty image."""
     box = {"bbox": [0, 0, 9, 9], "bbox_mode": 0, "category_id": 0}
-    wide = {"file_name": __file__, "image_id": 0, "height": 480, "width": 640, "annotations": [box]}
+    wide = {"height": 480, "width": 640, "annotations": [box]}
     images = [wide, {**wide, "height": 700}, {**wide, "annotations": []}]
+    files = sorted(map(str, Path(__file__).parent.glob("*.py")))  # nobody looks into them
+    for number, (image, file) in enumerate(zip(images, files)):
+        image.update(file_name=file, image_id=number)
     names = [f"coco_config_{part}" for part in ("labeled", "unlabeled", "test")]
     for name in names:
         DatasetCatalog.register(name, lambda: images)

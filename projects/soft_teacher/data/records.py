@@ -4,7 +4,6 @@ Values of annotations stay as they are; :mod:`.annotation_checks` looks at them.
 """
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,8 +57,8 @@ def records_of(raw: RawDataset) -> Records:
     for place, record in enumerate(dicts):
         places.setdefault(record["image_id"], place)
     found = [a for a in raw.annotations if isinstance(a, dict)]
-    image_ids = _matched([a.get("image_id") for a in found], places)
-    category_ids = _matched([a.get("category_id") for a in found], id_map)
+    image_ids, same_images = _matched([a.get("image_id") for a in found], places)
+    category_ids, same_categories = _matched([a.get("category_id") for a in found], id_map)
     members: list[list[int]] = [[] for _ in dicts]
     orphans = [_orphan(raw.where, a) for a in raw.annotations if not isinstance(a, dict)]
     for number, image_id in enumerate(image_ids):
@@ -73,9 +72,7 @@ def records_of(raw: RawDataset) -> Records:
             _annotation(found[n], id_map.get(category_ids[n])) for n in numbers
         ]
     order = [n for numbers in members for n in numbers]
-    is_plain &= _is_same(image_ids, found, "image_id") and _is_same(
-        category_ids, found, "category_id"
-    )
+    is_plain &= same_images and same_categories and not any("ignore" in a for a in found)
     ids = [found[n].get("id") for n in order]
     return Records(
         dicts=dicts,
@@ -87,7 +84,7 @@ def records_of(raw: RawDataset) -> Records:
         orphans=orphans,
         faults=faults,
         notes=list(raw.notes),
-        json_file=raw.json_file if is_plain and not any("ignore" in a for a in found) else None,
+        json_file=raw.json_file if is_plain else None,
     )
 
 
@@ -154,15 +151,12 @@ def _images(raw: RawDataset, faults: list[Fault]) -> tuple[list[dict], bool]:
     return records, is_plain
 
 
-def _matched(values: list, known: dict) -> list:
-    """The ids in ``known`` that values speak of; other values where there is none."""
-    if has_only(values, int):
-        return values
-    return [matching_id(value, known) for value in values]
-
-
-def _is_same(ids: Sequence, annotations: Sequence[dict], key: str) -> bool:
-    return ids == [a.get(key) for a in annotations]
+def _matched(values: list, known: dict) -> tuple[list, bool]:
+    """The ids in ``known`` that values speak of, and whether they are the values themselves."""
+    if has_only(values, int) and has_only(known, int):
+        return values, True
+    found = [matching_id(value, known) for value in values]
+    return found, found == values
 
 
 def _annotation(annotation: dict, category: int | None) -> dict:
