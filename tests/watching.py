@@ -4,7 +4,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from soft_teacher.modeling import PseudoLabels
-from soft_teacher.modeling.observation import StepView
+from soft_teacher.modeling.step_record import StepView
 from soft_teacher.modeling.pseudo_labels import TeacherBoxes
 
 SIZE = (40, 60)

@@ -85,7 +85,7 @@ def parts(ours: Ours, rounds: int, wait: Callable[[], None]) -> Dict[str, float]
     clock.watch(ours.loop, "_update", "optimizer")
     clock.watch(model, "_teach", "teacher")
     clock.watch(model, "_teacher_background", "background scoring")
-    clock.watch(model.pseudo_labeler.jitter, "variance", "jitter")
+    clock.watch(model.family.jitter, "variances", "jitter")
     model.pseudo_labeler = _Timed(
         model.pseudo_labeler, clock, "choice and transport of pseudo boxes"
     )

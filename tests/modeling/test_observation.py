@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from soft_teacher.data.sampler import BatchSchedule
 from soft_teacher.engine.ema import EMAHook
 from soft_teacher.engine.watch import build_watch_hooks
-from soft_teacher.modeling.observation import COLUMNS, table
+from soft_teacher.modeling.step_record import COLUMNS, table
 
 BOXES = [[10, 10, 40, 40], [50, 20, 90, 60], [4, 40, 24, 60], [70, 2, 94, 22]]
 CLASSES = [0, 2, 1, 2]

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from ..data.given_labels import INSTANCES
-from ..modeling.observation import StepView
+from ..modeling.step_record import StepView
 from ..modeling.pseudo_labels import TeacherBoxes
 
 __all__ = ["COLORS", "training_figure", "training_picture"]

@@ -15,7 +15,6 @@ from ..data.datasets import as_list, check_datasets
 from ..data.loading import loaded_once
 from ..data.mapper import InferenceMapper
 from ..errors import ConfigError
-from ..modeling import BoxJitter
 from .checkpoint import SoftTeacherCheckpointer
 from .config_checks import (
     Settings,
@@ -105,11 +104,7 @@ def train_names(cfg) -> Tuple[List[str], List[str]]:
 
 @speaks_lazy
 def load_trained(cfg, *, weights: str = "") -> Trained:
-    """The same as :func:`soft_teacher.engine.yaml_entry.load_trained`.
-
-    A config that sets ``model.pseudo_labeler.jitter`` to None has no settings of the box jitter;
-    its defaults, the paper's, stand for them.
-    """
+    """The same as :func:`soft_teacher.engine.yaml_entry.load_trained`."""
     check_sections(cfg, SECTIONS)
     settings = _settings(cfg)
     check_values(settings, eval_only=True)
@@ -122,13 +117,11 @@ def load_trained(cfg, *, weights: str = "") -> Trained:
         image_format=loader.mapper.image_format,
     )
     cfg.train.init_checkpoint = weights or cfg.train.init_checkpoint
-    model = _load_model(cfg).eval()
     return Trained(
-        model=model,
+        model=_load_model(cfg).eval(),
         weights=cfg.train.init_checkpoint,
         mapper=mapper,
         num_workers=loader.get("num_workers", 0),
-        jitter=model.pseudo_labeler.jitter or BoxJitter(),
     )
 
 
