@@ -69,7 +69,7 @@ def labeled(args) -> dict:
         if args.score_thresh is None
         else args.score_thresh
     )
-    check_label_threshold(detector, thresh)
+    check_label_threshold(trained.model.family.score_floor(detector), thresh)
     return label_images(
         detector,
         trained.loader(dicts),

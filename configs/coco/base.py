@@ -16,6 +16,7 @@ from soft_teacher.data.policies import build_policy
 from soft_teacher.engine import EMAHook
 from soft_teacher.modeling import (
     BoxJitter,
+    FasterRCNNFamily,
     PseudoLabeler,
     SoftFastRCNNOutputLayers,
     SoftTeacher,
@@ -36,20 +37,16 @@ for key in ("mask_in_features", "mask_pooler", "mask_head"):
 
 model = L(SoftTeacher)(
     student=detector,
-    pseudo_labeler=L(PseudoLabeler)(
-        score_thresh=0.9,
+    family=L(FasterRCNNFamily)(
         jitter=L(BoxJitter)(
-            num=10,
-            scale=0.06,
-            distribution="uniform",
-            score_thresh=0.5,
-            variance_thresh=0.02,
-            normalizer="candidate",
-            clip=False,
+            num=10, scale=0.06, distribution="uniform", normalizer="candidate", clip=False
         ),
+        rpn_on_unlabeled=True,
+        teacher_proposals="test",
     ),
-    rpn_on_unlabeled=True,
-    teacher_proposals="test",
+    pseudo_labeler=L(PseudoLabeler)(
+        score_thresh=0.9, candidate_thresh=0.5, variance_thresh=0.02, measure_stability=True
+    ),
     label_source="${train.label_source}",
 )
 

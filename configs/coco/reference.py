@@ -9,8 +9,8 @@ def use_reference(model, dataloader, ema, train) -> None:
     detector = model.student
     detector.proposal_generator.post_nms_topk = (1000, 1000)
     detector.roi_heads.update(cls_formula="reference", reg_normalizer="samples", average="gpu")
-    model.pseudo_labeler.jitter.update(distribution="normal", normalizer="refined", clip=True)
-    model.teacher_proposals = "train"
+    model.family.jitter.update(distribution="normal", normalizer="refined", clip=True)
+    model.family.teacher_proposals = "train"
     loader = dataloader.train
     loader.update(draw="per_rank", decay_steps=0)
     for policy in ("labeled", "strong", "weak"):

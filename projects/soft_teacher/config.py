@@ -41,6 +41,10 @@ def add_soft_teacher_config(cfg) -> None:
 
     cfg.SOFT_TEACHER = _C = CN()
 
+    # Meta-architecture of student and teacher, by its name in Detectron2's registry. A config that
+    # names it as MODEL.META_ARCHITECTURE means the same.
+    _C.DETECTOR = "GeneralizedRCNN"
+
     # Weight of the unsupervised loss, alpha of Eq. 1 (released: 4.0 partial, 2.0 full).
     _C.ALPHA = 4.0
     # Steps that learn from labeled images alone while the teacher copies the student. The

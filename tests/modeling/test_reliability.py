@@ -7,7 +7,7 @@ from detectron2.structures import Boxes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soft_teacher.modeling.reliability import classification_weights, overlap, reliability
+from soft_teacher.modeling.background_weights import classification_weights, overlap, reliability
 
 TEACHER_BG = [0.0, 0.25, 1.0, 0.75]
 STUDENT_BG = [0.5, 0.75, 0.125, 0.75]

@@ -10,5 +10,5 @@ from ..paper.soft_teacher_R_50_FPN_partial_180k import (  # noqa: F401
     train,
 )
 
-model.pseudo_labeler.jitter = None
+model.pseudo_labeler.measure_stability = False
 train.output_dir = "output/coco/ablation/soft_teacher_without_jitter"

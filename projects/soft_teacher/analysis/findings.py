@@ -176,7 +176,7 @@ def findings_of(
     if not found:
         raise ConfigError("none of the images can be read: tools/check_data.py tells why")
     boxes = join(list(found.values()))
-    lowest_score = trained.model.student.roi_heads.box_predictor.test_score_thresh
+    lowest_score = trained.model.family.score_floor(trained.model.student)
     if not boxes.objects.any():
         raise ConfigError(f"the {len(found)} images have no object: take more with --images")
     if not len(boxes.scores):
@@ -184,6 +184,7 @@ def findings_of(
             f"the {network} detects nothing above a score of {lowest_score:g} in {len(found)} "
             "images: are these the right weights?"
         )
+    labeler = trained.model.pseudo_labeler
     setting = Setting(
         network=network,
         weights=trained.weights,
@@ -191,9 +192,9 @@ def findings_of(
         images=len(found),
         class_names=class_names([dataset]) or [str(n) for n in range(trained.num_classes)],
         lowest_score=lowest_score,
-        score_thresh=trained.model.pseudo_labeler.score_thresh,
-        candidate_thresh=trained.jitter.score_thresh,
-        variance_thresh=trained.jitter.variance_thresh,
+        score_thresh=labeler.score_thresh,
+        candidate_thresh=labeler.candidate_thresh,
+        variance_thresh=labeler.variance_thresh,
     )
     return Findings(boxes, setting)
 

@@ -13,7 +13,6 @@ from tqdm import tqdm
 from ..data.sampler import sample_seed, shuffled
 from ..engine.trained import Trained
 from ..evaluation.pseudo_label_quality import box_iou, judge_boxes
-from ..modeling.detect import detect
 from ..modeling.pseudo_labels import rows_where
 from .annotations import annotated_boxes
 
@@ -107,13 +106,14 @@ def measure(
 @torch.no_grad()
 def _detections(trained: Trained, network: str, sample: dict, seed: Optional[int]) -> Instances:
     """With ``variances``, which are NaN without a seed, in the image's own pixels, on the CPU."""
-    model, jitter = getattr(trained.model, network), trained.jitter
-    _, features, (found,) = detect(model, [sample["image"]], trained.model.teacher_proposals)
-    found.variances = torch.full_like(found.scores, float("nan"), dtype=torch.float32)
+    model = trained.model
+    seen = model.family.teach(getattr(model, network), [sample["image"]])
+    (found,) = seen.detections
+    variances = torch.full_like(found.scores, float("nan"), dtype=torch.float32)
     if seed is not None:
-        (rows,) = rows_where([found.scores > jitter.score_thresh])
-        (variances,) = jitter.variance(model.roi_heads, features, [found[rows]], [seed])
-        found.variances[rows] = variances
+        (rows,) = rows_where([found.scores > model.pseudo_labeler.candidate_thresh])
+        (variances[rows],) = seen.variances([rows], [seed])
+    found.variances = variances
     return detector_postprocess(found, sample["height"], sample["width"]).to("cpu")
 
 

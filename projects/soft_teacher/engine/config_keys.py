@@ -18,7 +18,9 @@ RPN = f"{STUDENT}.proposal_generator"
 ANCHORS = f"{RPN}.anchor_generator"
 HEADS = f"{STUDENT}.roi_heads"
 PREDICTOR = f"{HEADS}.box_predictor"
-JITTER = "model.pseudo_labeler.jitter"
+FAMILY = "model.family"
+JITTER = f"{FAMILY}.jitter"
+LABELER = "model.pseudo_labeler"
 RESIZE = f"{TEST}.mapper.augmentations[0]"
 VIEWS = [f"{TRAIN}.{view}_augmentations" for view in ("labeled", "strong", "weak")]
 
@@ -120,25 +122,26 @@ SETTINGS = {
     ),
     "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": ("train.clip_gradients.clip_value", positive),
     "SOLVER.CLIP_GRADIENTS.NORM_TYPE": ("train.clip_gradients.norm_type", positive),
+    "SOFT_TEACHER.DETECTOR": ("", text),
     "SOFT_TEACHER.ALPHA": ("model.alpha", number),
     "SOFT_TEACHER.BURN_IN": ("train.burn_in", whole),
     "SOFT_TEACHER.LABELED_SHARE": (f"{TRAIN}.labeled_share", number),
     "SOFT_TEACHER.LABELED_SHARE_DECAY": (f"{TRAIN}.decay_steps", whole),
     "SOFT_TEACHER.LABELED_DRAW": (f"{TRAIN}.draw", text),
     "SOFT_TEACHER.LABEL_SOURCE": ("train.label_source", text),
-    "SOFT_TEACHER.SCORE_THRESH": ("model.pseudo_labeler.score_thresh", number),
+    "SOFT_TEACHER.SCORE_THRESH": (f"{LABELER}.score_thresh", number),
     "SOFT_TEACHER.INDICATOR": (f"{HEADS}.indicator", text),
     "SOFT_TEACHER.CLS_FORMULA": (f"{HEADS}.cls_formula", text),
     "SOFT_TEACHER.REG_NORMALIZER": (f"{HEADS}.reg_normalizer", text),
     "SOFT_TEACHER.AVERAGE": (f"{HEADS}.average", text),
-    "SOFT_TEACHER.RPN_ON_UNLABELED": ("model.rpn_on_unlabeled", flag),
-    "SOFT_TEACHER.TEACHER_PROPOSALS": ("model.teacher_proposals", text),
-    "SOFT_TEACHER.JITTER.ENABLED": ("", flag),
+    "SOFT_TEACHER.RPN_ON_UNLABELED": (f"{FAMILY}.rpn_on_unlabeled", flag),
+    "SOFT_TEACHER.TEACHER_PROPOSALS": (f"{FAMILY}.teacher_proposals", text),
+    "SOFT_TEACHER.JITTER.ENABLED": (f"{LABELER}.measure_stability", flag),
     "SOFT_TEACHER.JITTER.NUM": (f"{JITTER}.num", Number(high=1000, whole=True)),
     "SOFT_TEACHER.JITTER.SCALE": (f"{JITTER}.scale", number),
     "SOFT_TEACHER.JITTER.DISTRIBUTION": (f"{JITTER}.distribution", text),
-    "SOFT_TEACHER.JITTER.SCORE_THRESH": (f"{JITTER}.score_thresh", number),
-    "SOFT_TEACHER.JITTER.VARIANCE_THRESH": (f"{JITTER}.variance_thresh", number),
+    "SOFT_TEACHER.JITTER.SCORE_THRESH": (f"{LABELER}.candidate_thresh", number),
+    "SOFT_TEACHER.JITTER.VARIANCE_THRESH": (f"{LABELER}.variance_thresh", number),
     "SOFT_TEACHER.JITTER.NORMALIZER": (f"{JITTER}.normalizer", text),
     "SOFT_TEACHER.JITTER.CLIP_REFINED": (f"{JITTER}.clip", flag),
     "SOFT_TEACHER.EMA.MOMENTUM": ("ema.momentum", number),

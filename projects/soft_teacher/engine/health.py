@@ -115,7 +115,7 @@ class HealthCheck:
             raise ConfigError(f"SOFT_TEACHER.WATCH.PATIENCE must be at least 1, got {patience}")
         self.settings = {
             "score_thresh": labeler.score_thresh,
-            "variance_thresh": labeler.jitter and labeler.jitter.variance_thresh,
+            "variance_thresh": labeler.variance_thresh if labeler.measure_stability else None,
             "given": given,
         }
         self.patience = patience

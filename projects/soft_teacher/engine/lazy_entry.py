@@ -16,7 +16,6 @@ from ..data.image import MAX_PIXELS
 from ..data.loading import loaded_once
 from ..data.mapper import InferenceMapper
 from ..errors import ConfigError
-from ..modeling import BoxJitter
 from .checkpoint import SoftTeacherCheckpointer
 from .config_checks import (
     Settings,
@@ -117,11 +116,7 @@ def max_pixels(cfg) -> int:
 
 @speaks_lazy
 def load_trained(cfg, *, weights: str = "") -> Trained:
-    """The same as :func:`soft_teacher.engine.yaml_entry.load_trained`.
-
-    A config that sets ``model.pseudo_labeler.jitter`` to None has no settings of the box jitter;
-    its defaults, the paper's, stand for them.
-    """
+    """The same as :func:`soft_teacher.engine.yaml_entry.load_trained`."""
     check_sections(cfg, SECTIONS)
     settings = _settings(cfg)
     check_values(settings, eval_only=True)
@@ -135,13 +130,11 @@ def load_trained(cfg, *, weights: str = "") -> Trained:
         max_pixels=loader.mapper.get("max_pixels", MAX_PIXELS),
     )
     cfg.train.init_checkpoint = weights or cfg.train.init_checkpoint
-    model = _load_model(cfg).eval()
     return Trained(
-        model=model,
+        model=_load_model(cfg).eval(),
         weights=cfg.train.init_checkpoint,
         mapper=mapper,
         num_workers=loader.get("num_workers", 0),
-        jitter=model.pseudo_labeler.jitter or BoxJitter(),
     )
 
 

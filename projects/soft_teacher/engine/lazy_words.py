@@ -11,7 +11,7 @@ from functools import wraps
 
 from ..command_line import STATUSES
 from ..errors import ConfigError
-from .config_keys import HEADS, JITTER, PREDICTOR, RPN, SETTINGS, STUDENT, lazy_paths
+from .config_keys import HEADS, PREDICTOR, RPN, SETTINGS, STUDENT, lazy_paths
 
 __all__ = ["in_lazy_words", "policy_of", "speaks_lazy"]
 
@@ -23,7 +23,6 @@ PHRASES = {
     "MODEL.PROPOSAL_GENERATOR.NAME to 'RPN'": f"{RPN} to an RPN",
     "MODEL.RESNETS.NORM": f"the norm of {STUDENT}.backbone",
     "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": f"{PREDICTOR}.use_sigmoid_ce",
-    "SOFT_TEACHER.JITTER.ENABLED to False": f"{JITTER} to None",
     "SOFT_TEACHER.SMALL_RESNET": f"{STUDENT}.backbone",
 }
 WORDS = {**KEYS, **PHRASES}

@@ -6,7 +6,7 @@ from typing import List
 from detectron2.data import build_detection_test_loader
 
 from ..data.mapper import InferenceMapper
-from ..modeling import BoxJitter, SoftTeacher
+from ..modeling import SoftTeacher
 
 __all__ = ["Trained"]
 
@@ -20,20 +20,17 @@ class Trained:
         weights: where they came from.
         mapper: makes the view that the config evaluates on.
         num_workers: processes that load images.
-        jitter: measures box regression variance with the config's settings, also where the
-            training goes without.
     """
 
     model: SoftTeacher
     weights: str
     mapper: InferenceMapper
     num_workers: int
-    jitter: BoxJitter
 
     @property
     def num_classes(self) -> int:
         """Of both networks."""
-        return self.model.student.roi_heads.num_classes
+        return self.model.family.num_classes(self.model.student)
 
     def loader(self, dataset_dicts: List[dict]):
         """Batches of one image each, in order, as the mapper makes them."""

@@ -17,7 +17,7 @@ from ..checks import check_not_negative
 from ..data.sampler import LABELED, UNLABELED, BatchSchedule
 from ..errors import one_line
 from ..modeling import SoftTeacher
-from ..modeling.observation import StepView
+from ..modeling.step_record import StepView
 from .health import HealthCheck
 from .window import Totals, Window, scalars
 

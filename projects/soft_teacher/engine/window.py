@@ -9,7 +9,7 @@ from detectron2.structures import Instances
 
 from ..data.hidden_labels import INSTANCES
 from ..evaluation.pseudo_label_quality import Matches, match_boxes
-from ..modeling.observation import COLUMNS, StepView, table
+from ..modeling.step_record import COLUMNS, StepView, table
 
 __all__ = ["Totals", "Window", "scalars"]
 

@@ -54,6 +54,9 @@ def load_config(config_file: str, opts=()):
     for key, default in _leaves(known):
         if value_of(cfg, key) is None and default is not None:
             raise ConfigError(f"{key} has no value: it must be {KINDS[type(default).__name__]}")
+    if cfg.MODEL.META_ARCHITECTURE != "SoftTeacher":  # a config of Detectron2's own
+        cfg.SOFT_TEACHER.DETECTOR = cfg.MODEL.META_ARCHITECTURE
+        cfg.MODEL.META_ARCHITECTURE = "SoftTeacher"
     cfg.MODEL.DEVICE = usable_device(cfg.MODEL.DEVICE)
     return cfg
 

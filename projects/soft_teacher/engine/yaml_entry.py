@@ -13,7 +13,6 @@ from ..data.datasets import check_datasets, describe_datasets, train_names
 from ..data.loading import loaded_once
 from ..data.mapper import InferenceMapper
 from ..errors import ConfigError
-from ..modeling import BoxJitter
 from .checkpoint import SoftTeacherCheckpointer
 from .config_checks import (
     Settings,
@@ -58,7 +57,6 @@ def check_config(cfg, *, eval_only: bool) -> List[str]:
 
 def check_settings(cfg, *, eval_only: bool) -> List[str]:
     """The part of :func:`check_config` that reads no dataset."""
-    _check_architecture(cfg)
     if not eval_only and cfg.SOLVER.REFERENCE_WORLD_SIZE > 0:
         with rehearsal("SOLVER.REFERENCE_WORLD_SIZE"):
             cfg = SoftTeacherTrainer.auto_scale_workers(cfg, comm.get_world_size())
@@ -115,7 +113,6 @@ def load_trained(cfg, *, weights: str = "") -> Trained:
     Raises:
         ConfigError: naming the key and the fix.
     """
-    _check_architecture(cfg)
     settings = _settings(cfg)
     check_values(settings, eval_only=True)
     _rehearse(cfg, settings, eval_only=True)
@@ -125,7 +122,6 @@ def load_trained(cfg, *, weights: str = "") -> Trained:
         weights=cfg.MODEL.WEIGHTS,
         mapper=InferenceMapper(cfg),
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        jitter=BoxJitter(cfg),
     )
 
 
@@ -167,13 +163,6 @@ def _main(cfg, args, warnings: List[str]):
         return SoftTeacherTrainer.test(cfg, _load_model(cfg, resume=args.resume))
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()
-
-
-def _check_architecture(cfg) -> None:
-    if cfg.MODEL.META_ARCHITECTURE != "SoftTeacher":
-        raise ConfigError(
-            f"MODEL.META_ARCHITECTURE is '{cfg.MODEL.META_ARCHITECTURE}': set it to 'SoftTeacher'"
-        )
 
 
 def _settings(cfg) -> Settings:

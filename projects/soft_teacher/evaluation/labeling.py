@@ -18,10 +18,14 @@ __all__ = ["check_label_threshold", "coco_categories", "label_images"]
 logger = logging.getLogger(__name__)
 
 
-def check_label_threshold(detector, score_thresh: float) -> None:
-    """Raises ConfigError unless the detector reports every box that is scored above a threshold."""
+def check_label_threshold(lowest: float, score_thresh: float) -> None:
+    """Raises ConfigError unless a detector reports every box that is scored above a threshold.
+
+    Args:
+        lowest: score below which the detector drops boxes.
+        score_thresh: above which boxes become labels.
+    """
     check_fraction("--score-thresh", score_thresh)
-    lowest = detector.roi_heads.box_predictor.test_score_thresh
     if score_thresh < lowest:
         raise ConfigError(
             f"--score-thresh {score_thresh:g} is below MODEL.ROI_HEADS.SCORE_THRESH_TEST "

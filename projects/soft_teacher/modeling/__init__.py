@@ -1,12 +1,12 @@
 from .backbone import build_small_resnet_fpn_backbone, small_resnet_fpn
 from .box_jitter import BoxJitter
-from .fast_rcnn import SoftFastRCNNOutputLayers
+from .families.rcnn import FasterRCNNFamily, SoftFastRCNNOutputLayers, SoftTeacherROIHeads
 from .pseudo_labels import PseudoLabeler, PseudoLabels
-from .roi_heads import SoftTeacherROIHeads
 from .soft_teacher import SoftTeacher
 
 __all__ = [
     "BoxJitter",
+    "FasterRCNNFamily",
     "PseudoLabeler",
     "PseudoLabels",
     "SoftFastRCNNOutputLayers",

@@ -1,18 +1,19 @@
 """Box jittering (section 3.3, Eq. 7-9): how far the teacher's refinement of a box moves."""
 
-from typing import List
+from typing import Callable, List
 
 import torch
 from detectron2.config import configurable
 from detectron2.structures import Boxes, Instances
 
-from ..checks import check_choice, check_fraction
+from ..checks import check_choice
 from ..errors import ConfigError
 
 __all__ = ["BoxJitter", "jitter_boxes", "box_variance"]
 
 DISTRIBUTIONS = ("uniform", "normal")
 NORMALIZERS = ("candidate", "refined")
+Refine = Callable[[List[Boxes], List[torch.Tensor]], List[torch.Tensor]]
 
 
 def jitter_boxes(
@@ -81,10 +82,7 @@ def box_variance(refined: torch.Tensor, candidates: torch.Tensor, normalizer: st
 
 
 class BoxJitter:
-    """Measures the localization reliability of a teacher's candidate boxes.
-
-    One pass of the teacher's box head over all jittered boxes of all images of the batch.
-    """
+    """Measures the localization reliability of boxes by how the teacher refines copies of them."""
 
     @configurable
     def __init__(
@@ -93,8 +91,6 @@ class BoxJitter:
         num: int = 10,
         scale: float = 0.06,
         distribution: str = "uniform",
-        score_thresh: float = 0.5,
-        variance_thresh: float = 0.02,
         normalizer: str = "candidate",
         clip: bool = False,
     ):
@@ -102,8 +98,6 @@ class BoxJitter:
         Args:
             num: N_jitter, at least 2.
             scale, distribution: see :func:`jitter_boxes`.
-            score_thresh: only boxes scored above it are measured (0.5 in the paper).
-            variance_thresh: boxes below it make up G_reg (0.02 in the paper).
             normalizer: see :func:`box_variance`.
             clip: clip refined boxes to the image (released code).
 
@@ -116,13 +110,9 @@ class BoxJitter:
             raise ConfigError(f"SOFT_TEACHER.JITTER.SCALE must be positive, got {scale}")
         check_choice("SOFT_TEACHER.JITTER.DISTRIBUTION", distribution, DISTRIBUTIONS)
         check_choice("SOFT_TEACHER.JITTER.NORMALIZER", normalizer, NORMALIZERS)
-        check_fraction("SOFT_TEACHER.JITTER.SCORE_THRESH", score_thresh)
-        check_fraction("SOFT_TEACHER.JITTER.VARIANCE_THRESH", variance_thresh)
         self.num = num
         self.scale = scale
         self.distribution = distribution
-        self.score_thresh = score_thresh
-        self.variance_thresh = variance_thresh
         self.normalizer = normalizer
         self.clip = clip
 
@@ -133,34 +123,30 @@ class BoxJitter:
             "num": jitter.NUM,
             "scale": jitter.SCALE,
             "distribution": jitter.DISTRIBUTION,
-            "score_thresh": jitter.SCORE_THRESH,
-            "variance_thresh": jitter.VARIANCE_THRESH,
             "normalizer": jitter.NORMALIZER,
             "clip": jitter.CLIP_REFINED,
         }
 
     @torch.no_grad()
-    def variance(
-        self, roi_heads, features, candidates: List[Instances], seeds: List[int]
+    def variances(
+        self, refine: Refine, candidates: List[Instances], seeds: List[int]
     ) -> List[torch.Tensor]:
         """
         Args:
-            roi_heads: the teacher's :class:`SoftTeacherROIHeads`.
-            features: the teacher's feature maps of the weak views.
+            refine: one pass of the teacher over all jittered boxes: per image (m, 4) boxes and
+                (m,) classes, weak view, to (m, 4) refined boxes of these classes.
             candidates: per image, Instances with ``pred_boxes`` and ``pred_classes`` (weak view).
             seeds: per image, the seed of its jitter.
 
         Returns:
             per image, the (n,) box regression variances.
         """
-        jittered = [self._jitter(c, seed) for c, seed in zip(candidates, seeds)]
-        scores, deltas = roi_heads.predict(features, [j.proposal_boxes for j in jittered])
-        refined = roi_heads.box_predictor.predict_boxes_for_gt_classes(
-            (scores.float(), deltas.float()), jittered
-        )
-        return [self._spread(r, c) for r, c in zip(refined, candidates)]
+        boxes = [self._jittered(c, seed) for c, seed in zip(candidates, seeds)]
+        # The class picks the regressor: a candidate's copies are refined as its own class.
+        classes = [c.pred_classes.repeat_interleave(self.num) for c in candidates]
+        return [self._spread(r, c) for r, c in zip(refine(boxes, classes), candidates)]
 
-    def _jitter(self, candidates: Instances, seed: int) -> Instances:
+    def _jittered(self, candidates: Instances, seed: int) -> Boxes:
         boxes = jitter_boxes(
             candidates.pred_boxes.tensor,
             num=self.num,
@@ -168,11 +154,7 @@ class BoxJitter:
             distribution=self.distribution,
             generator=torch.Generator().manual_seed(seed),
         )
-        # the class picks the regressor, so a candidate's copies are refined as its own class
-        classes = candidates.pred_classes.repeat_interleave(self.num)
-        return Instances(
-            candidates.image_size, proposal_boxes=Boxes(boxes.flatten(0, 1)), gt_classes=classes
-        )
+        return Boxes(boxes.flatten(0, 1))
 
     def _spread(self, refined: torch.Tensor, candidates: Instances) -> torch.Tensor:
         if self.clip:

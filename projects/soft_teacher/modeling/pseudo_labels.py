@@ -1,7 +1,7 @@
 """From the teacher's detections to the two sets of pseudo boxes, and on to the student's view."""
 
 from dataclasses import dataclass, field
-from typing import List, Optional, Sequence, Sized, Tuple
+from typing import List, Sized
 
 import torch
 from detectron2.config import configurable
@@ -9,10 +9,10 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage
 
 from ..checks import check_fraction
-from ..geometry import clip_boxes, transform_boxes
-from .box_jitter import BoxJitter
+from .families.base import TeacherPass
+from .views import ViewTransport
 
-__all__ = ["PseudoLabels", "PseudoLabeler", "TeacherBoxes", "carry", "rows_where"]
+__all__ = ["PseudoLabels", "PseudoLabeler", "TeacherBoxes", "log_mean_count", "rows_where"]
 
 
 @dataclass(frozen=True)
@@ -54,59 +54,71 @@ class PseudoLabeler:
     """Chooses G_cls by foreground score and G_reg by box regression variance."""
 
     @configurable
-    def __init__(self, *, score_thresh: float = 0.9, jitter: Optional[BoxJitter] = None):
+    def __init__(
+        self,
+        *,
+        score_thresh: float = 0.9,
+        candidate_thresh: float = 0.5,
+        variance_thresh: float = 0.02,
+        measure_stability: bool = True,
+    ):
         """
         Args:
             score_thresh: tau_cls, boxes scored above it are foreground (Table 9).
-            jitter: measures box regression variance; None switches box jittering off, then
-                G_reg = G_cls.
+            candidate_thresh: only boxes scored above it are measured (0.5 in the paper).
+            variance_thresh: tau_var, boxes of a smaller variance make up G_reg (Table 10).
+            measure_stability: without it G_reg = G_cls.
 
         Raises:
             ConfigError: for a threshold outside (0, 1).
         """
         check_fraction("SOFT_TEACHER.SCORE_THRESH", score_thresh)
+        check_fraction("SOFT_TEACHER.JITTER.SCORE_THRESH", candidate_thresh)
+        check_fraction("SOFT_TEACHER.JITTER.VARIANCE_THRESH", variance_thresh)
         self.score_thresh = score_thresh
-        self.jitter = jitter
+        self.candidate_thresh = candidate_thresh
+        self.variance_thresh = variance_thresh
+        self.measure_stability = measure_stability
 
     @classmethod
     def from_config(cls, cfg):
+        jitter = cfg.SOFT_TEACHER.JITTER
         return {
             "score_thresh": cfg.SOFT_TEACHER.SCORE_THRESH,
-            "jitter": BoxJitter(cfg) if cfg.SOFT_TEACHER.JITTER.ENABLED else None,
+            "candidate_thresh": jitter.SCORE_THRESH,
+            "variance_thresh": jitter.VARIANCE_THRESH,
+            "measure_stability": jitter.ENABLED,
         }
+
+    @property
+    def lowest_score(self) -> float:
+        """Detections scored at most so are neither pseudo boxes nor measured."""
+        if not self.measure_stability:
+            return self.score_thresh
+        return min(self.score_thresh, self.candidate_thresh)
 
     @torch.no_grad()
     def __call__(
-        self,
-        roi_heads,
-        features,
-        detections: List[Instances],
-        seeds: List[int],
-        to_strong: Sequence[torch.Tensor],
-        image_sizes: List[Tuple[int, int]],
+        self, teacher_pass: TeacherPass, transport: ViewTransport, seeds: list[int]
     ) -> PseudoLabels:
-        """Waits for the device twice, once without box jittering, however many images there are.
+        """Waits for the device twice, once without measuring, however many images there are.
 
         Args:
-            roi_heads: the teacher's heads, used for box jittering.
-            features: the teacher's feature maps of the weak views.
-            detections: per image, what the teacher detects: ``pred_boxes``, ``pred_classes``,
-                ``scores`` (weak view, after NMS).
-            seeds: per image, the seed of its jitter.
-            to_strong: per image, the (3, 3) matrix from the weak to the strong view, absolute
-                pixels.
-            image_sizes: per image, (height, width) of the strong view.
+            teacher_pass: over the weak views.
+            transport: from those to the strong views.
+            seeds: per image, of its measurement.
 
         Returns:
             PseudoLabels in the strong view; boxes that left it are dropped.
         """
+        detections = teacher_pass.detections
         confident = [d.scores > self.score_thresh for d in detections]
-        if self.jitter is None:
+        if not self.measure_stability:
             nothing = [d.scores.new_zeros(0) for d in detections]
             candidates, variances, stable = [n.long() for n in nothing], nothing, confident
         else:
-            candidates, variances, stable = self._jittered(roi_heads, features, detections, seeds)
-        moved = [carry(d.pred_boxes, m, s) for d, m, s in zip(detections, to_strong, image_sizes)]
+            candidates, variances, stable = self._measured(teacher_pass, seeds)
+        moved = transport.to_strong([d.pred_boxes for d in detections])
         inside = [boxes.nonempty() for boxes in moved]
         chosen = [*confident, *stable]
         kept = [mask & i for mask, i in zip(chosen, inside * 2)]
@@ -114,22 +126,21 @@ class PseudoLabeler:
         log_mean_count("num_detections", detections)
         log_mean_count("num_cls_boxes", confident)
         log_mean_count("num_reg_boxes", stable)
+        sizes = transport.strong_sizes
         return PseudoLabels(
-            [_targets(*x) for x in zip(detections, moved, image_sizes, g_cls)],
-            [_targets(*x) for x in zip(detections, moved, image_sizes, g_reg)],
+            [_targets(*x) for x in zip(detections, moved, sizes, g_cls)],
+            [_targets(*x) for x in zip(detections, moved, sizes, g_reg)],
             [TeacherBoxes(*x) for x in zip(detections, confident, candidates, variances, stable)],
         )
 
-    def _jittered(self, roi_heads, features, detections, seeds):
-        """Per image: rows of the jittered boxes, their variances, and the mask of stable boxes."""
-        rows = rows_where([d.scores > self.jitter.score_thresh for d in detections])
+    def _measured(self, teacher_pass: TeacherPass, seeds: list[int]):
+        """Per image: rows of the measured boxes, their variances, and the mask of stable boxes."""
+        detections = teacher_pass.detections
+        rows = rows_where([d.scores > self.candidate_thresh for d in detections])
         log_mean_count("num_reg_candidates", rows)
-        chosen = [d[r] for d, r in zip(detections, rows)]
-        variances = self.jitter.variance(roi_heads, features, chosen, seeds)
+        variances = teacher_pass.variances(rows, seeds)
         stable = [
-            torch.zeros_like(d.scores, dtype=torch.bool).index_copy_(
-                0, r, v < self.jitter.variance_thresh
-            )
+            torch.zeros_like(d.scores, dtype=torch.bool).index_copy_(0, r, v < self.variance_thresh)
             for d, r, v in zip(detections, rows, variances)
         ]
         return rows, variances, stable
@@ -147,21 +158,6 @@ def rows_where(masks: List[torch.Tensor]) -> List[torch.Tensor]:
         torch.argsort(mask.byte(), descending=True, stable=True)[:count]
         for mask, count in zip(masks, counts)
     ]
-
-
-def carry(boxes: Boxes, matrix: torch.Tensor, image_size: Tuple[int, int]) -> Boxes:
-    """Boxes of one image in another view of it.
-
-    Args:
-        boxes: (n, 4) absolute XYXY in the view that ``matrix`` starts from.
-        matrix: (3, 3) affine map between the two views, absolute pixels.
-        image_size: (height, width) of the target view.
-
-    Returns:
-        (n, 4) in the target view: one enclosing box each, clipped to the view. A box that left
-        the view is empty.
-    """
-    return Boxes(clip_boxes(transform_boxes(boxes.tensor, matrix), image_size))
 
 
 def _targets(detections: Instances, boxes: Boxes, image_size, rows: torch.Tensor) -> Instances:

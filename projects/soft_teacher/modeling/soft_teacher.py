@@ -1,79 +1,55 @@
 """The Soft Teacher meta-architecture: a student, its EMA teacher, and one training step."""
 
 import copy
-from dataclasses import dataclass
 from typing import Callable, Dict, List
 
 import torch
 from detectron2.config import configurable
-from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
-from detectron2.structures import Boxes, ImageList
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from ..checks import check_choice, check_not_negative
-from ..geometry import invert_affine
-from .detect import PROPOSAL_SETTINGS, detect
-from .detector import check_detector, check_label_source, detector_config
-from .given_labels import given_detections
-from .observation import StepView
-from .pseudo_labels import PseudoLabeler, PseudoLabels, carry
+from ..data.given_labels import LABEL_SOURCES
+from ..errors import ConfigError
+from .families.base import FAMILY_REGISTRY, DetectorFamily, Encoded, family_of
+from .given_labels import given_pass
+from .pseudo_labels import PseudoLabeler
+from .step_record import StepView
+from .views import ViewTransport
 
-__all__ = ["SoftTeacher", "LOSS_NAMES"]
-
-LOSS_NAMES = ("loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg")
-
-
-@dataclass(frozen=True)
-class TeacherView:
-    """What the teacher knows of the weak views of a batch: the labels alone, if it did not look.
-
-    Attributes:
-        features: feature maps.
-        image_sizes: per image, (height, width).
-        to_weak: (n, 3, 3), from the strong to the weak view of each image, absolute pixels.
-        labels: its pseudo boxes, in the strong view.
-    """
-
-    features: Dict[str, torch.Tensor]
-    image_sizes: List[tuple]
-    to_weak: torch.Tensor
-    labels: PseudoLabels
+__all__ = ["SoftTeacher"]
 
 
 @META_ARCH_REGISTRY.register()
 class SoftTeacher(nn.Module):
-    """Student and teacher GeneralizedRCNN trained end to end (Fig. 2, Eq. 1).
+    """A student detector and its EMA teacher, trained end to end (Fig. 2, Eq. 1).
 
     In training it maps a batch of labeled and unlabeled images to losses; in evaluation it is
     the teacher. Checkpoints hold both networks under ``student.`` and ``teacher.``.
 
     Attributes:
         observers: functions that every training step with unlabeled images is shown to, as a
-            :class:`~soft_teacher.modeling.observation.StepView`; none at first.
+            :class:`~soft_teacher.modeling.step_record.StepView`; none at first.
     """
 
     @configurable
     def __init__(
         self,
         *,
-        student: GeneralizedRCNN,
+        student: nn.Module,
+        family: DetectorFamily,
         pseudo_labeler: PseudoLabeler,
         alpha: float = 4.0,
-        rpn_on_unlabeled: bool = True,
-        teacher_proposals: str = "test",
         label_source: str = "teacher",
     ):
         """
         Args:
-            student: a box-only GeneralizedRCNN with SoftTeacherROIHeads. The teacher starts as
-                its copy.
+            student: a detector of the family. The teacher starts as its copy.
+            family: how that kind of detectors learns and labels.
             pseudo_labeler: chooses pseudo boxes from the teacher's detections, or from the given
                 ones.
             alpha: weight of the unsupervised loss in Eq. 1.
-            rpn_on_unlabeled: train the RPN on G_cls of unlabeled images, too.
-            teacher_proposals: number of RPN proposals of the teacher while it labels, that of
-                "test" or of "train" (released code).
             label_source: "teacher" detects while it trains, end to end; "dataset" takes the boxes
                 that come with the unlabeled images, which the teacher then does not look at.
 
@@ -81,28 +57,32 @@ class SoftTeacher(nn.Module):
             ConfigError: if the detector cannot be wrapped or a value is out of range.
         """
         super().__init__()
-        check_detector(student)
-        check_label_source(label_source, student.roi_heads, pseudo_labeler)
+        family.check(student)
         check_not_negative("SOFT_TEACHER.ALPHA", alpha)
-        check_choice("SOFT_TEACHER.TEACHER_PROPOSALS", teacher_proposals, PROPOSAL_SETTINGS)
+        check_choice("SOFT_TEACHER.LABEL_SOURCE", label_source, LABEL_SOURCES)
+        check = _check_score_floor if label_source == "teacher" else _check_given_labels
+        check(family, student, pseudo_labeler)
         self.student = student
         self.teacher = copy.deepcopy(student).requires_grad_(False)
+        self.family = family
         self.pseudo_labeler = pseudo_labeler
         self.alpha = alpha
-        self.rpn_on_unlabeled = rpn_on_unlabeled
-        self.teacher_proposals = teacher_proposals
         self.label_source = label_source
-        self.per_image = student.roi_heads.average == "image"
         self.observers: List[Callable[[StepView], None]] = []
 
     @classmethod
     def from_config(cls, cfg):
+        name = cfg.SOFT_TEACHER.DETECTOR
+        kind = family_of(name)
+        if kind is None:
+            known = ", ".join(d for _, family in FAMILY_REGISTRY for d in family.detectors)
+            raise ConfigError(f"SOFT_TEACHER.DETECTOR '{name}' cannot be wrapped: use {known}")
+        family = kind(cfg)
         return {
-            "student": GeneralizedRCNN(detector_config(cfg)),
+            "student": META_ARCH_REGISTRY.get(name)(family.detector_config(cfg)),
+            "family": family,
             "pseudo_labeler": PseudoLabeler(cfg),
             "alpha": cfg.SOFT_TEACHER.ALPHA,
-            "rpn_on_unlabeled": cfg.SOFT_TEACHER.RPN_ON_UNLABELED,
-            "teacher_proposals": cfg.SOFT_TEACHER.TEACHER_PROPOSALS,
             "label_source": cfg.SOFT_TEACHER.LABEL_SOURCE,
         }
 
@@ -141,114 +121,65 @@ class SoftTeacher(nn.Module):
             in training a dict of losses, "sup/..." and "unsup/..." (already times alpha), with
             the same keys on every step; a stream without images gives zeros that are connected
             to every parameter, boxes that are NaN make all losses NaN. In evaluation, what the
-            teacher's GeneralizedRCNN returns.
+            teacher returns.
         """
         if not self.training:
             return self.teacher(batched_inputs)
-        if not batched_inputs:
-            return self._losses(self._absent_stream(LOSS_NAMES), self._absent_unsup())
         try:
             return self._step(batched_inputs)
         except FloatingPointError:
             # Detectron2's RPN found NaN. Only this rank knows; it has to go on to the backward.
-            losses = self._losses(self._absent_stream(LOSS_NAMES), self._absent_unsup())
-            return {name: loss * float("nan") for name, loss in losses.items()}
+            return {name: loss * float("nan") for name, loss in self._step([]).items()}
 
     def _step(self, batched_inputs: List[dict]) -> Dict[str, torch.Tensor]:
         labeled = [x for x in batched_inputs if "weak_image" not in x]
         unlabeled = [x for x in batched_inputs if "weak_image" in x]
-        view = self._teach(unlabeled) if unlabeled else None
-
-        images = self.student.preprocess_image(labeled + unlabeled)
-        features = self.student.backbone(images.tensor)
+        lessons = self._teach(unlabeled) if unlabeled else None
+        if batched_inputs:
+            encoded = self.family.encode(self.student, labeled + unlabeled)
         if labeled:
-            part = _stream(images, features, slice(0, len(labeled)))
-            sup = self._scaled(self._labeled_losses(labeled, *part), labeled)
+            part = encoded[: len(labeled)]
+            sup = self._scaled(self.family.losses(self.student, part, labeled), labeled)
         else:
-            sup = self._absent_stream(LOSS_NAMES)
+            sup = self._absent_stream(self.family.loss_names)
         if unlabeled:
-            part = _stream(images, features, slice(len(labeled), None))
+            part = encoded[len(labeled) :]
             with get_event_storage().name_scope("unsup"):
-                unsup = self._scaled(self._unlabeled_losses(unlabeled, view, *part), unlabeled)
+                unsup = self._scaled(self._pseudo_losses(part, unlabeled, *lessons), unlabeled)
         else:
-            unsup = self._absent_unsup()
-        return self._losses(sup, unsup)
-
-    def _losses(self, sup: dict, unsup: dict) -> Dict[str, torch.Tensor]:
-        """Eq. 1, term by term."""
+            unsup = self._absent_stream(self.family.pseudo_loss_names)
+        # Eq. 1, term by term.
         losses = {f"sup/{k}": v for k, v in sup.items()}
-        losses.update({f"unsup/{k}": self.alpha * v for k, v in unsup.items()})
-        return losses
+        return {**losses, **{f"unsup/{k}": self.alpha * v for k, v in unsup.items()}}
 
     @torch.no_grad()
-    def _teach(self, unlabeled: List[dict]) -> TeacherView:
-        features, image_sizes = {}, []
+    def _teach(self, unlabeled: List[dict]):
+        """Labels of unlabeled images, the teacher's pass, and the transport between the views."""
         if self.label_source == "teacher":
-            views = [x["weak_image"] for x in unlabeled]
-            images, features, detections = detect(self.teacher, views, self.teacher_proposals)
-            image_sizes = images.image_sizes
+            teacher_pass = self.family.teach(self.teacher, [x["weak_image"] for x in unlabeled])
         else:
-            detections = given_detections(unlabeled, self.device)
-        to_strong = torch.stack([x["weak_to_strong"] for x in unlabeled])
+            teacher_pass = given_pass(unlabeled, self.device)
+        transport = ViewTransport.of(unlabeled, self.device)
         with get_event_storage().name_scope("pseudo"):
-            labels = self.pseudo_labeler(
-                self.teacher.roi_heads,
-                features,
-                detections,
-                [x["seed"] for x in unlabeled],
-                to_strong.to(self.device, non_blocking=True),
-                [tuple(x["image"].shape[1:]) for x in unlabeled],
-            )
-        to_weak = invert_affine(to_strong).to(self.device, non_blocking=True)
-        return TeacherView(features, image_sizes, to_weak, labels)
+            labels = self.pseudo_labeler(teacher_pass, transport, [x["seed"] for x in unlabeled])
+        return labels, teacher_pass, transport
 
-    def _labeled_losses(self, labeled, images, features) -> Dict[str, torch.Tensor]:
-        targets = [x["instances"].to(self.device) for x in labeled]
-        proposals, losses = self.student.proposal_generator(images, features, targets)
-        _, detector_losses = self.student.roi_heads(images, features, proposals, targets)
-        return {**losses, **detector_losses}
-
-    def _unlabeled_losses(self, unlabeled, view, images, features) -> Dict[str, torch.Tensor]:
-        labels = view.labels
-        proposals, losses = self.student.proposal_generator(images, features, labels.classification)
-        if not self.rpn_on_unlabeled:
-            losses = {}
-
-        def score_with_teacher(boxes: List[Boxes]) -> List[torch.Tensor]:
-            return self._teacher_background(view, boxes)
-
-        detector_losses = self.student.roi_heads.pseudo_losses(
-            features, proposals, labels, score_with_teacher
+    def _pseudo_losses(self, encoded: Encoded, unlabeled, labels, teacher_pass, transport) -> dict:
+        found = self.family.pseudo_losses(
+            self.student, encoded, unlabeled, labels, teacher_pass, transport
         )
         if self.observers:
-            reliability = self.student.roi_heads.background_reliability
-            shown = StepView(unlabeled, labels.chosen_from, labels, reliability)
+            shown = StepView(unlabeled, labels.chosen_from, labels, found.background_reliability)
             for observe in self.observers:
                 observe(shown)
-        return {**losses, **detector_losses}
-
-    @torch.no_grad()
-    def _teacher_background(self, view: TeacherView, boxes) -> List[torch.Tensor]:
-        """Background probabilities that the teacher's head gives to boxes of the strong views."""
-        heads = self.teacher.roi_heads
-        weak = [
-            carry(b, matrix, size) for b, matrix, size in zip(boxes, view.to_weak, view.image_sizes)
-        ]
-        return heads.background_scores(heads.predict(view.features, weak), weak)
+        return found.losses
 
     def _scaled(self, losses: Dict[str, torch.Tensor], stream: List[dict]):
-        """Per-GPU means times this rank's share of the global batch (Eq. 2, 3).
-
-        Detectron2 takes the mean of labeled images over all their samples, which is the mean over
-        images where each has as many samples.
-        """
-        if not self.per_image or "image_weight" not in stream[0]:
+        """A rank's means times its share of the global batch (Eq. 2, 3)."""
+        if not self.family.averages_images(self.student) or "image_weight" not in stream[0]:
             return losses
         share = sum(x["image_weight"] for x in stream)
         return {k: v * share for k, v in losses.items()}
-
-    def _absent_unsup(self) -> Dict[str, torch.Tensor]:
-        return self._absent_stream(LOSS_NAMES if self.rpn_on_unlabeled else LOSS_NAMES[2:])
 
     def _absent_stream(self, names) -> Dict[str, torch.Tensor]:
         """Zeros that give every trainable parameter a gradient of zero, as DDP wants."""
@@ -256,7 +187,22 @@ class SoftTeacher(nn.Module):
         return dict.fromkeys(names, zero)
 
 
-def _stream(images: ImageList, features: Dict[str, torch.Tensor], rows: slice):
-    """The images and features of one stream out of the joint backbone pass."""
-    part = ImageList(images.tensor[rows], images.image_sizes[rows])
-    return part, {k: v[rows] for k, v in features.items()}
+def _check_score_floor(family: DetectorFamily, student: nn.Module, labeler: PseudoLabeler) -> None:
+    """Raises ConfigError if the teacher's test threshold would cut pseudo boxes off."""
+    if family.score_floor(student) > labeler.lowest_score:
+        raise ConfigError(
+            f"MODEL.ROI_HEADS.SCORE_THRESH_TEST ({family.score_floor(student)}) is above the "
+            f"lowest threshold of pseudo boxes ({labeler.lowest_score}): lower it"
+        )
+
+
+def _check_given_labels(family: DetectorFamily, student: nn.Module, labeler: PseudoLabeler) -> None:
+    """Raises ConfigError for settings that would ask the teacher about given boxes."""
+    fixes = family.questions_to_teacher(student)
+    if labeler.measure_stability:
+        fixes = ["SOFT_TEACHER.JITTER.ENABLED to False", *fixes]
+    if fixes:
+        raise ConfigError(
+            "while SOFT_TEACHER.LABEL_SOURCE is 'dataset' no teacher looks at unlabeled images: "
+            f"set {' and '.join(fixes)}"
+        )

@@ -1,6 +1,6 @@
 """ROI heads that learn from pseudo boxes with teacher-scored backgrounds."""
 
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List, Optional, Tuple
 
 import torch
 from detectron2.config import configurable
@@ -8,11 +8,8 @@ from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage
 
-from ..checks import check_choice
-from .fast_rcnn import SoftFastRCNNOutputLayers
-from .foregrounds import ForegroundSampler
-from .pseudo_labels import PseudoLabels, log_mean_count
-from .reliability import (
+from ....checks import check_choice
+from ...background_weights import (
     FORMULAS,
     INDICATORS,
     NEEDS_TEACHER,
@@ -20,6 +17,9 @@ from .reliability import (
     overlap,
     reliability,
 )
+from ...pseudo_labels import PseudoLabels, log_mean_count
+from .fast_rcnn import SoftFastRCNNOutputLayers
+from .foregrounds import ForegroundSampler
 
 __all__ = ["SoftTeacherROIHeads"]
 
@@ -32,11 +32,6 @@ class SoftTeacherROIHeads(StandardROIHeads):
     """StandardROIHeads (boxes only) with a second way to learn: :meth:`pseudo_losses`.
 
     Labeled images go through the stock forward; the state dict is the stock one.
-
-    Attributes:
-        background_reliability: of the last :meth:`pseudo_losses`, the mean r of its background
-            samples, a scalar on the device (reading it waits for the device); None before, and
-            for the indicator "none".
     """
 
     @configurable
@@ -52,8 +47,8 @@ class SoftTeacherROIHeads(StandardROIHeads):
         """
         Args:
             indicator: reliability of a background box, a row of Table 8, see
-                :func:`~soft_teacher.modeling.reliability.reliability`; "none" is Detectron2's
-                plain mean over all samples.
+                :func:`~soft_teacher.modeling.background_weights.reliability`; "none" is
+                Detectron2's plain mean over all samples.
             cls_formula: "paper" (Eq. 4, 5) or "reference" (released code).
             reg_normalizer: "foreground" divides by the regression foregrounds (Eq. 10), "samples"
                 by all samples of that draw (released code).
@@ -73,7 +68,6 @@ class SoftTeacherROIHeads(StandardROIHeads):
         self.cls_formula = cls_formula
         self.reg_normalizer = reg_normalizer
         self.average = average
-        self.background_reliability: Optional[torch.Tensor] = None
         self.foregrounds = ForegroundSampler.like(self)
 
     @classmethod
@@ -117,7 +111,7 @@ class SoftTeacherROIHeads(StandardROIHeads):
         proposals: List[Instances],
         pseudo: PseudoLabels,
         score_with_teacher: Callable[[List[Boxes]], List[torch.Tensor]],
-    ) -> Dict[str, torch.Tensor]:
+    ) -> Tuple[Dict[str, torch.Tensor], Optional[torch.Tensor]]:
         """Losses of unlabeled images (Eq. 4, 5 and 10). One pass of the box head for both.
 
         Args:
@@ -128,7 +122,8 @@ class SoftTeacherROIHeads(StandardROIHeads):
                 probabilities; called only if the indicator needs it.
 
         Returns:
-            dict with "loss_cls" and "loss_box_reg", as the stock heads name them.
+            dict with "loss_cls" and "loss_box_reg", as the stock heads name them; and the mean r
+            of the background samples, a scalar on the device, None for the indicator "none".
         """
         samples = self.label_and_sample_proposals(proposals, pseudo.classification)
         with get_event_storage().name_scope("reg"):
@@ -141,9 +136,9 @@ class SoftTeacherROIHeads(StandardROIHeads):
         for row, cls_weight, reg_weight in zip(rows, cls_weights, reg_weights):
             row.cls_weight = torch.cat([cls_weight, torch.zeros_like(reg_weight)])
             row.reg_weight = torch.cat([torch.zeros_like(cls_weight), reg_weight])
-        self.background_reliability = self._mean_reliability(samples, reliabilities)
         log_mean_count("num_reg_samples", regression)
-        return self.box_predictor.losses(predictions, rows)
+        losses = self.box_predictor.losses(predictions, rows)
+        return losses, self._mean_reliability(samples, reliabilities)
 
     def _reliabilities(self, samples, rows, predictions, pseudo, score_with_teacher):
         """Per image, r of Eq. 5 for each classification sample; None for "none"."""

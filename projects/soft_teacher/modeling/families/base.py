@@ -1,0 +1,180 @@
+"""What the method asks of a detector; a family answers for one kind of detectors.
+
+A family holds settings and no parameters, so that student and teacher keep the state dicts of stock
+detectors. A new one is a folder beside the others.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from detectron2.structures import ImageList, Instances
+from fvcore.common.registry import Registry
+from torch import nn
+
+if TYPE_CHECKING:
+    from ..pseudo_labels import PseudoLabels
+    from ..views import ViewTransport
+
+__all__ = [
+    "FAMILY_REGISTRY",
+    "DetectorFamily",
+    "Encoded",
+    "MeasuresStability",
+    "PseudoLosses",
+    "TeacherPass",
+    "family_of",
+]
+
+FAMILY_REGISTRY = Registry("DETECTOR_FAMILY")
+FAMILY_REGISTRY.__doc__ = "Detector families; each is called with a config."
+
+
+def family_of(detector: str) -> type[DetectorFamily] | None:
+    """The registered family that wraps a meta-architecture, by its name."""
+    return next((f for _, f in FAMILY_REGISTRY if detector in f.detectors), None)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A batch after the backbone.
+
+    Attributes:
+        images: padded.
+        features: feature maps.
+    """
+
+    images: ImageList
+    features: dict[str, torch.Tensor]
+
+    def __getitem__(self, rows: slice) -> "Encoded":
+        """The part of some images."""
+        images = ImageList(self.images.tensor[rows], self.images.image_sizes[rows])
+        return Encoded(images, {name: maps[rows] for name, maps in self.features.items()})
+
+
+@dataclass(frozen=True)
+class PseudoLosses:
+    """Losses of unlabeled images.
+
+    Attributes:
+        losses: name -> scalar.
+        background_reliability: mean r of the background samples (Eq. 5), a scalar on the device;
+            None without weights.
+    """
+
+    losses: dict[str, torch.Tensor]
+    background_reliability: torch.Tensor | None = None
+
+
+class TeacherPass:
+    """One look at weak views. A family's own pass keeps what later questions need.
+
+    Given labels are a pass that answers none.
+
+    Attributes:
+        detections: per image, Instances with ``pred_boxes`` (weak view, absolute XYXY),
+            ``pred_classes`` and ``scores``, after NMS.
+    """
+
+    def __init__(self, detections: list[Instances]):
+        self.detections = detections
+
+
+class MeasuresStability(ABC):
+    """A pass that can tell how reliably a detection is localised."""
+
+    @abstractmethod
+    def variances(self, rows: list[torch.Tensor], seeds: list[int]) -> list[torch.Tensor]:
+        """Box regression variances (Eq. 7-9), the lower the more reliable.
+
+        Args:
+            rows: per image, (n,) int64 rows of ``detections``.
+            seeds: per image, of whatever is random.
+
+        Returns:
+            per image, (n,).
+        """
+
+
+class DetectorFamily(ABC):
+    """How one kind of detectors learns from labels and pseudo labels, and labels as a teacher.
+
+    The losses of a call are means over its images, each normalised for itself, so that ranks,
+    weighted by their images, average to Eq. 2 and 3.
+
+    Attributes:
+        detectors: names of the meta-architectures that it wraps.
+        loss_names: of labeled images, on every step.
+        pseudo_loss_names: of unlabeled images, on every step.
+    """
+
+    detectors: tuple[str, ...]
+    loss_names: tuple[str, ...]
+    pseudo_loss_names: tuple[str, ...]
+
+    @classmethod
+    def detector_config(cls, cfg):
+        """The config of the wrapped detector, from the user's.
+
+        Raises:
+            ConfigError: for a detector that cannot be wrapped.
+        """
+        return cfg
+
+    @abstractmethod
+    def check(self, student: nn.Module) -> None:
+        """Raises ConfigError unless ``student`` is of this family and can be wrapped."""
+
+    @abstractmethod
+    def num_classes(self, network: nn.Module) -> int:
+        """Number of foreground classes of a network."""
+
+    @abstractmethod
+    def score_floor(self, network: nn.Module) -> float:
+        """Score below which a network's detections are dropped."""
+
+    def averages_images(self, student: nn.Module) -> bool:
+        """Whether losses are means over images; else each rank counts alike (released code)."""
+        return True
+
+    def questions_to_teacher(self, student: nn.Module) -> list[str]:
+        """What must change for pseudo losses without a teacher's pass, e.g. "KEY to value"."""
+        return []
+
+    def encode(self, student: nn.Module, inputs: list[dict]) -> Encoded:
+        """Preprocessing and backbone, in one pass for all images."""
+        images = student.preprocess_image(inputs)
+        return Encoded(images, student.backbone(images.tensor))
+
+    @abstractmethod
+    def losses(
+        self, student: nn.Module, encoded: Encoded, inputs: list[dict]
+    ) -> dict[str, torch.Tensor]:
+        """The detector's own losses of labeled images, at least one, under ``loss_names``."""
+
+    @abstractmethod
+    def pseudo_losses(
+        self,
+        student: nn.Module,
+        encoded: Encoded,
+        inputs: list[dict],
+        labels: PseudoLabels,
+        teacher_pass: TeacherPass,
+        transport: ViewTransport,
+    ) -> PseudoLosses:
+        """Losses of unlabeled images, at least one, under ``pseudo_loss_names``.
+
+        Args:
+            encoded, inputs: of the strong views.
+            labels: in the strong views.
+            teacher_pass: over the weak views.
+            transport: between the two.
+        """
+
+    @abstractmethod
+    def teach(self, teacher: nn.Module, views: list[torch.Tensor]) -> TeacherPass:
+        """One pass of a network in eval mode over weak views, each (C, H, W)."""

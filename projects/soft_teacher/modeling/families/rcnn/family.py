@@ -1,0 +1,147 @@
+"""Faster R-CNN as a family: an RPN, and one box head that scores the background."""
+
+import torch
+from detectron2.config import configurable
+from detectron2.modeling import GeneralizedRCNN
+from detectron2.structures import Boxes
+from torch import nn
+
+from ....checks import check_choice
+from ....errors import ConfigError
+from ...background_weights import NEEDS_TEACHER
+from ...box_jitter import BoxJitter
+from ..base import FAMILY_REGISTRY, DetectorFamily, PseudoLosses
+from .roi_heads import SoftTeacherROIHeads
+from .teacher_pass import PROPOSAL_SETTINGS, RCNNTeacherPass
+
+__all__ = ["FasterRCNNFamily"]
+
+RPN_LOSSES = ("loss_rpn_cls", "loss_rpn_loc")
+BOX_LOSSES = ("loss_cls", "loss_box_reg")
+
+
+@FAMILY_REGISTRY.register()
+class FasterRCNNFamily(DetectorFamily):
+    """Box-only GeneralizedRCNN with SoftTeacherROIHeads.
+
+    Losses of the box head are divided by samples (labeled), or by Eq. 4, 5 and 10 (unlabeled);
+    those of the RPN by samples.
+    """
+
+    detectors = ("GeneralizedRCNN",)
+    loss_names = RPN_LOSSES + BOX_LOSSES
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        jitter: BoxJitter,
+        rpn_on_unlabeled: bool = True,
+        teacher_proposals: str = "test",
+    ):
+        """
+        Args:
+            jitter: measures the stability of the teacher's boxes.
+            rpn_on_unlabeled: train the RPN on G_cls of unlabeled images, too.
+            teacher_proposals: number of RPN proposals of the teacher while it labels, that of
+                "test" or of "train" (released code).
+
+        Raises:
+            ConfigError: for an unknown choice, naming the key.
+        """
+        check_choice("SOFT_TEACHER.TEACHER_PROPOSALS", teacher_proposals, PROPOSAL_SETTINGS)
+        self.jitter = jitter
+        self.rpn_on_unlabeled = rpn_on_unlabeled
+        self.teacher_proposals = teacher_proposals
+
+    @classmethod
+    def from_config(cls, cfg):
+        return {
+            "jitter": BoxJitter(cfg),
+            "rpn_on_unlabeled": cfg.SOFT_TEACHER.RPN_ON_UNLABELED,
+            "teacher_proposals": cfg.SOFT_TEACHER.TEACHER_PROPOSALS,
+        }
+
+    @property
+    def pseudo_loss_names(self) -> tuple[str, ...]:
+        return self.loss_names if self.rpn_on_unlabeled else BOX_LOSSES
+
+    @classmethod
+    def detector_config(cls, cfg):
+        heads = cfg.MODEL.ROI_HEADS.NAME
+        if heads not in ("StandardROIHeads", "SoftTeacherROIHeads"):
+            raise ConfigError(
+                f"MODEL.ROI_HEADS.NAME '{heads}' cannot be wrapped by SoftTeacher: use "
+                "StandardROIHeads"
+            )
+        for key in ("MASK_ON", "KEYPOINT_ON"):
+            if cfg.MODEL[key]:
+                raise ConfigError(f"MODEL.{key} is not supported by SoftTeacher: set it to False")
+        detector = cfg.clone()
+        detector.defrost()
+        detector.MODEL.ROI_HEADS.NAME = "SoftTeacherROIHeads"
+        return detector
+
+    def check(self, student: nn.Module) -> None:
+        heads = getattr(student, "roi_heads", None)
+        if not isinstance(student, GeneralizedRCNN) or not isinstance(heads, SoftTeacherROIHeads):
+            raise ConfigError(
+                "SoftTeacher wraps a GeneralizedRCNN with SoftTeacherROIHeads, got "
+                f"{type(student).__name__} with {type(heads).__name__}"
+            )
+        if student.proposal_generator is None:
+            raise ConfigError(
+                "SoftTeacher needs an RPN: set MODEL.PROPOSAL_GENERATOR.NAME to 'RPN'"
+            )
+        if heads.mask_on or heads.keypoint_on:
+            raise ConfigError(
+                "SoftTeacher wraps box-only detectors: switch masks and keypoints off"
+            )
+        if getattr(heads.box_predictor, "use_sigmoid_ce", False):
+            raise ConfigError(
+                "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE leaves no background score: set it to False"
+            )
+
+    def num_classes(self, network: nn.Module) -> int:
+        return network.roi_heads.num_classes
+
+    def score_floor(self, network: nn.Module) -> float:
+        return network.roi_heads.box_predictor.test_score_thresh
+
+    def averages_images(self, student: nn.Module) -> bool:
+        return student.roi_heads.average == "image"
+
+    def questions_to_teacher(self, student: nn.Module) -> list[str]:
+        indicator = student.roi_heads.indicator
+        asks = indicator in NEEDS_TEACHER
+        return [f"SOFT_TEACHER.INDICATOR, now '{indicator}', to 'none'"] if asks else []
+
+    def losses(self, student, encoded, inputs) -> dict[str, torch.Tensor]:
+        targets = [x["instances"].to(student.device) for x in inputs]
+        proposals, rpn_losses = student.proposal_generator(
+            encoded.images, encoded.features, targets
+        )
+        _, box_losses = student.roi_heads(encoded.images, encoded.features, proposals, targets)
+        return {**rpn_losses, **box_losses}
+
+    def pseudo_losses(
+        self, student, encoded, inputs, labels, teacher_pass, transport
+    ) -> PseudoLosses:
+        proposals, rpn_losses = student.proposal_generator(
+            encoded.images, encoded.features, labels.classification
+        )
+
+        def score_with_teacher(boxes: list[Boxes]) -> list[torch.Tensor]:
+            return teacher_pass.background_scores(transport.to_weak(boxes))
+
+        box_losses, reliability = student.roi_heads.pseudo_losses(
+            encoded.features, proposals, labels, score_with_teacher
+        )
+        losses = {**rpn_losses, **box_losses} if self.rpn_on_unlabeled else box_losses
+        return PseudoLosses(losses, reliability)
+
+    def teach(self, teacher, views) -> RCNNTeacherPass:
+        encoded = self.encode(teacher, [{"image": view} for view in views])
+        return RCNNTeacherPass(
+            teacher, encoded, jitter=self.jitter, proposals=self.teacher_proposals
+        )

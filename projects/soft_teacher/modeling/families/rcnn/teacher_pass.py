@@ -1,0 +1,77 @@
+"""The teacher's pass of an R-CNN: detections, and the features to ask its box head again."""
+
+from contextlib import contextmanager
+
+import torch
+from detectron2.modeling import GeneralizedRCNN
+from detectron2.structures import Boxes, Instances
+from torch import nn
+
+from ...box_jitter import BoxJitter
+from ..base import Encoded, MeasuresStability, TeacherPass
+
+__all__ = ["PROPOSAL_SETTINGS", "RCNNTeacherPass"]
+
+PROPOSAL_SETTINGS = ("test", "train")
+
+
+class RCNNTeacherPass(TeacherPass, MeasuresStability):
+    """Detects on weak views as in an evaluation, without the last rescaling."""
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        teacher: GeneralizedRCNN,
+        encoded: Encoded,
+        *,
+        jitter: BoxJitter,
+        proposals: str = "test",
+    ):
+        """
+        Args:
+            teacher: in eval mode, with SoftTeacherROIHeads.
+            encoded: the weak views.
+            jitter: measures the stability of detections.
+            proposals: number of RPN proposals, that of "test" or of "train".
+        """
+        with _proposal_setting(teacher.proposal_generator, proposals):
+            candidates, _ = teacher.proposal_generator(encoded.images, encoded.features, None)
+        detections, _ = teacher.roi_heads(encoded.images, encoded.features, candidates, None)
+        super().__init__(detections)
+        self._heads = teacher.roi_heads
+        self._features = encoded.features
+        self._jitter = jitter
+
+    def variances(self, rows: list[torch.Tensor], seeds: list[int]) -> list[torch.Tensor]:
+        """See :class:`MeasuresStability`; by box jittering (Eq. 7-9)."""
+        candidates = [d[r] for d, r in zip(self.detections, rows)]
+        return self._jitter.variances(self._refine, candidates, seeds)
+
+    @torch.no_grad()
+    def background_scores(self, boxes: list[Boxes]) -> list[torch.Tensor]:
+        """Per image, the (n,) background probability of each box of the weak view."""
+        return self._heads.background_scores(self._heads.predict(self._features, boxes), boxes)
+
+    def _refine(self, boxes: list[Boxes], classes: list[torch.Tensor]) -> list[torch.Tensor]:
+        scores, deltas = self._heads.predict(self._features, boxes)
+        proposals = [
+            Instances(d.image_size, proposal_boxes=b, gt_classes=c)
+            for d, b, c in zip(self.detections, boxes, classes)
+        ]
+        return self._heads.box_predictor.predict_boxes_for_gt_classes(
+            (scores.float(), deltas.float()), proposals
+        )
+
+
+@contextmanager
+def _proposal_setting(rpn: nn.Module, setting: str):
+    """Lets an RPN in eval mode keep as many proposals as in training, if asked to."""
+    if setting == "test":
+        yield
+        return
+    saved = rpn.pre_nms_topk, rpn.post_nms_topk
+    rpn.pre_nms_topk, rpn.post_nms_topk = ({False: n[True], True: n[True]} for n in saved)
+    try:
+        yield
+    finally:
+        rpn.pre_nms_topk, rpn.post_nms_topk = saved

@@ -1,0 +1,59 @@
+"""Boxes between the weak and the strong view of an image."""
+
+import torch
+from detectron2.structures import Boxes
+
+from ..geometry import clip_boxes, invert_affine, transform_boxes
+
+__all__ = ["ViewTransport"]
+
+
+class ViewTransport:
+    """Carries boxes of a batch from the weak to the strong views, and back.
+
+    A box becomes the one that encloses it in the other view, clipped to that; one that left the
+    view is empty. All boxes are absolute XYXY.
+    """
+
+    def __init__(
+        self,
+        weak_to_strong: torch.Tensor,
+        weak_sizes: list[tuple[int, int]],
+        strong_sizes: list[tuple[int, int]],
+        device: torch.device,
+    ):
+        """
+        Args:
+            weak_to_strong: (n, 3, 3), a matrix for each image, absolute pixels, on the CPU.
+            weak_sizes, strong_sizes: per image, (height, width).
+            device: of the boxes.
+        """
+        self._to_strong = weak_to_strong.to(device, non_blocking=True)
+        self._to_weak = invert_affine(weak_to_strong).to(device, non_blocking=True)
+        self.weak_sizes = weak_sizes
+        self.strong_sizes = strong_sizes
+
+    @classmethod
+    def of(cls, unlabeled: list[dict], device: torch.device) -> "ViewTransport":
+        """That of unlabeled samples, at least one."""
+        return cls(
+            torch.stack([x["weak_to_strong"] for x in unlabeled]),
+            [tuple(x["weak_image"].shape[1:]) for x in unlabeled],
+            [tuple(x["image"].shape[1:]) for x in unlabeled],
+            device,
+        )
+
+    def to_strong(self, boxes: list[Boxes]) -> list[Boxes]:
+        """Per image, (n, 4) boxes of the weak view in the strong one."""
+        return _carried(boxes, self._to_strong, self.strong_sizes)
+
+    def to_weak(self, boxes: list[Boxes]) -> list[Boxes]:
+        """Per image, (n, 4) boxes of the strong view in the weak one."""
+        return _carried(boxes, self._to_weak, self.weak_sizes)
+
+
+def _carried(boxes: list[Boxes], matrices: torch.Tensor, sizes: list[tuple]) -> list[Boxes]:
+    return [
+        Boxes(clip_boxes(transform_boxes(b.tensor, matrix), size))
+        for b, matrix, size in zip(boxes, matrices, sizes)
+    ]
