@@ -4,6 +4,7 @@ import copy
 import types
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
