@@ -3,6 +3,7 @@
 import types
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
