@@ -110,11 +110,13 @@ class DetectorFamily(ABC):
         detectors: names of the meta-architectures that it wraps.
         loss_names: of labeled images, on every step.
         pseudo_loss_names: of unlabeled images, on every step.
+        measures_stability: whether its passes are :class:`MeasuresStability`.
     """
 
     detectors: tuple[str, ...]
     loss_names: tuple[str, ...]
     pseudo_loss_names: tuple[str, ...]
+    measures_stability = True
 
     @classmethod
     def detector_config(cls, cfg):
