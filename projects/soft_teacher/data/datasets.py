@@ -105,12 +105,14 @@ def check_datasets(
     unlabeled: Sequence[str],
     test: Sequence[str],
     num_classes: int,
+    classes_key: str = "the number of the model's classes",
 ) -> List[str]:
     """Checks that all datasets can be loaded and speak of the model's classes.
 
     Args:
         labeled, unlabeled, test: registered datasets, or paths; any may be empty.
         num_classes: of the model.
+        classes_key: what messages call that.
 
     Returns:
         what is worth a warning: images that stand in more than one of the three.
@@ -121,7 +123,7 @@ def check_datasets(
     """
     roles = {KEYS[LABELED]: labeled, KEYS[UNLABELED]: unlabeled, TEST: test}
     dicts = {key: {name: dataset_dicts(key, name) for name in roles[key]} for key in roles}
-    check_classes(roles, num_classes)
+    check_classes(roles, num_classes, classes_key)
     for name in test:  # training images are checked when they are loaded
         check_files(f"{TEST} '{name}'", dicts[TEST][name])
         if not any("annotations" in d for d in dicts[TEST][name]):
@@ -168,12 +170,16 @@ def _filled(key: str, names: Sequence[str], values: dict) -> List[str]:
         ) from error
 
 
-def check_classes(roles: Dict[str, Sequence[str]], num_classes: int) -> None:
+def check_classes(
+    roles: Dict[str, Sequence[str]],
+    num_classes: int,
+    classes_key: str = "the number of the model's classes",
+) -> None:
     """Raises ConfigError unless all loaded datasets have these classes, and the same.
 
     Args:
         roles: config key or option -> names of the datasets.
-        num_classes: of the model.
+        num_classes, classes_key: see :func:`check_datasets`.
     """
     classes = {}
     for key, names in roles.items():
@@ -184,8 +190,8 @@ def check_classes(roles: Dict[str, Sequence[str]], num_classes: int) -> None:
     for where, found in classes.items():
         if len(found) != num_classes:
             raise ConfigError(
-                f"{where} has {len(found)} classes but MODEL.ROI_HEADS.NUM_CLASSES is "
-                f"{num_classes}: set it to {len(found)}"
+                f"{where} has {len(found)} classes but {classes_key} is {num_classes}: set it to "
+                f"{len(found)}"
             )
     _check_same_categories(classes)
 

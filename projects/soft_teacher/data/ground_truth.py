@@ -9,13 +9,19 @@ from .hidden_labels import ANNOTATIONS
 __all__ = ["truth_dicts"]
 
 
-def truth_dicts(key: str, name: str, *, num_classes: int) -> List[dict]:
+def truth_dicts(
+    key: str,
+    name: str,
+    *,
+    num_classes: int,
+    classes_key: str = "the number of the model's classes",
+) -> List[dict]:
     """The images of a dataset whose objects are known, also where training hides them.
 
     Args:
         key: config key or option that names the dataset, for the messages.
         name: a registered dataset, or a path (:mod:`.paths`).
-        num_classes: of the model.
+        num_classes, classes_key: see :func:`~soft_teacher.data.datasets.check_datasets`.
 
     Returns:
         dicts with ``annotations``; images of unknown truth are left out.
@@ -26,7 +32,7 @@ def truth_dicts(key: str, name: str, *, num_classes: int) -> List[dict]:
     """
     where = f"{key} '{name}'"
     dicts = [_uncovered(d) for d in dataset_dicts(key, name)]
-    check_classes({key: [name]}, num_classes)
+    check_classes({key: [name]}, num_classes, classes_key)
     if not any(d.get("annotations") for d in dicts):
         raise ConfigError(
             f"{where} has no ground truth: name a dataset that has, or annotations and their "

@@ -14,6 +14,7 @@ from ..data.datasets import check_datasets, train_names
 from ..data.loading import loaded_once
 from ..data.mapper import InferenceMapper
 from ..errors import ConfigError
+from ..modeling.families.base import family_of
 from .checkpoint import SoftTeacherCheckpointer
 from .config_checks import (
     Settings,
@@ -70,7 +71,9 @@ def check_settings(cfg, *, eval_only: bool) -> List[str]:
 
 def _check_datasets(cfg, *, eval_only: bool) -> List[str]:
     names = dataset_names(cfg, eval_only=eval_only)
-    return check_datasets(**names, num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+    settings = _settings(cfg)
+    key = settings.family.num_classes_key
+    return check_datasets(**names, num_classes=settings[key], classes_key=key)
 
 
 def dataset_names(cfg, *, eval_only: bool = False) -> Dict[str, List[str]]:
@@ -158,7 +161,7 @@ def _main(cfg, args, warnings: List[str]):
 
 
 def _settings(cfg) -> Settings:
-    return Settings(lambda key: [(key, value_of(cfg, key))])
+    return Settings(lambda key: [(key, value_of(cfg, key))], family_of(cfg.SOFT_TEACHER.DETECTOR))
 
 
 def _rehearse(cfg, settings: Settings, *, eval_only: bool) -> None:
