@@ -200,6 +200,16 @@ def test_the_command_line_takes_values_as_people_write_them(key, text, value, wr
     assert found == value and type(found) is type(value)
 
 
+def test_a_meta_architecture_of_detectron2_is_the_detector_that_is_wrapped(write):
+    key = "MODEL.META_ARCHITECTURE"
+    in_the_file = yaml_entry.load_config(write("MODEL:\n  META_ARCHITECTURE: RetinaNet\n"))
+    on_the_command_line = yaml_entry.load_config(write("{}"), [key, "RetinaNet"])
+    dumped = yaml_entry.load_config(write(in_the_file.dump()))
+    for cfg in (in_the_file, on_the_command_line, dumped):
+        assert cfg.MODEL.META_ARCHITECTURE == "SoftTeacher"
+        assert cfg.SOFT_TEACHER.DETECTOR == "RetinaNet"
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: p.stem)
 def test_the_configs_that_come_along_load(path):
     assert yaml_entry.load_config(str(path)).MODEL.META_ARCHITECTURE == "SoftTeacher"
@@ -276,10 +286,16 @@ def checked(eval_only=False, **options):
     return yaml_entry.check_config(cfg, eval_only=eval_only)
 
 
+TRAINED_ON = {"DATASETS.TRAIN_LABELED": ("labeled",), "SOFT_TEACHER.LABELED_SHARE": 1.0}
+
+
 @pytest.mark.parametrize(
     "options, said",
     [
-        ({"MODEL.META_ARCHITECTURE": "GeneralizedRCNN"}, "set it to 'SoftTeacher'"),
+        (
+            {"SOFT_TEACHER.DETECTOR": "PanopticFPN", **TRAINED_ON},
+            "SOFT_TEACHER.DETECTOR 'PanopticFPN' cannot be wrapped: use GeneralizedRCNN",
+        ),
         ({"SOFT_TEACHER.EVAL_NETWORKS": ()}, "SOFT_TEACHER.EVAL_NETWORKS is empty"),
         ({"SOFT_TEACHER.EVAL_NETWORKS": ("pupil",)}, "SOFT_TEACHER.EVAL_NETWORKS must be one of"),
     ],

@@ -14,7 +14,7 @@ from training import ROOT, metrics
 
 from soft_teacher.data.split_manifest import write_manifest
 from soft_teacher.data.splits import coco_image_ids, stac_split
-from soft_teacher.modeling.soft_teacher import LOSS_NAMES
+from soft_teacher.modeling import FasterRCNNFamily
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
@@ -115,7 +115,7 @@ def test_the_first_step(variant, suffix, opts, datasets_folder, tmp_path, record
         record_property(*figure)
 
     last = metrics(tmp_path)
-    losses = {k: last[k] for k in (f"{s}/{n}" for s in ("sup", "unsup") for n in LOSS_NAMES)}
+    losses = {k: last[k] for k in (f"{s}/{n}" for s in ("sup", "unsup") for n in FasterRCNNFamily.loss_names)}
     assert all(np.isfinite(value) for value in losses.values()), losses
     assert losses["sup/loss_cls"] > 0 and losses["sup/loss_rpn_cls"] > 0
     assert last["lr"] == pytest.approx(0.01 * 0.001)

@@ -27,12 +27,11 @@ from training import (
 
 from soft_teacher import ConfigError
 from soft_teacher.engine import SoftTeacherTrainer, lazy_entry, yaml_entry
-from soft_teacher.modeling.detector import detector_config
-from soft_teacher.modeling.soft_teacher import LOSS_NAMES
+from soft_teacher.modeling import FasterRCNNFamily
 
 pytestmark = pytest.mark.usefixtures("tiny_digits")
 
-LOSSES = {f"{stream}/{name}" for stream in ("sup", "unsup") for name in LOSS_NAMES}
+LOSSES = {f"{stream}/{name}" for stream in ("sup", "unsup") for name in FasterRCNNFamily.loss_names}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +66,7 @@ class TestTraining:
         train_yaml(tmp_path, *share, "SOLVER.MAX_ITER", "2", config="supervised.yaml")
         last = metrics(tmp_path)
         assert last["sup/loss_cls"] > 0
-        assert all(last[f"unsup/{name}"] == 0 for name in LOSS_NAMES)
+        assert all(last[f"unsup/{name}"] == 0 for name in FasterRCNNFamily.loss_names)
 
     def test_during_the_burn_in_the_teacher_is_the_student(self, tmp_path):
         train_yaml(tmp_path, "SOFT_TEACHER.BURN_IN", "2", "SOLVER.MAX_ITER", "2")
@@ -179,7 +178,7 @@ class TestEvalOnly:
 
     def test_a_stock_checkpoint_fills_both_networks(self, tmp_path):
         cfg = yaml_entry.load_config(str(CONFIGS / "soft_teacher.yaml"))
-        stock = detector_config(cfg)
+        stock = FasterRCNNFamily.detector_config(cfg)
         stock.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
         DetectionCheckpointer(GeneralizedRCNN(stock), str(tmp_path)).save("stock")
         weights_file = tmp_path / "stock.pth"
@@ -248,7 +247,7 @@ class TestMistakes:
             (["SOFT_TEACHER.EVAL_NETWORKS", "('both',)"], "student, teacher"),
             (["SOFT_TEACHER.AUGMENTATION.VARIANT", "pepper"], "paper, reference"),
             (["MODEL.MASK_ON", "True"], "MASK_ON is not supported"),
-            (["MODEL.META_ARCHITECTURE", "RetinaNet"], "set it to 'SoftTeacher'"),
+            (["MODEL.META_ARCHITECTURE", "PanopticFPN"], "'PanopticFPN' cannot be wrapped"),
             (["MODEL.WEIGHTS", "nowhere.pth"], "does not exist"),
         ],
     )

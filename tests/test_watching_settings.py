@@ -15,17 +15,17 @@ KEYS = {
     "hidden_labels": ("SOFT_TEACHER.WATCH.HIDDEN_LABELS", "dataloader.train.hidden_labels"),
     "project": ("SOFT_TEACHER.WATCH.WANDB.PROJECT", "train.watch.wandb.project"),
     "name": ("SOFT_TEACHER.WATCH.WANDB.NAME", "train.watch.wandb.name"),
-    "jitter_score_thresh": (
+    "candidate_thresh": (
         "SOFT_TEACHER.JITTER.SCORE_THRESH",
-        "model.pseudo_labeler.jitter.score_thresh",
+        "model.pseudo_labeler.candidate_thresh",
     ),
     "variance_thresh": (
         "SOFT_TEACHER.JITTER.VARIANCE_THRESH",
-        "model.pseudo_labeler.jitter.variance_thresh",
+        "model.pseudo_labeler.variance_thresh",
     ),
 }
 # In four steps many boxes are jittered, and none is stable enough: that is bad health.
-COMMON = {"period": 1, "jitter_score_thresh": 0.06, "variance_thresh": 1e-9}
+COMMON = {"period": 1, "candidate_thresh": 0.06, "variance_thresh": 1e-9}
 MUCH = {"vis_period": 2, "max_to_keep": 3, "patience": 4, "hidden_labels": True}
 MUCH.update({"project": "digits", "name": "fold-1"})
 LITTLE = {"vis_period": 0, "max_to_keep": 1, "patience": 5, "hidden_labels": False}

@@ -55,6 +55,18 @@ class _Clock:
 
         setattr(thing, method, timed)
 
+    def watch_passes(self, family) -> None:
+        """Counts what every pass of the teacher is asked after it."""
+        teach = family.teach
+
+        def watched(*args):
+            seen = teach(*args)
+            self.watch(seen, "variances", "jitter")
+            self.watch(seen, "background_scores", "background scoring")
+            return seen
+
+        family.teach = watched
+
 
 class _Timed:
     """An object whose call is a part."""
@@ -84,8 +96,7 @@ def parts(ours: Ours, rounds: int, wait: Callable[[], None]) -> Dict[str, float]
     clock.watch(ours.loop, "_gradients", "student")
     clock.watch(ours.loop, "_update", "optimizer")
     clock.watch(model, "_teach", "teacher")
-    clock.watch(model, "_teacher_background", "background scoring")
-    clock.watch(model.family.jitter, "variances", "jitter")
+    clock.watch_passes(model.family)
     model.pseudo_labeler = _Timed(
         model.pseudo_labeler, clock, "choice and transport of pseudo boxes"
     )

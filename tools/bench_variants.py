@@ -31,7 +31,7 @@ from soft_teacher.engine.ema import EMAHook
 from soft_teacher.engine.watch import build_watch_hooks
 from soft_teacher.engine.yaml_entry import load_config
 from soft_teacher.modeling import SoftTeacher
-from soft_teacher.modeling.pseudo_labels import carry
+from soft_teacher.modeling.views import ViewTransport
 
 MAX_SIZE = 1333
 NUM_CLASSES = 80
@@ -108,8 +108,8 @@ class Work:
         return labeled + [self._with_truth(*x) for x in zip(self.unlabeled, self.detected)]
 
     def _with_truth(self, sample: dict, detected: Instances) -> dict:
-        size = tuple(sample["image"].shape[1:])
-        boxes = carry(detected.pred_boxes, sample["weak_to_strong"], size)
+        transport = ViewTransport.of([sample], torch.device("cpu"))
+        (boxes,), (size,) = transport.to_strong([detected.pred_boxes]), transport.strong_sizes
         truth = Instances(size, gt_boxes=boxes, gt_classes=detected.pred_classes)
         confident = (detected.scores > 0.9) & boxes.nonempty()
         return {"image": sample["image"], "instances": truth[confident]}

@@ -9,7 +9,7 @@ from boxes import NAN, findings, measured
 from soft_teacher import ConfigError
 from soft_teacher.analysis.box_measures import Correlation, correlation
 from soft_teacher.analysis.findings import findings_of
-from soft_teacher.modeling import BoxJitter
+from soft_teacher.modeling import PseudoLabeler
 
 # class, score, variance, IoU, hit (None: in a crowd)
 BOXES = [
@@ -127,12 +127,12 @@ def test_every_class_has_the_threshold_with_the_best_f1(found):
 
 @pytest.fixture
 def trained():
-    heads = SimpleNamespace(box_predictor=SimpleNamespace(test_score_thresh=0.05))
     model = SimpleNamespace(
-        student=SimpleNamespace(roi_heads=heads), pseudo_labeler=SimpleNamespace(score_thresh=0.8)
+        student="student",
+        family=SimpleNamespace(score_floor={"student": 0.05}.get),
+        pseudo_labeler=PseudoLabeler(score_thresh=0.8, candidate_thresh=0.4, variance_thresh=0.03),
     )
-    jitter = BoxJitter(score_thresh=0.4, variance_thresh=0.03)
-    return SimpleNamespace(model=model, weights="model.pth", jitter=jitter, num_classes=2)
+    return SimpleNamespace(model=model, weights="model.pth", num_classes=2)
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ from detectron2.utils.events import EventStorage
 from PIL import Image
 from training import CONFIGS, save_untrained
 
-from soft_teacher.analysis import measured_boxes
 from soft_teacher.analysis.measured_boxes import choose_images, join, measure
 from soft_teacher.data.mapper import InferenceMapper
 from soft_teacher.data.sampler import sample_seed
 from soft_teacher.engine import yaml_entry
 from soft_teacher.engine.trained import Trained
-from soft_teacher.modeling.detect import detect
+from soft_teacher.modeling.families.base import MeasuresStability, TeacherPass
+from soft_teacher.modeling.views import ViewTransport
 
 OBJECT = dict(bbox=[10, 10, 20, 20], bbox_mode=BoxMode.XYXY_ABS, category_id=1)
 CROWD = dict(bbox=[0, 30, 40, 40], bbox_mode=BoxMode.XYXY_ABS, category_id=0, iscrowd=1)
@@ -52,35 +52,46 @@ def test_a_sample_is_in_order_seeded_and_without_repetition():
 # --- measuring ----------------------------------------------------------------------------------
 
 
-class TenthOfTheScore:
-    """Stands for the box jitter."""
+class TenthOfTheScore(TeacherPass, MeasuresStability):
+    """Finds the same in every image; a box varies by a tenth of its score."""
 
-    score_thresh = 0.5
+    def __init__(self, detections, seeds):
+        super().__init__(detections)
+        self.seeds = seeds
+
+    def variances(self, rows, seeds):
+        self.seeds += seeds
+        return [d.scores[r] / 10 for d, r in zip(self.detections, rows)]
+
+
+class FindsTheSame:
+    """Stands for the family: its networks find FOUND everywhere."""
 
     def __init__(self):
         self.seeds = []
 
-    def variance(self, roi_heads, features, candidates, seeds):
-        self.seeds += seeds
-        return [c.scores / 10 for c in candidates]
+    def num_classes(self, network):
+        return 3
 
-
-@pytest.fixture
-def trained(monkeypatch):
-    """A model that sees images at twice their size and finds FOUND everywhere."""
-    boxes, classes, scores = zip(*FOUND)
-
-    def detect(network, views, proposals):
+    def teach(self, network, views):
+        boxes, classes, scores = zip(*FOUND)
         assert [tuple(v.shape[1:]) for v in views] == [VIEW]
         found = Instances(VIEW, pred_boxes=Boxes(torch.tensor(boxes, dtype=torch.float32)))
         found.pred_classes, found.scores = torch.tensor(classes), torch.tensor(scores)
-        return None, None, [found]
+        return TenthOfTheScore([found], self.seeds)
 
-    monkeypatch.setattr(measured_boxes, "detect", detect)
-    network = SimpleNamespace(roi_heads=SimpleNamespace(num_classes=3))
-    model = SimpleNamespace(teacher=network, student=network, teacher_proposals="test")
+
+@pytest.fixture
+def trained():
+    """A model that sees images at twice their size and finds FOUND everywhere."""
+    model = SimpleNamespace(
+        teacher="teacher",
+        student="student",
+        family=FindsTheSame(),
+        pseudo_labeler=SimpleNamespace(candidate_thresh=0.5),
+    )
     twice = InferenceMapper(augmentations=[ResizeShortestEdge(80)], image_format="BGR")
-    return Trained(model, "weights.pth", twice, 0, TenthOfTheScore())
+    return Trained(model, "weights.pth", twice, 0)
 
 
 @pytest.fixture
@@ -109,12 +120,12 @@ def test_boxes_above_the_threshold_of_the_jitter_have_a_variance(trained, image)
     found = measure(trained, "teacher", [image(OBJECT), image()], seed=5)
     for boxes in found.values():
         np.testing.assert_allclose(boxes.variances, [0.09, 0.07, 0.08, 0.06, np.nan], rtol=1e-6)
-    assert trained.jitter.seeds == [sample_seed(5, 0), sample_seed(5, 1)]
+    assert trained.model.family.seeds == [sample_seed(5, 0), sample_seed(5, 1)]
 
 
 def test_variances_can_be_left_out(trained, image):
     found = measure(trained, "teacher", [image(OBJECT)], variances=False)[0]
-    assert np.isnan(found.variances).all() and trained.jitter.seeds == []
+    assert np.isnan(found.variances).all() and trained.model.family.seeds == []
 
 
 def test_an_image_without_objects_overlaps_nothing(trained, image):
@@ -149,22 +160,19 @@ def test_variances_are_those_that_training_would_measure(network, tiny_digits, t
     save_untrained(tmp_path / "model.pth")
     cfg = yaml_entry.load_config(str(CONFIGS / "soft_teacher.yaml"))
     trained = yaml_entry.load_trained(cfg, weights=str(tmp_path / "model.pth"))
-    model, (image, other) = getattr(trained.model, network), DatasetCatalog.get("digits_val")[:2]
-    _, features, detections = detect(model, [trained.mapper(image)["image"]])
-    for jitter in (trained.jitter, trained.model.pseudo_labeler.jitter):
-        jitter.score_thresh = float(detections[0].scores.median())
+    model, labeler = trained.model, trained.model.pseudo_labeler
+    image, other = DatasetCatalog.get("digits_val")[:2]
+    with torch.no_grad():
+        seen = model.family.teach(getattr(model, network), [trained.mapper(image)["image"]])
+    (detections,) = seen.detections
+    labeler.candidate_thresh = float(detections.scores.median())
     found = measure(trained, network, [image, other], seed=7)[0]
+    sizes = [detections.image_size]
+    transport = ViewTransport(torch.eye(3)[None], sizes, sizes, model.device)
     with EventStorage():
-        (chosen,) = trained.model.pseudo_labeler(
-            model.roi_heads,
-            features,
-            detections,
-            [sample_seed(7, 0)],
-            torch.eye(3)[None],
-            [detections[0].image_size],
-        ).chosen_from
-    assert 0 < len(chosen.candidates) < len(detections[0])
-    variances = np.full(len(detections[0]), np.nan)
+        (chosen,) = labeler(seen, transport, [sample_seed(7, 0)]).chosen_from
+    assert 0 < len(chosen.candidates) < len(detections)
+    variances = np.full(len(detections), np.nan)
     variances[chosen.candidates] = chosen.variances
-    np.testing.assert_array_equal(found.scores, detections[0].scores.double())
+    np.testing.assert_array_equal(found.scores, detections.scores.double())
     np.testing.assert_array_equal(found.variances, variances)

@@ -92,7 +92,7 @@ BAD = [
     ("SOFT_TEACHER.LABELED_DRAW", "dataloader.train.draw", "dice", "global, per_rank"),
     ("SOFT_TEACHER.SCORE_THRESH", "model.pseudo_labeler.score_thresh", "1.5", "between 0 and 1"),
     ("SOFT_TEACHER.INDICATOR", "model.student.roi_heads.indicator", "luck", "bg_teacher"),
-    ("SOFT_TEACHER.JITTER.NUM", "model.pseudo_labeler.jitter.num", "1", "at least 2"),
+    ("SOFT_TEACHER.JITTER.NUM", "model.family.jitter.num", "1", "at least 2"),
     ("SOFT_TEACHER.EMA.MOMENTUM", "ema.momentum", "1.0", "[0, 1)"),
     ("SOFT_TEACHER.EMA.INTERVAL", "ema.interval", "0", "at least 1"),
     ("SOFT_TEACHER.WATCH.PATIENCE", "train.watch.patience", "0", "at least 1"),

@@ -24,7 +24,7 @@ YAML_ONLY = {"config.py", "yaml_config.py", "yaml_entry.py", "trainer.py", "scal
 NOT_SAID = {
     "MODEL.PROPOSAL_GENERATOR.NAME",
     "MODEL.ROI_HEADS.NAME",
-    "SOFT_TEACHER.JITTER.ENABLED",
+    "SOFT_TEACHER.DETECTOR",
     "SOLVER.WARMUP_ITERS",
 }
 
@@ -116,7 +116,7 @@ def test_every_key_in_a_message_has_a_word_for_lazy_configs():
             "SEED was 1; OUTPUT_DIR, VIS_PERIOD",
             "train.seed was 1; train.output_dir, train.vis_period",
         ),
-        ("set SOFT_TEACHER.JITTER.ENABLED to False", "set model.pseudo_labeler.jitter to None"),
+        ("set SOFT_TEACHER.JITTER.ENABLED to False", "set model.pseudo_labeler.measure_stability to False"),
         # Names are left alone, and so are words that begin or end like a key.
         ("'SEED' in /data/SEED/x, MY_SEED, SEEDS", "'SEED' in /data/SEED/x, MY_SEED, SEEDS"),
     ],

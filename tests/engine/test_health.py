@@ -99,8 +99,8 @@ def test_given_labels_below_the_threshold_are_told_without_a_word_of_the_teacher
 
 
 def health(patience=10):
-    jitter = SimpleNamespace(variance_thresh=0.02)
-    return HealthCheck(SimpleNamespace(score_thresh=0.9, jitter=jitter), patience=patience)
+    labeler = SimpleNamespace(score_thresh=0.9, variance_thresh=0.02, measure_stability=True)
+    return HealthCheck(labeler, patience=patience)
 
 
 ILL = Totals(**{**HEALTHY, "confident": 0, "best_score": 0.5})

@@ -28,7 +28,7 @@ TRUTH = targets([LEFT], [1])
 
 
 def model():
-    labeler = SimpleNamespace(score_thresh=0.9, jitter=SimpleNamespace(variance_thresh=0.02))
+    labeler = SimpleNamespace(score_thresh=0.9, variance_thresh=0.02, measure_stability=True)
     return SimpleNamespace(
         observers=[],
         device=torch.device("cpu"),

@@ -146,6 +146,24 @@ def inject(monkeypatch):
     return inject
 
 
+@pytest.fixture
+def known_variances(monkeypatch):
+    """known_variances(model, per_image): the outcome of box jittering; returns its calls."""
+
+    def known_variances(model, per_image):
+        results = [torch.as_tensor(v, dtype=torch.float32) for v in per_image]
+        calls = []
+
+        def variances(*args):
+            calls.append(args)
+            return results
+
+        monkeypatch.setattr(model.family.jitter, "variances", variances)
+        return calls
+
+    return known_variances
+
+
 @pytest.fixture(params=["same view", "flip", "resize", "flip, resize", "rotation", "shear, shift"])
 def view_change(request):
     """(matrix from weak to strong view, size of the strong view); the weak one is 64 x 96."""

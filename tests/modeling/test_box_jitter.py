@@ -1,6 +1,7 @@
 """Eq. 7-9: jitter a box, let the teacher refine the copies, measure their spread."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from detectron2.structures import Boxes, Instances
 from soft_teacher import ConfigError
 from soft_teacher.modeling import BoxJitter, SoftFastRCNNOutputLayers
 from soft_teacher.modeling.box_jitter import box_variance, jitter_boxes
+from soft_teacher.modeling.families.base import Encoded
+from soft_teacher.modeling.families.rcnn.teacher_pass import RCNNTeacherPass
 
 BOX = [20.0, 10.0, 60.0, 90.0]  # 40 wide, 80 high
 BOXES = [BOX, [5.0, 5.0, 8.0, 7.0], [0.0, 0.0, 30.0, 30.0]]
@@ -218,11 +221,11 @@ def test_variance_does_not_depend_on_the_scale_of_the_image(normalizer):
     torch.testing.assert_close(once, twice, rtol=1e-5, atol=0)
 
 
-# --- the three together, on a teacher's heads whose box deltas are known
+# --- the three together, in a pass of a teacher whose heads answer with known box deltas
 
 
 class KnownHeads:
-    """Heads that answer every box with the same deltas, others for each class."""
+    """Heads that detect given candidates and answer every box with a class's own deltas."""
 
     def __init__(self, deltas):
         """deltas: (K, 4), of each class."""
@@ -232,6 +235,9 @@ class KnownHeads:
         )
         self.deltas = torch.tensor(deltas).float()
         self.asked = []
+
+    def __call__(self, images, features, proposals, targets):
+        return self.detected, {}
 
     def predict(self, features, boxes):
         self.asked.append((features, [b.tensor.clone() for b in boxes]))
@@ -250,6 +256,14 @@ def refine_in_numpy(boxes, delta):
     y = (boxes[:, 1] + boxes[:, 3]) / 2 + delta[1] / CODE[1] * h
     w, h = w * np.exp(delta[2] / CODE[2]), h * np.exp(delta[3] / CODE[3])
     return np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=1)
+
+
+def measured(heads, detected, seeds, features=None, **settings):
+    """The variances of all that the heads are to detect, per image."""
+    heads.detected = detected
+    teacher = SimpleNamespace(proposal_generator=lambda *args: (None, {}), roi_heads=heads)
+    seen = RCNNTeacherPass(teacher, Encoded(None, features), jitter=BoxJitter(**settings))
+    return seen.variances([torch.arange(len(d)) for d in detected], seeds)
 
 
 def candidates(boxes, classes, size=(100, 100)):
@@ -271,10 +285,9 @@ IMAGES = {
 @pytest.mark.parametrize("clip", [False, True])
 @pytest.mark.parametrize("images", IMAGES.values(), ids=IMAGES.keys())
 def test_candidates_are_jittered_refined_as_their_own_class_and_measured(images, clip, normalizer):
-    heads = KnownHeads(BY_CLASS)
-    measure = BoxJitter(num=10, normalizer=normalizer, clip=clip)
     seeds = list(range(11, 11 + len(images)))
-    found = measure.variance(heads, "features", [candidates(*i) for i in images], seeds)
+    settings = dict(num=10, normalizer=normalizer, clip=clip)
+    found = measured(KnownHeads(BY_CLASS), [candidates(*i) for i in images], seeds, **settings)
 
     assert len(found) == len(images)
     for variances, (boxes, classes), seed in zip(found, images, seeds):
@@ -291,7 +304,7 @@ def test_candidates_are_jittered_refined_as_their_own_class_and_measured(images,
 def test_the_head_is_asked_once_for_all_jittered_boxes_of_the_batch(images):
     heads = KnownHeads(STILL)
     seeds = list(range(len(images)))
-    BoxJitter(num=5).variance(heads, "features", [candidates(*i) for i in images], seeds)
+    measured(heads, [candidates(*i) for i in images], seeds, "features", num=5)
     ((features, asked),) = heads.asked
     assert features == "features"
     for boxes, (candidate_boxes, _), seed in zip(asked, images, seeds):
@@ -307,30 +320,29 @@ def test_a_teacher_that_refines_every_copy_to_one_box_is_perfectly_reliable():
             goal = torch.tensor([BOX]).expand(len(boxes[0]), 4)
             return scores, transform.get_deltas(boxes[0].tensor, goal).repeat(1, K)
 
-    (variance,) = BoxJitter().variance(Converged(STILL), None, [candidates([BOX], [1])], [0])
+    (variance,) = measured(Converged(STILL), [candidates([BOX], [1])], [0])
     assert variance.item() == pytest.approx(0, abs=1e-6)
 
 
 def test_a_teacher_that_refines_nothing_shows_the_spread_of_the_jitter():
     square = [0.0, 0.0, 50.0, 50.0]
-    measure = BoxJitter(num=20000)
-    (variance,) = measure.variance(KnownHeads(STILL), None, [candidates([square], [0])], [0])
+    (variance,) = measured(KnownHeads(STILL), [candidates([square], [0])], [0], num=20000)
     assert variance.item() == pytest.approx(0.06 / np.sqrt(3), rel=0.01)
 
 
 def test_the_variance_of_an_image_depends_on_its_own_seed_alone():
-    measure, heads = BoxJitter(), KnownHeads(BY_CLASS)
+    heads = KnownHeads(BY_CLASS)
     image, other = candidates(BOXES, [0, 1, 2]), candidates([BOX], [1])
-    (alone,) = measure.variance(heads, None, [image], [4])
-    _, second = measure.variance(heads, None, [other, image], [9, 4])
+    (alone,) = measured(heads, [image], [4])
+    _, second = measured(heads, [other, image], [9, 4])
     assert torch.equal(alone, second)
-    (reseeded,) = measure.variance(heads, None, [image], [5])
+    (reseeded,) = measured(heads, [image], [5])
     assert not torch.equal(alone, reseeded)
 
 
 def test_measuring_leaves_the_candidates_alone():
     image = candidates(BOXES, [0, 1, 2])
-    BoxJitter(clip=True).variance(KnownHeads(BY_CLASS), None, [image], [0])
+    BoxJitter(clip=True).variances(lambda boxes, classes: [b.tensor for b in boxes], [image], [0])
     assert image.pred_boxes.tensor.tolist() == BOXES
     assert image.pred_classes.tolist() == [0, 1, 2]
     assert set(image.get_fields()) == {"pred_boxes", "pred_classes"}
@@ -342,8 +354,8 @@ def test_half_precision_predictions_are_measured_in_float32():
             return [x.to(torch.bfloat16) for x in super().predict(features, boxes)]
 
     image = candidates(BOXES, [0, 0, 0])
-    (exact,) = BoxJitter().variance(KnownHeads(BY_CLASS), None, [image], [0])
-    (half,) = BoxJitter().variance(Half(BY_CLASS), None, [image], [0])
+    (exact,) = measured(KnownHeads(BY_CLASS), [image], [0])
+    (half,) = measured(Half(BY_CLASS), [image], [0])
     assert half.dtype == torch.float32 and torch.equal(half, exact)
 
 
@@ -353,8 +365,6 @@ SETTINGS = {
     "NUM": ("num", 3),
     "SCALE": ("scale", 0.1),
     "DISTRIBUTION": ("distribution", "normal"),
-    "SCORE_THRESH": ("score_thresh", 0.25),
-    "VARIANCE_THRESH": ("variance_thresh", 0.5),
     "NORMALIZER": ("normalizer", "refined"),
     "CLIP_REFINED": ("clip", True),
 }
@@ -363,7 +373,6 @@ SETTINGS = {
 def test_the_paper_is_the_default(tiny_cfg):
     for measure in (BoxJitter(), BoxJitter(tiny_cfg)):
         assert (measure.num, measure.scale, measure.distribution) == (10, 0.06, "uniform")
-        assert (measure.score_thresh, measure.variance_thresh) == (0.5, 0.02)
         assert (measure.normalizer, measure.clip) == ("candidate", False)
 
 
@@ -375,20 +384,15 @@ def test_every_config_key_is_read(tiny_cfg, key):
 
 
 def test_no_config_key_is_forgotten_here(tiny_cfg):
-    assert set(tiny_cfg.SOFT_TEACHER.JITTER) == {"ENABLED", *SETTINGS}
+    of_the_labeler = {"ENABLED", "SCORE_THRESH", "VARIANCE_THRESH"}
+    assert set(tiny_cfg.SOFT_TEACHER.JITTER) == {*of_the_labeler, *SETTINGS}
 
 
 NAN = float("nan")
 BAD = {
     "NUM": [1, 0, -3],
-    "SCALE": [
-        0.0,
-        -0.06,
-        NAN,
-    ],
+    "SCALE": [0.0, -0.06, NAN],
     "DISTRIBUTION": ["", "Uniform", "gaussian"],
-    "SCORE_THRESH": [0.0, 1.0, -0.5, 1.5, NAN],
-    "VARIANCE_THRESH": [0.0, 1.0, -0.5, 1.5, NAN],
     "NORMALIZER": ["", "mean"],
 }
 

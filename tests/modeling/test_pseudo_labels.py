@@ -1,13 +1,16 @@
 """G_cls by score, G_reg by box regression variance, and their way to the student's view."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
-from detectron2.structures import Boxes
 
 from soft_teacher import ConfigError
-from soft_teacher.modeling import BoxJitter, PseudoLabeler
-from soft_teacher.modeling.pseudo_labels import carry, rows_where
+from soft_teacher.modeling import PseudoLabeler
+from soft_teacher.modeling.families.base import MeasuresStability, TeacherPass
+from soft_teacher.modeling.pseudo_labels import rows_where
+from soft_teacher.modeling.views import ViewTransport
 
 BOXES = [[10, 10, 40, 40], [50, 20, 90, 60], [4, 40, 24, 60], [60, 2, 80, 12]]
 CLASSES = [0, 2, 1, 2]
@@ -19,24 +22,30 @@ def next_to(value, towards):
     return float(np.nextafter(np.float32(value), towards))
 
 
-class KnownVariances(BoxJitter):
-    """Box jittering with given results, one per candidate in order of its image."""
+class KnownVariances(TeacherPass, MeasuresStability):
+    """A pass with given results, one per candidate in order of its image."""
 
-    def __init__(self, variances, **kwargs):
-        super().__init__(**kwargs)
-        self.variances = variances
+    def __init__(self, detections, variances):
+        super().__init__(detections)
+        self.known = [torch.tensor(v, dtype=torch.float32) for v in variances]
         self.asked = []
 
-    def variance(self, roi_heads, features, candidates, seeds):
-        self.asked.append((roi_heads, features, candidates, seeds))
-        assert [len(v) for v in self.variances] == [len(c) for c in candidates]
-        return [torch.tensor(v, dtype=torch.float32) for v in self.variances]
+    def variances(self, rows, seeds):
+        self.asked.append(([r.tolist() for r in rows], seeds))
+        assert [len(v) for v in self.known] == [len(r) for r in rows]
+        return self.known
 
 
-def label(labeler, images, seeds, heads=None, features=None):
-    """What the labeler makes of these detections where the student sees the teacher's views."""
-    sizes = [image.image_size for image in images]
-    return labeler(heads, features, images, seeds, torch.eye(3).expand(len(images), 3, 3), sizes)
+def label(labeler, seen, seeds=None, matrices=None, sizes=None):
+    """What the labeler makes of a pass; the student sees the teacher's views, if nothing is said."""
+    weak = [found.image_size for found in seen.detections]
+    matrices = torch.eye(3).expand(len(weak), 3, 3) if matrices is None else matrices
+    transport = ViewTransport(matrices, weak, sizes or weak, torch.device("cpu"))
+    return labeler(seen, transport, [0] * len(weak) if seeds is None else seeds)
+
+
+def label_by_score(*images):
+    return label(PseudoLabeler(measure_stability=False), TeacherPass(list(images)))
 
 
 def boxes_and_classes(labels):
@@ -66,8 +75,7 @@ BY_SCORE = {
 def test_g_cls_is_what_is_scored_strictly_above_its_threshold(detections, scores, chosen):
     n = len(scores)
     image = detections(BOXES[:n], CLASSES[:n], scores)
-    labels = label(PseudoLabeler(), [image], [0])
-    (g_cls,) = labels.classification
+    (g_cls,) = label_by_score(image).classification
     assert boxes_and_classes(g_cls) == rows(*chosen)
     assert g_cls.image_size == image.image_size
 
@@ -76,7 +84,7 @@ def test_g_cls_is_what_is_scored_strictly_above_its_threshold(detections, scores
 def test_without_box_jittering_g_reg_is_g_cls(detections, scores, chosen):
     n = len(scores)
     image = detections(BOXES[:n], CLASSES[:n], scores)
-    (g_reg,) = label(PseudoLabeler(), [image], [0]).regression
+    (g_reg,) = label_by_score(image).regression
     assert boxes_and_classes(g_reg) == rows(*chosen)
 
 
@@ -107,22 +115,16 @@ def test_g_reg_is_what_scores_above_a_half_and_varies_strictly_less_than_its_thr
 ):
     n = len(scores)
     image = detections(BOXES[:n], CLASSES[:n], scores)
-    jitter = KnownVariances([variances])
-    labels = label(PseudoLabeler(jitter=jitter), [image], [17], "heads", "features")
-    (g_reg,) = labels.regression
+    seen = KnownVariances([image], [variances])
+    (g_reg,) = label(PseudoLabeler(), seen, [17]).regression
     assert boxes_and_classes(g_reg) == rows(*chosen)
     assert g_reg.image_size == image.image_size
-
-    ((heads, features, (candidates,), seeds),) = jitter.asked
-    assert (heads, features, seeds) == ("heads", "features", [17])
-    asked = candidates.pred_boxes.tensor.tolist(), candidates.pred_classes.tolist()
-    assert asked == rows(*jittered)
+    assert seen.asked == [([jittered], [17])]
 
 
 def test_the_two_sets_are_chosen_independently(detections):
     image = detections(BOXES, CLASSES, [0.95, 0.6, 0.93, 0.2])
-    jitter = KnownVariances([[0.5, 0.01, 0.01]])
-    labels = label(PseudoLabeler(jitter=jitter), [image], [0])
+    labels = label(PseudoLabeler(), KnownVariances([image], [[0.5, 0.01, 0.01]]))
     assert boxes_and_classes(labels.classification[0]) == rows(0, 2)
     assert boxes_and_classes(labels.regression[0]) == rows(1, 2)
 
@@ -133,38 +135,38 @@ def test_images_are_labeled_each_by_its_own(detections):
         detections(BOXES, CLASSES, [0.95, 0.6, 0.3, 0.99]),
         detections(BOXES[:1], CLASSES[:1], [0.92]),
     ]
-    jitter = KnownVariances([[], [0.01, 0.5, 0.01], [0.5]])
-    labels = label(PseudoLabeler(jitter=jitter), images, [5, 6, 7])
+    seen = KnownVariances(images, [[], [0.01, 0.5, 0.01], [0.5]])
+    labels = label(PseudoLabeler(), seen, [5, 6, 7])
     assert [boxes_and_classes(g) for g in labels.classification] == [rows(), rows(0, 3), rows(0)]
     assert [boxes_and_classes(g) for g in labels.regression] == [rows(), rows(0, 3), rows()]
-    assert jitter.asked[0][3] == [5, 6, 7]
+    assert seen.asked == [([[], [0, 1, 3], [0]], [5, 6, 7])]
 
 
 def test_other_thresholds_are_obeyed(detections):
     image = detections(BOXES, CLASSES, [0.9, 0.6, 0.3, 0.1])
-    jitter = KnownVariances([[0.5, 0.2, 0.1]], score_thresh=0.2, variance_thresh=0.3)
-    labels = label(PseudoLabeler(score_thresh=0.5, jitter=jitter), [image], [0])
+    labeler = PseudoLabeler(score_thresh=0.5, candidate_thresh=0.2, variance_thresh=0.3)
+    labels = label(labeler, KnownVariances([image], [[0.5, 0.2, 0.1]]))
     assert boxes_and_classes(labels.classification[0]) == rows(0, 1)
     assert boxes_and_classes(labels.regression[0]) == rows(1, 2)
 
 
 def test_pseudo_labels_look_like_ground_truth(detections, targets):
     image = detections(BOXES, CLASSES, [0.95] * 4)
-    labels = label(PseudoLabeler(), [image], [0])
+    labels = label_by_score(image)
     for (labels,) in (labels.classification, labels.regression):
         assert set(labels.get_fields()) == set(targets().get_fields())
 
 
 def test_the_detections_are_left_alone(detections):
     image = detections(BOXES, CLASSES, [0.95, 0.6, 0.3, 0.99])
-    label(PseudoLabeler(jitter=KnownVariances([[0.01] * 3])), [image], [0])
+    label(PseudoLabeler(), KnownVariances([image], [[0.01] * 3]))
     assert set(image.get_fields()) == {"pred_boxes", "pred_classes", "scores"}
     assert image.pred_boxes.tensor.tolist() == BOXES and image.pred_classes.tolist() == CLASSES
 
 
 def test_mean_counts_per_image_are_logged(detections, storage):
     images = [detections(), detections(BOXES, CLASSES, [0.95, 0.6, 0.3, 0.99])]
-    label(PseudoLabeler(jitter=KnownVariances([[], [0.01, 0.5, 0.5]])), images, [0, 1])
+    label(PseudoLabeler(), KnownVariances(images, [[], [0.01, 0.5, 0.5]]))
     logged = {key: value for key, (value, _) in storage.latest().items()}
     assert logged["num_detections"] == 4 / 2
     assert logged["num_cls_boxes"] == 2 / 2
@@ -176,34 +178,41 @@ def test_mean_counts_per_image_are_logged(detections, storage):
 
 
 def test_the_paper_is_the_default(tiny_cfg):
-    labeler = PseudoLabeler(tiny_cfg)
-    assert labeler.score_thresh == 0.9 and isinstance(labeler.jitter, BoxJitter)
+    for labeler in (PseudoLabeler(), PseudoLabeler(tiny_cfg)):
+        assert (labeler.score_thresh, labeler.candidate_thresh) == (0.9, 0.5)
+        assert labeler.variance_thresh == 0.02 and labeler.measure_stability
 
 
-def test_every_config_key_is_read(tiny_cfg):
-    tiny_cfg.SOFT_TEACHER.SCORE_THRESH = 0.75
-    tiny_cfg.SOFT_TEACHER.JITTER.ENABLED = False
-    labeler = PseudoLabeler(tiny_cfg)
-    assert labeler.score_thresh == 0.75 and labeler.jitter is None
+SETTINGS = {
+    "SCORE_THRESH": ("score_thresh", 0.75),
+    "JITTER.SCORE_THRESH": ("candidate_thresh", 0.25),
+    "JITTER.VARIANCE_THRESH": ("variance_thresh", 0.5),
+    "JITTER.ENABLED": ("measure_stability", False),
+}
+
+
+@pytest.mark.parametrize("key", SETTINGS)
+def test_every_config_key_is_read(tiny_cfg, key):
+    name, value = SETTINGS[key]
+    tiny_cfg.merge_from_list([f"SOFT_TEACHER.{key}", value])
+    assert getattr(PseudoLabeler(tiny_cfg), name) == value
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -0.1, 1.1, float("nan")])
-def test_a_threshold_outside_0_1_is_refused_by_its_key(tiny_cfg, value):
-    tiny_cfg.SOFT_TEACHER.SCORE_THRESH = value
-    with pytest.raises(ConfigError, match=r"^SOFT_TEACHER\.SCORE_THRESH .*\Z"):
+@pytest.mark.parametrize("key", ["SCORE_THRESH", "JITTER.SCORE_THRESH", "JITTER.VARIANCE_THRESH"])
+def test_a_threshold_outside_0_1_is_refused_by_its_key(tiny_cfg, key, value):
+    tiny_cfg.merge_from_list([f"SOFT_TEACHER.{key}", value])
+    with pytest.raises(ConfigError, match=rf"^SOFT_TEACHER\.{re.escape(key)} .*\Z"):
         PseudoLabeler(tiny_cfg)
 
 
+def test_the_lowest_score_is_that_of_either_use():
+    assert PseudoLabeler().lowest_score == 0.5
+    assert PseudoLabeler(score_thresh=0.4).lowest_score == 0.4
+    assert PseudoLabeler(measure_stability=False).lowest_score == 0.9
+
+
 # --- transport
-
-
-@pytest.mark.parametrize("n", [0, 1, 4])
-def test_boxes_are_carried_enclosed_and_clipped(view_change, carry_in_numpy, n):
-    matrix, size = view_change
-    boxes = Boxes(torch.tensor(BOXES[:n], dtype=torch.float32).reshape(-1, 4))
-    carried = carry(boxes, torch.tensor(matrix), size)
-    expected = carry_in_numpy(BOXES[:n], matrix, size)
-    np.testing.assert_allclose(carried.tensor, expected, rtol=0, atol=1e-4)
 
 
 @pytest.fixture
@@ -212,9 +221,9 @@ def carried_labels(detections):
 
     def carried_labels(boxes, classes, matrix, size):
         image = detections(boxes, classes, [0.95] * len(boxes))
-        labeler = PseudoLabeler(jitter=KnownVariances([[0.01] * len(boxes)]))
+        seen = KnownVariances([image], [[0.01] * len(boxes)])
         matrices = torch.as_tensor(matrix, dtype=torch.float32)[None]
-        labels = labeler(None, None, [image], [0], matrices, [size])
+        labels = label(PseudoLabeler(), seen, matrices=matrices, sizes=[size])
         (g_cls,), (g_reg,) = labels.classification, labels.regression
         assert boxes_and_classes(g_cls) == boxes_and_classes(g_reg)
         return g_cls
@@ -263,9 +272,9 @@ def test_both_sets_go_through_the_matrix_of_their_image(detections, carry_in_num
         detections(BOXES[:3], CLASSES[:3], [0.95, 0.95, 0.6]),
         detections([BOXES[0], BOXES[3]], [CLASSES[0], CLASSES[3]], [0.95, 0.6]),
     ]
-    labeler = PseudoLabeler(jitter=KnownVariances([[0.5, 0.5, 0.01], [0.5, 0.01]]))
+    seen = KnownVariances(images, [[0.5, 0.5, 0.01], [0.5, 0.01]])
     matrices = torch.tensor(np.stack([flip, shrink]), dtype=torch.float32)
-    labels = labeler(None, None, images, [0, 0], matrices, sizes)
+    labels = label(PseudoLabeler(), seen, matrices=matrices, sizes=sizes)
     for found, chosen in (
         (labels.classification, [BOXES[:2], BOXES[:1]]),
         (labels.regression, [BOXES[2:3], BOXES[3:]]),
@@ -278,9 +287,9 @@ def test_both_sets_go_through_the_matrix_of_their_image(detections, carry_in_num
 
 def test_what_is_shown_to_watchers_is_in_the_teachers_view_and_complete(detections):
     image = detections(BOXES, CLASSES, [0.95, 0.6, 0.93, 0.2])
-    labeler = PseudoLabeler(jitter=KnownVariances([[0.5, 0.01, 0.01]]))
+    seen = KnownVariances([image], [[0.5, 0.01, 0.01]])
     far = torch.tensor([[[1.0, 0, 500], [0, 1, 500], [0, 0, 1]]])
-    labels = labeler(None, None, [image], [0], far, [(64, 96)])
+    labels = label(PseudoLabeler(), seen, matrices=far)
     (shown,) = labels.chosen_from
     assert shown.detections is image
     assert shown.confident.tolist() == [0, 2]
@@ -291,7 +300,7 @@ def test_what_is_shown_to_watchers_is_in_the_teachers_view_and_complete(detectio
 
 
 def test_no_images_have_no_labels():
-    labels = label(PseudoLabeler(jitter=KnownVariances([])), [], [])
+    labels = label(PseudoLabeler(), KnownVariances([], []))
     assert labels.classification == [] and labels.regression == [] and labels.chosen_from == []
 
 

@@ -100,10 +100,14 @@ def pseudo_of(scene, targets):
     return PseudoLabels([targets(*g) for _, g, _ in scene], [targets(*g) for _, _, g in scene])
 
 
-def pseudo_losses(heads, recorder, scene, targets):
+def losses_and_reliability(heads, recorder, scene, targets):
     return heads.pseudo_losses(
         "features", proposals_of(scene), pseudo_of(scene, targets), recorder.score_with_teacher
     )
+
+
+def pseudo_losses(*args):
+    return losses_and_reliability(*args)[0]
 
 
 def over(average, images, loss):
@@ -346,29 +350,26 @@ def test_no_boxes_have_no_predictions(build_heads, tiny_cfg):
         ("three images", (2 + 0 + 4) / 3, "reverse_iou"),
     ],
 )
-def test_the_mean_number_of_regression_samples_is_logged_and_the_mean_reliability_kept(
+def test_the_mean_number_of_regression_samples_is_logged_and_the_mean_reliability_returned(
     build_heads, monkeypatch, targets, storage, name, reg_samples, indicator
 ):
     scene = SCENES[name]
     heads = build_heads(INDICATOR=indicator)
-    pseudo_losses(heads, Recorder(heads, monkeypatch), scene, targets)
+    _, mean = losses_and_reliability(heads, Recorder(heads, monkeypatch), scene, targets)
     logged = {key: value for key, (value, _) in storage.latest().items()}
     assert logged["num_reg_samples"] == pytest.approx(reg_samples)
     samples = [s for boxes, g_cls, _ in scene for s in samples_of(boxes, *g_cls)]
     r = [RELIABILITY[indicator](s[0], s[3], teacher_background) for s in samples if s[1] == BG]
     expected = np.mean(r) if r else 0.0
-    mean = heads.background_reliability
     assert mean.shape == () and not mean.requires_grad
     assert mean.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_without_weights_there_is_no_reliability_to_keep(
-    build_heads, monkeypatch, targets, storage
-):
-    heads = build_heads(INDICATOR="none")
-    pseudo_losses(heads, Recorder(heads, monkeypatch), SCENES["three images"], targets)
+def test_without_weights_there_is_no_mean_reliability(build_heads, monkeypatch, targets, storage):
+    heads, scene = build_heads(INDICATOR="none"), SCENES["three images"]
+    _, mean = losses_and_reliability(heads, Recorder(heads, monkeypatch), scene, targets)
     assert "num_reg_samples" in storage.latest()
-    assert heads.background_reliability is None
+    assert mean is None
 
 
 # --- configuration

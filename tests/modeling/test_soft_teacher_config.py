@@ -5,7 +5,7 @@ import torch
 from detectron2.modeling import GeneralizedRCNN, build_model
 
 from soft_teacher import ConfigError
-from soft_teacher.modeling import BoxJitter, PseudoLabeler, SoftTeacher
+from soft_teacher.modeling import BoxJitter, FasterRCNNFamily, PseudoLabeler, SoftTeacher
 
 
 def test_detectron2_builds_it_by_its_name(tiny_cfg):
@@ -19,6 +19,9 @@ def test_the_users_config_is_left_alone(tiny_cfg):
 
 
 REFUSED = {
+    "another detector": (("SOFT_TEACHER.DETECTOR", "PanopticFPN"), "SOFT_TEACHER.DETECTOR"),
+    "itself": (("SOFT_TEACHER.DETECTOR", "SoftTeacher"), "SOFT_TEACHER.DETECTOR"),
+    "no detector": (("SOFT_TEACHER.DETECTOR", ""), "SOFT_TEACHER.DETECTOR"),
     "masks": (("MODEL.MASK_ON", True), "MODEL.MASK_ON"),
     "keypoints": (("MODEL.KEYPOINT_ON", True), "MODEL.KEYPOINT_ON"),
     "cascade heads": (("MODEL.ROI_HEADS.NAME", "CascadeROIHeads"), "MODEL.ROI_HEADS.NAME"),
@@ -63,8 +66,9 @@ def detector(cfg, *overrides):
 )
 def test_a_given_student_that_cannot_be_wrapped_is_refused_in_one_line(tiny_cfg, make, message):
     student = make(tiny_cfg)
+    family = FasterRCNNFamily(jitter=BoxJitter())
     with pytest.raises(ConfigError) as error:
-        SoftTeacher(student=student, pseudo_labeler=PseudoLabeler())
+        SoftTeacher(student=student, family=family, pseudo_labeler=PseudoLabeler())
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
@@ -107,8 +111,10 @@ def test_every_config_key_is_read(build):
         *("SOFT_TEACHER.JITTER.NUM", 4),
         *("SOFT_TEACHER.INDICATOR", "iou"),
     )
-    assert (model.alpha, model.rpn_on_unlabeled, model.teacher_proposals) == (1.5, False, "train")
+    family = model.family
+    assert isinstance(family, FasterRCNNFamily) and isinstance(family.jitter, BoxJitter)
+    assert (model.alpha, family.rpn_on_unlabeled, family.teacher_proposals) == (1.5, False, "train")
     assert model.pseudo_labeler.score_thresh == 0.7
-    assert isinstance(model.pseudo_labeler.jitter, BoxJitter)
-    assert model.pseudo_labeler.jitter.num == 4
+    assert model.pseudo_labeler.measure_stability
+    assert family.jitter.num == 4
     assert model.student.roi_heads.indicator == model.teacher.roi_heads.indicator == "iou"

@@ -6,6 +6,30 @@ import torch
 from detectron2.structures import Boxes
 from steps import BOXES, CLASSES, count_calls
 
+from soft_teacher.modeling.views import ViewTransport
+
+# --- boxes alone
+
+
+@pytest.mark.parametrize("n", [0, 1, 4])
+def test_boxes_are_carried_enclosed_and_clipped(view_change, carry_in_numpy, n):
+    """From either view to the other, each image by its own matrix."""
+    matrix, size = view_change
+    boxes = Boxes(torch.tensor(BOXES[:n], dtype=torch.float32).reshape(-1, 4))
+    matrices = torch.as_tensor(np.stack([matrix, np.eye(3)]), dtype=torch.float32)
+    sizes = [(64, 96)] * 2, [size, (30, 40)]
+    transport = ViewTransport(matrices, *sizes, torch.device("cpu"))
+    for carry, there, back in (
+        (transport.to_strong, matrix, sizes[1]),
+        (transport.to_weak, np.linalg.inv(matrix), sizes[0]),
+    ):
+        for found, m, s in zip(carry([boxes, boxes]), (there, np.eye(3)), back, strict=True):
+            expected = carry_in_numpy(BOXES[:n], m, s)
+            np.testing.assert_allclose(found.tensor, expected, rtol=0, atol=1e-4)
+
+
+# --- in a step
+
 
 class Listener:
     """Writes down what the student learns from and what the teacher is asked to score."""
@@ -36,18 +60,6 @@ class Listener:
         model.student.proposal_generator.register_forward_pre_hook(overheard_rpn)
 
 
-def known_variances(model, monkeypatch, variances):
-    results = [torch.tensor(v, dtype=torch.float32) for v in variances]
-    asked = []
-
-    def variance(roi_heads, features, candidates, seeds):
-        asked.append((roi_heads, seeds, [c.pred_boxes.tensor.tolist() for c in candidates]))
-        return results
-
-    monkeypatch.setattr(model.pseudo_labeler.jitter, "variance", variance)
-    return asked
-
-
 def inside(boxes):
     return [(b[2:] > b[:2]).all() for b in np.asarray(boxes)]
 
@@ -56,14 +68,14 @@ SHIFT = np.array([[1.0, 0, -60], [0, 1, 5], [0, 0, 1]])  # boxes 0 and 2 leave t
 
 
 def test_pseudo_boxes_are_chosen_in_the_weak_view_and_learned_in_the_strong_view(
-    build, unlabeled, inject, detections, monkeypatch, view_change, carry_in_numpy
+    build, unlabeled, inject, detections, known_variances, monkeypatch, view_change, carry_in_numpy
 ):
     matrix, size = view_change
     model = build()
     listener = Listener(model, monkeypatch)
     scores = [[0.95, 0.6, 0.9, 0.91], [0.99, 0.99, 0.4, 0.92], []]
     inject(model, [detections(BOXES, CLASSES, s) for s in scores[:2]] + [detections(size=(64, 96))])
-    asked = known_variances(model, monkeypatch, [[0.05, 0.01, 0.019, 0.02], [0.5, 0.01, 0.0], []])
+    asked = known_variances(model, [[0.05, 0.01, 0.019, 0.02], [0.5, 0.01, 0.0], []])
     images = [
         unlabeled(3, matrix, size=size, weak_size=(64, 96)),
         unlabeled(4, SHIFT),
@@ -72,7 +84,11 @@ def test_pseudo_boxes_are_chosen_in_the_weak_view_and_learned_in_the_strong_view
     model(images)
 
     candidates = [[list(map(float, BOXES[i])) for i in rows] for rows in ([0, 1, 2, 3], [0, 1, 3])]
-    assert asked == [(model.teacher.roi_heads, [3, 4, 5], [*candidates, []])]
+    ((refine, measured, seeds),) = asked
+    assert [c.pred_boxes.tensor.tolist() for c in measured] == [*candidates, []]
+    assert seeds == [3, 4, 5]
+    refine([c.pred_boxes for c in measured], [c.pred_classes for c in measured])
+    assert [boxes.tolist() for boxes in listener.asked_of_teacher] == [*candidates, []]
 
     maps = [(matrix, size), (SHIFT, (64, 96)), (matrix, size)]
     g_cls, g_reg = [[0, 3], [0, 1, 3], []], [[1, 2], [1, 3], []]
