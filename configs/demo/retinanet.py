@@ -15,7 +15,9 @@ detector = model_zoo.get_config("common/models/retinanet.py").model
 detector.backbone = model.student.backbone
 detector.update(num_classes=5, head_in_features=LEVELS, smooth_l1_beta=0.1)
 detector.head.update(
-    input_shape=[ShapeSpec(channels=CHANNELS)] * len(LEVELS), conv_dims=[CHANNELS] * 2, num_anchors=4
+    input_shape=[ShapeSpec(channels=CHANNELS)] * len(LEVELS),
+    conv_dims=[CHANNELS] * 2,
+    num_anchors=4,
 )
 detector.anchor_generator.update(
     sizes=[[18, 23], [28, 35], [44, 55]], aspect_ratios=[1.0, 1.6], strides=[4, 8, 16]

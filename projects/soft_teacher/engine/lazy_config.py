@@ -84,7 +84,9 @@ def family_in(cfg) -> type[DetectorFamily]:
     except ImportError as error:
         raise ConfigError(f"model.family: {one_line(error)}") from error
     if not (isinstance(family, type) and issubclass(family, DetectorFamily)):
-        raise ConfigError("model.family must describe a DetectorFamily, as L(FasterRCNNFamily)(...)")
+        raise ConfigError(
+            "model.family must describe a DetectorFamily, as L(FasterRCNNFamily)(...)"
+        )
     return family
 
 

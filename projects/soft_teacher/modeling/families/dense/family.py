@@ -25,8 +25,10 @@ ONLY = {"CLS_FORMULA": "paper", "REG_NORMALIZER": "foreground", "AVERAGE": "imag
 class RetinaNetFamily(DetectorFamily):
     """Detectron2's RetinaNet.
 
-    Both losses are divided by an image's positive anchors, at least 1: those of the labels, of
-    G_cls in the classification loss and of G_reg in the regression loss.
+    Both losses are divided by an image's positive anchors, at least 1: those of the labels; of
+    G_cls in the classification loss of unlabeled images, see
+    :func:`~soft_teacher.modeling.families.dense.losses.anchor_weights`; of G_reg in the regression
+    loss.
     """
 
     detectors = ("RetinaNet",)
@@ -117,26 +119,22 @@ def _losses(network: RetinaNet, found: Predictions, cls_labels, r, reg_labels, b
             torch.cat(found.deltas, dim=1),
             is_positive(reg_labels, network.num_classes),
             boxes,
-            transform=network.box2box_transform,
-            kind=network.box_reg_loss_type,
-            beta=network.smooth_l1_beta,
+            network.box2box_transform,
+            box_reg_loss_type=network.box_reg_loss_type,
+            smooth_l1_beta=network.smooth_l1_beta,
         ),
     }
 
 
 def _in_weak_views(network: RetinaNet, found: Predictions, transport: ViewTransport):
-    """Where anchors of the strong views look in the weak ones.
+    """Where anchors of the strong views lie in the weak ones.
 
     Returns:
-        (N, R, 2) their centres, and (N, R) the strides of their levels, in weak-view pixels: an
-        object that is shown smaller there is a matter of a finer level.
+        (N, R, 2) their centres and (N, R) the strides of their levels, in weak-view pixels: an
+        object that is smaller there is a matter of a finer level.
     """
-    centres = Boxes.cat(found.anchors).get_centers().repeat(1, 2)  # points as boxes of no extent
-    carried = transport.to_weak([Boxes(centres)] * len(transport.weak_sizes))
-    strides = torch.cat(
-        [
-            torch.full((len(anchors),), float(stride), device=centres.device)
-            for anchors, stride in zip(found.anchors, network.anchor_generator.strides)
-        ]
-    )
+    centres = Boxes.cat(found.anchors).get_centers().repeat(1, 2)  # a point is a box of no extent
+    carried = transport.to_weak([Boxes(centres)] * len(transport.scales))
+    levels = zip(found.anchors, network.anchor_generator.strides)
+    strides = torch.cat([centres.new_full((len(a),), stride) for a, stride in levels])
     return torch.stack([b.tensor[:, :2] for b in carried]), strides / transport.scales[:, None]

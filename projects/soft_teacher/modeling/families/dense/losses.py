@@ -1,9 +1,9 @@
 """Losses over all anchors, normalised image by image.
 
 Detectron2's RetinaNet divides by a running mean of the number of positive anchors. Both streams
-would share it, it differs between ranks, and no checkpoint holds it, so that a resumed run would
-not be the run that was interrupted. Here each image's sum is divided by its own number of
-positives, at least 1, and images are averaged: labeled ones (Eq. 2) as well as unlabeled (Eq. 3).
+would share it, ranks would differ in it, and no checkpoint holds it: a resumed run would not be the
+run that was interrupted. Here every image is normalised for itself, and images are averaged, the
+labeled (Eq. 2) and the unlabeled ones (Eq. 3).
 
 Labels of anchors are Detectron2's: a class, K for background, -1 for an anchor that is ignored.
 """
@@ -24,33 +24,32 @@ def is_positive(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
 def anchor_weights(
     labels: torch.Tensor, num_classes: int, reliability: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """How much each anchor's focal loss counts in its image's loss.
+    """How much each anchor's focal loss counts in its image's loss, Eq. 4 and 5 for anchors.
 
-    Eq. 4 and 5 for anchors. With N_fg positive and N_bg background anchors of an image,
+    With N_fg positive anchors and reliabilities r_j of the backgrounds,
 
-        L_cls = 1 / max(N_fg, 1) * (sum_i l(fg_i) + sum_j w_j l(bg_j)),
-        w_j = N_bg * r_j / sum_k r_k.
+        L_cls = sum_i l(fg_i) / max(N_fg, 1) + sum_j r_j l(bg_j) / max(N_fg + N_hidden, 1),
+        N_hidden = sum_j (1 - r_j).
 
-    A focal loss is a sum over all backgrounds, in units of the positives, where Eq. 4 has a mean
-    of sampled boxes. So the weights add up to N_bg instead of 1, and RetinaNet's own loss is what
-    remains where r is the same everywhere.
+    A focal loss counts all backgrounds per positive, where Eq. 4 has a mean of sampled boxes. The
+    positives of an unlabeled image are those that were found and those that the teacher suspects
+    among the backgrounds. Divided by N_fg alone, images without pseudo boxes would outweigh all
+    others and teach that there is nothing to see. Where r is 1 everywhere, RetinaNet's own loss
+    remains.
 
     Args:
         labels: (N, R).
-        reliability: (N, R) r in [0, 1], read at backgrounds only; None for "w/o weight".
+        reliability: (N, R) r in [0, 1], read at backgrounds only; None for 1 everywhere.
 
     Returns:
-        (N, R) float32.
+        (N, R) float32; 0 for ignored anchors.
     """
     positive = is_positive(labels, num_classes).float()
     background = (labels == num_classes).float()
-    weights = background
-    if reliability is not None:
-        r = reliability * background
-        # A tiny floor instead of a branch: 0 / tiny = 0.
-        total = r.sum(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
-        weights = r / total * background.sum(dim=1, keepdim=True)
-    return (positive + weights) / positive.sum(dim=1, keepdim=True).clamp(min=1)
+    r = background if reliability is None else reliability * background
+    found = positive.sum(dim=1, keepdim=True)
+    hidden = (background - r).sum(dim=1, keepdim=True)
+    return positive / found.clamp(min=1) + r / (found + hidden).clamp(min=1)
 
 
 def classification_loss(
@@ -79,30 +78,21 @@ def regression_loss(
     deltas: torch.Tensor,
     positive: torch.Tensor,
     boxes: list[torch.Tensor],
-    *,
     transform: Box2BoxTransform,
-    kind: str,
-    beta: float,
+    **form,
 ) -> torch.Tensor:
-    """Detectron2's dense box loss over positive anchors, a mean over images.
+    """Detectron2's dense box loss, divided by an image's positives; a mean over images.
 
     Args:
-        anchors: per level, R in all.
+        anchors: R in all.
         deltas: (N, R, 4).
         positive: (N, R) bool.
         boxes: per image, the (R, 4) boxes that anchors are matched to, absolute XYXY.
-        transform, kind, beta: RetinaNet's own settings.
+        transform: between boxes and deltas.
+        form: box_reg_loss_type and smooth_l1_beta.
     """
+    images = zip(deltas.split(1), boxes, positive.split(1))
     sums = [
-        _dense_box_regression_loss(
-            anchors,
-            transform,
-            [deltas[image : image + 1]],
-            [boxes[image]],
-            positive[image : image + 1],
-            box_reg_loss_type=kind,
-            smooth_l1_beta=beta,
-        )
-        for image in range(len(boxes))
+        _dense_box_regression_loss(anchors, transform, [d], [b], p, **form) for d, b, p in images
     ]
     return (torch.stack(sums) / positive.sum(dim=1).clamp(min=1)).mean()

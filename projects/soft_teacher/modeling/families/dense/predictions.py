@@ -13,13 +13,13 @@ __all__ = ["Predictions", "predict"]
 
 @dataclass(frozen=True)
 class Predictions:
-    """The head's output for N images, a list entry per feature level, float32.
+    """The head's output for N images, in float32; a list has an entry per feature level.
 
-    Anchors of a level come row by row, and those of one place behind each other; there are
-    H * W * A of them, R over all levels.
+    A level has H * W * A anchors, row by row, those of one place one after the other; all levels
+    have R.
 
     Attributes:
-        anchors: Boxes of the padded image, absolute XYXY, the same for all images.
+        anchors: absolute XYXY in the padded image, the same for all images.
         logits: (N, HWA, K).
         deltas: (N, HWA, 4).
         shapes: (H, W).
