@@ -115,7 +115,10 @@ def test_the_first_step(variant, suffix, opts, datasets_folder, tmp_path, record
         record_property(*figure)
 
     last = metrics(tmp_path)
-    losses = {k: last[k] for k in (f"{s}/{n}" for s in ("sup", "unsup") for n in FasterRCNNFamily.loss_names)}
+    losses = {
+        k: last[k]
+        for k in (f"{s}/{n}" for s in ("sup", "unsup") for n in FasterRCNNFamily.loss_names)
+    }
     assert all(np.isfinite(value) for value in losses.values()), losses
     assert losses["sup/loss_cls"] > 0 and losses["sup/loss_rpn_cls"] > 0
     assert last["lr"] == pytest.approx(0.01 * 0.001)

@@ -4,8 +4,8 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from soft_teacher.modeling import PseudoLabels
-from soft_teacher.modeling.step_record import StepView
 from soft_teacher.modeling.pseudo_labels import TeacherBoxes
+from soft_teacher.modeling.step_record import StepView
 
 SIZE = (40, 60)
 LEFT, RIGHT = [4, 10, 24, 30], [34, 10, 54, 30]

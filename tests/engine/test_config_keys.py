@@ -116,7 +116,10 @@ def test_every_key_in_a_message_has_a_word_for_lazy_configs():
             "SEED was 1; OUTPUT_DIR, VIS_PERIOD",
             "train.seed was 1; train.output_dir, train.vis_period",
         ),
-        ("set SOFT_TEACHER.JITTER.ENABLED to False", "set model.pseudo_labeler.measure_stability to False"),
+        (
+            "set SOFT_TEACHER.JITTER.ENABLED to False",
+            "set model.pseudo_labeler.measure_stability to False",
+        ),
         # Names are left alone, and so are words that begin or end like a key.
         ("'SEED' in /data/SEED/x, MY_SEED, SEEDS", "'SEED' in /data/SEED/x, MY_SEED, SEEDS"),
     ],

@@ -98,9 +98,7 @@ def test_the_table_of_no_detections_has_no_rows(build, unlabeled, inject, detect
     assert table(view.teacher_boxes).shape == (0, len(COLUMNS))
 
 
-def test_the_table_holds_a_row_per_detection(
-    build, unlabeled, inject, detections, known_variances
-):
+def test_the_table_holds_a_row_per_detection(build, unlabeled, inject, detections, known_variances):
     model = build()
     known_variances(model, [[0.25], [0.5, 0.0078125]])
     first = detections(BOXES[:1], CLASSES[:1], [0.75])

@@ -37,7 +37,7 @@ class KnownVariances(TeacherPass, MeasuresStability):
 
 
 def label(labeler, seen, seeds=None, matrices=None, sizes=None):
-    """What the labeler makes of a pass; the student sees the teacher's views, if nothing is said."""
+    """What the labeler makes of a pass; the student sees the teacher's views by default."""
     weak = [found.image_size for found in seen.detections]
     matrices = torch.eye(3).expand(len(weak), 3, 3) if matrices is None else matrices
     transport = ViewTransport(matrices, weak, sizes or weak, torch.device("cpu"))

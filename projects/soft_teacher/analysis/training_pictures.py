@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from ..data.given_labels import INSTANCES
-from ..modeling.step_record import StepView
 from ..modeling.pseudo_labels import TeacherBoxes
+from ..modeling.step_record import StepView
 
 __all__ = ["COLORS", "training_figure", "training_picture"]
 

@@ -67,9 +67,10 @@ def check_values(settings: Settings, *, eval_only: bool) -> None:
             for name, value in settings.read(key):
                 check(name, value)
     check_networks(settings["SOFT_TEACHER.EVAL_NETWORKS"])
+    levels = settings.family and settings.family.anchor_levels_key
     for key in ("MODEL.ANCHOR_GENERATOR.SIZES", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"):
-        for name, value in settings.read(key) if settings.family else []:
-            _check_levels(name, value, settings)
+        for name, anchors in settings.read(key) if levels else []:
+            _check_levels(name, anchors, levels, settings[levels])
 
 
 def check_run(settings: Settings, *, eval_only: bool) -> list[str]:
@@ -161,10 +162,8 @@ def rehearsed_model(build: Callable[[], torch.nn.Module]) -> torch.nn.Module | N
         raise
 
 
-def _check_levels(name: str, anchors: Sequence | None, settings: Settings) -> None:
-    key = settings.family.anchor_levels_key
-    levels = settings[key]
-    if anchors is None or levels is None or isinstance(anchors[0], (int, float)):
+def _check_levels(name: str, anchors: Sequence, key: str, levels: Sequence[str] | None) -> None:
+    if levels is None or isinstance(anchors[0], (int, float)):
         return
     if len(anchors) not in (1, len(levels)):
         raise ConfigError(

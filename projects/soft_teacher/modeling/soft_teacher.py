@@ -62,6 +62,7 @@ class SoftTeacher(nn.Module):
         check_choice("SOFT_TEACHER.LABEL_SOURCE", label_source, LABEL_SOURCES)
         check = _check_score_floor if label_source == "teacher" else _check_given_labels
         check(family, student, pseudo_labeler)
+        _check_stability(family, pseudo_labeler)
         self.student = student
         self.teacher = copy.deepcopy(student).requires_grad_(False)
         self.family = family
@@ -193,6 +194,15 @@ def _check_score_floor(family: DetectorFamily, student: nn.Module, labeler: Pseu
         raise ConfigError(
             f"{family.score_floor_key} ({family.score_floor(student)}) is above the lowest "
             f"threshold of pseudo boxes ({labeler.lowest_score}): lower it"
+        )
+
+
+def _check_stability(family: DetectorFamily, labeler: PseudoLabeler) -> None:
+    """Raises ConfigError if boxes are to be measured that no pass of the family can measure."""
+    if labeler.measure_stability and not family.measures_stability:
+        raise ConfigError(
+            "the detector cannot tell how stable its boxes are: set SOFT_TEACHER.JITTER.ENABLED to "
+            "False"
         )
 
 
