@@ -24,5 +24,6 @@ detector.anchor_generator.update(
 )
 model.student = detector
 model.family = L(RetinaNetFamily)(indicator="bg_teacher")
-model.pseudo_labeler.update(score_thresh=0.4, candidate_thresh=0.3, variance_thresh=0.05)
+model.pseudo_labeler.update(score_thresh=0.5, candidate_thresh=0.3, variance_thresh=0.1)
+model.alpha = 2.0
 train.output_dir = "output/demo/retinanet_lazy"

@@ -6,6 +6,7 @@ from detectron2.modeling import RetinaNet
 from detectron2.structures import Boxes, Instances, pairwise_iou
 
 from ....geometry import clip_boxes
+from ...pseudo_labels import rows_where
 from ..base import Encoded, MeasuresStability, TeacherPass
 from .predictions import predict
 
@@ -36,8 +37,11 @@ class RetinaNetTeacherPass(TeacherPass, MeasuresStability):
             )
             for image, size in enumerate(encoded.images.image_sizes)
         ]
-        self._kept = [self._suppress(c) for c in self._candidates]
-        super().__init__([_clipped(c[k]) for c, k in zip(self._candidates, self._kept)])
+        kept = [self._suppress(c) for c in self._candidates]
+        detections = [_clipped(c[k]) for c, k in zip(self._candidates, kept)]
+        inside = rows_where([d.pred_boxes.nonempty() for d in detections])
+        self._kept = [k[i] for k, i in zip(kept, inside)]
+        super().__init__([d[i] for d, i in zip(detections, inside)])
         self._background = [
             1 - s.reshape(len(s), *shape, -1).amax(dim=-1) for s, shape in zip(scores, found.shapes)
         ]
