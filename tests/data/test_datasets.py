@@ -250,7 +250,7 @@ def test_another_number_of_classes_than_the_model_s(key, load, classes, coco):
     name = coco(classes=classes)
     found = message(load, [name])
     assert key in found and f"'{name}' has {len(classes)} classes" in found
-    assert "the number of the model's classes is 2" in found and f"set it to {len(classes)}" in found
+    assert "the model's number of classes is 2" in found and f"set it to {len(classes)}" in found
 
 
 @pytest.mark.parametrize(

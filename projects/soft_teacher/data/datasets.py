@@ -105,7 +105,7 @@ def check_datasets(
     unlabeled: Sequence[str],
     test: Sequence[str],
     num_classes: int,
-    classes_key: str = "the number of the model's classes",
+    classes_key: str = "the model's number of classes",
 ) -> List[str]:
     """Checks that all datasets can be loaded and speak of the model's classes.
 
@@ -173,7 +173,7 @@ def _filled(key: str, names: Sequence[str], values: dict) -> List[str]:
 def check_classes(
     roles: Dict[str, Sequence[str]],
     num_classes: int,
-    classes_key: str = "the number of the model's classes",
+    classes_key: str = "the model's number of classes",
 ) -> None:
     """Raises ConfigError unless all loaded datasets have these classes, and the same.
 

@@ -14,7 +14,7 @@ def truth_dicts(
     name: str,
     *,
     num_classes: int,
-    classes_key: str = "the number of the model's classes",
+    classes_key: str = "the model's number of classes",
 ) -> List[dict]:
     """The images of a dataset whose objects are known, also where training hides them.
 
