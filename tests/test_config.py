@@ -294,7 +294,7 @@ TRAINED_ON = {"DATASETS.TRAIN_LABELED": ("labeled",), "SOFT_TEACHER.LABELED_SHAR
     [
         (
             {"SOFT_TEACHER.DETECTOR": "PanopticFPN", **TRAINED_ON},
-            "SOFT_TEACHER.DETECTOR 'PanopticFPN' cannot be wrapped: use GeneralizedRCNN",
+            "SOFT_TEACHER.DETECTOR 'PanopticFPN' cannot be wrapped: use ",
         ),
         ({"SOFT_TEACHER.EVAL_NETWORKS": ()}, "SOFT_TEACHER.EVAL_NETWORKS is empty"),
         ({"SOFT_TEACHER.EVAL_NETWORKS": ("pupil",)}, "SOFT_TEACHER.EVAL_NETWORKS must be one of"),

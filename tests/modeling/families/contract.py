@@ -1,11 +1,16 @@
 """The contract's cases, one for each detector that can be wrapped, and steps to hold to it."""
 
 import copy
+from pathlib import Path
 
 import torch
 import toy  # noqa: F401  registers a family
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
 from steps import WITHOUT_SAMPLING
 
+from soft_teacher.engine.build import wrap_ddp
+from soft_teacher.engine.launch import leave_group
 from soft_teacher.modeling.families.base import MeasuresStability, TeacherPass
 
 # Meta-architecture -> what the tiny config is to say for it: images do not touch each other in
@@ -47,9 +52,24 @@ def gradients_after(model, batch: list[dict]) -> tuple[dict, dict]:
     The teacher detects what stands under "found" in the unlabeled samples.
     """
     model = copy.deepcopy(model)
+    return _step(model, model, batch)
+
+
+def step_on_rank(model, parts: list[list[dict]], folder: str) -> None:
+    """The same on one of several ranks, with its own part of a batch; noted in the folder."""
+    torch.set_num_threads(1)
+    rank = comm.get_rank()
+    with EventStorage():
+        losses, gradients = _step(model, wrap_ddp(model), parts[rank])
+    losses = {name: loss.detach() for name, loss in losses.items()}
+    torch.save((losses, gradients), Path(folder) / f"{rank}.pth")
+    leave_group()
+
+
+def _step(model, forward, batch: list[dict]) -> tuple[dict, dict]:
     let_find(model, [x["found"] for x in batch if "found" in x])
     torch.manual_seed(0)
-    losses = model(batch)
+    losses = forward(batch)
     sum(losses.values()).backward()
     parameters = model.student.named_parameters()
     return losses, {name: p.grad for name, p in parameters if p.requires_grad}

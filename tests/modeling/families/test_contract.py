@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from contract import CASES, dealt, gradients_after, let_find
+from contract import CASES, dealt, gradients_after, let_find, step_on_rank
+from detectron2.engine import launch
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.solver import build_optimizer
 from steps import BOXES, CLASSES, COMPOSITIONS
@@ -135,19 +136,45 @@ DEALT = {
 }
 
 
-@pytest.mark.parametrize("counts", DEALT.values(), ids=DEALT.keys())
-def test_parts_of_a_batch_average_to_the_whole(build, labeled, seen, counts):
-    streams = [labeled(n) for n in range(4)], [seen(n) for n in range(4)]
-    model = build()
-    whole, gradients = gradients_after(model, [*streams[0], *streams[1]])
-    labeled_parts, unlabeled_parts = map(dealt, streams, counts)
-    parts = [gradients_after(model, l + u) for l, u in zip(labeled_parts, unlabeled_parts)]
-    for name, loss in whole.items():
-        found = sum(losses[name].item() for losses, _ in parts) / len(parts)
+@pytest.fixture
+def streams(labeled, seen):
+    """Four images each."""
+    return [labeled(n) for n in range(4)], [seen(n) for n in range(4)]
+
+
+def parts_of(streams, counts):
+    """Batches with images of both streams."""
+    return [one + other for one, other in zip(*map(dealt, streams, counts))]
+
+
+def assert_average(parts, whole):
+    """Parts and whole are losses and gradients."""
+    losses, gradients = whole
+    for name, loss in losses.items():
+        found = sum(part[name].item() for part, _ in parts) / len(parts)
         assert found == pytest.approx(loss.item(), rel=1e-5) and found > 0, name
     for name, gradient in gradients.items():
         found = sum(part[name] for _, part in parts) / len(parts)
         assert (found - gradient).norm() <= 1e-5 * gradient.norm(), name
+
+
+@pytest.mark.parametrize("counts", DEALT.values(), ids=DEALT.keys())
+def test_parts_of_a_batch_average_to_the_whole(build, streams, counts):
+    model = build()
+    parts = [gradients_after(model, part) for part in parts_of(streams, counts)]
+    assert_average(parts, gradients_after(model, streams[0] + streams[1]))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("counts", [DEALT[name] for name in DEALT if "3 + 1" in name], ids=str)
+def test_two_processes_average_to_the_whole(build, streams, counts, tmp_path):
+    model = build()
+    parts = parts_of(streams, counts)
+    launch(step_on_rank, 2, dist_url="auto", args=(model, parts, str(tmp_path)))
+    ranks = [torch.load(tmp_path / f"{rank}.pth") for rank in range(2)]
+    assert_average(ranks, gradients_after(model, streams[0] + streams[1]))
+    one, other = (gradients for _, gradients in ranks)
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 # --- the two networks ---------------------------------------------------------------------------
