@@ -99,12 +99,13 @@ def load_compared(args, num_classes: int) -> Trained:
     return compared
 
 
-def load_images(args, names: List[str], num_classes: int) -> Tuple[str, List[dict]]:
+def load_images(args, names: List[str], trained: Trained) -> Tuple[str, List[dict]]:
     """Name of the dataset and dicts of the images to be measured."""
     if not (args.dataset or names):
         raise ConfigError("DATASETS.TEST is empty: name a dataset with --dataset")
     key, name = ("--dataset", args.dataset) if args.dataset else ("DATASETS.TEST", names[0])
-    dicts = truth_dicts(key, name, num_classes=num_classes)
+    classes_key = trained.model.family.num_classes_key
+    dicts = truth_dicts(key, name, num_classes=trained.num_classes, classes_key=classes_key)
     return name, choose_images(dicts, args.images, args.seed)
 
 
@@ -143,7 +144,7 @@ def analyze(args) -> None:
     trained = entry.load_trained(cfg)
     compared = load_compared(args, trained.num_classes) if args.compare else None
     names = entry.dataset_names(cfg, eval_only=True)["test"]
-    dataset, dicts = load_images(args, names, trained.num_classes)
+    dataset, dicts = load_images(args, names, trained)
     found = measure(trained, args.network, dicts, seed=args.seed, title=f"ours, {dataset}")
     findings = findings_of(found, trained, network=args.network, dataset=dataset)
     comparison = None

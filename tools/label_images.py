@@ -63,13 +63,20 @@ def labeled(args) -> dict:
     trained = entry.load_trained(cfg)
     detector = getattr(trained.model, args.network)
     num_classes = trained.num_classes
-    check_datasets(labeled=classes_from, unlabeled=names, test=[], num_classes=num_classes)
+    check_datasets(
+        labeled=classes_from,
+        unlabeled=names,
+        test=[],
+        num_classes=num_classes,
+        classes_key=trained.model.family.num_classes_key,
+    )
     thresh = (
         trained.model.pseudo_labeler.score_thresh
         if args.score_thresh is None
         else args.score_thresh
     )
-    check_label_threshold(trained.model.family.score_floor(detector), thresh)
+    family = trained.model.family
+    check_label_threshold(family.score_floor(detector), thresh, key=family.score_floor_key)
     return label_images(
         detector,
         trained.loader(dicts),

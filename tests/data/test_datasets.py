@@ -262,7 +262,7 @@ def test_another_number_of_classes_than_the_model_s(key, classes, coco):
     name = coco(classes=classes)
     found = message(CHECKS[key], [name])
     assert key in found and f"'{name}' has {len(classes)} classes" in found
-    assert "MODEL.ROI_HEADS.NUM_CLASSES is 2" in found and f"set it to {len(classes)}" in found
+    assert "the model's number of classes is 2" in found and f"set it to {len(classes)}" in found
 
 
 @pytest.mark.parametrize(

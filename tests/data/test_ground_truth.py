@@ -44,7 +44,7 @@ def test_a_dataset_without_truth_is_refused(annotations, message, register):
 
 
 def test_the_classes_must_be_the_model_s(register):
-    with pytest.raises(ConfigError, match="has 2 classes but MODEL.ROI_HEADS.NUM_CLASSES is 3"):
+    with pytest.raises(ConfigError, match="has 2 classes but the model's number of classes is 3"):
         truth_dicts("--dataset", register([BOX]), num_classes=3)
 
 

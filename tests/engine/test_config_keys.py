@@ -40,6 +40,7 @@ def known():
 def lazy():
     files = [
         CONFIGS / "soft_teacher.py",
+        CONFIGS / "retinanet.py",
         ROOT / "configs/coco/paper/soft_teacher_R_50_FPN_partial_180k.py",
     ]
     return [lazy_entry.load_config(str(file)) for file in files]

@@ -11,6 +11,8 @@ from .reader import Reading
 
 __all__ = ["boxless_classes", "check_class_numbers", "check_classes", "class_names"]
 
+CLASSES = "the model's number of classes"
+
 
 def class_names(names: Sequence[str]) -> list[str]:
     """Classes of loaded datasets, by class number; empty if none of them tells any."""
@@ -20,7 +22,10 @@ def class_names(names: Sequence[str]) -> list[str]:
 
 
 def check_classes(
-    roles: Mapping[str, Sequence[str]], num_classes: int, boxless: Sequence[str] = ()
+    roles: Mapping[str, Sequence[str]],
+    num_classes: int,
+    classes_key: str = CLASSES,
+    boxless: Sequence[str] = (),
 ) -> None:
     """Raises ConfigError unless all loaded datasets have these classes, and the same.
 
@@ -29,6 +34,7 @@ def check_classes(
     Args:
         roles: config key or option -> names of the datasets.
         num_classes: of the model.
+        classes_key: what messages call that.
         boxless: classes of which no dataset has a box.
     """
     classes = {
@@ -41,20 +47,22 @@ def check_classes(
     for where, found in classes.items():
         if len(found) != num_classes:
             raise ConfigError(
-                f"{where} has {len(found)} classes but MODEL.ROI_HEADS.NUM_CLASSES is "
-                f"{num_classes}: set it to {len(found)}{_placeholder(found, boxless)}"
+                f"{where} has {len(found)} classes but {classes_key} is {num_classes}: set it to "
+                f"{len(found)}{_placeholder(found, boxless)}"
             )
 
 
-def check_class_numbers(where: str, reading: Reading, num_classes: int) -> None:
+def check_class_numbers(
+    where: str, reading: Reading, num_classes: int, classes_key: str = CLASSES
+) -> None:
     """Raises ConfigError if a dataset without names of classes has a number beyond the model's."""
     if reading.classes:
         return
     numbers = [a["category_id"] for d in reading.dicts for a in d.get("annotations") or ()]
     if max(numbers, default=0) >= num_classes:
         raise ConfigError(
-            f"{where} has a box of class {max(numbers)} but MODEL.ROI_HEADS.NUM_CLASSES is "
-            f"{num_classes}: set it to {max(numbers) + 1}"
+            f"{where} has a box of class {max(numbers)} but {classes_key} is {num_classes}: set it "
+            f"to {max(numbers) + 1}"
         )
 
 

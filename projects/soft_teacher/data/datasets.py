@@ -8,7 +8,13 @@ from detectron2.data import DatasetCatalog
 
 from ..errors import ConfigError, did_you_mean, one_line
 from .builtin import missing_dataset_hint
-from .class_checks import boxless_classes, check_class_numbers, check_classes, class_names
+from .class_checks import (
+    CLASSES,
+    boxless_classes,
+    check_class_numbers,
+    check_classes,
+    class_names,
+)
 from .evaluated import prepare_evaluation
 from .given_labels import LABEL_SOURCES, check_given, give_annotations
 from .hidden_labels import hide_annotations
@@ -105,6 +111,7 @@ def check_datasets(
     test: Sequence[str],
     num_classes: int,
     label_source: str = TEACHER,
+    classes_key: str = CLASSES,
 ) -> list[str]:
     """Checks that all datasets can be used in their roles and speak of the model's classes.
 
@@ -112,6 +119,7 @@ def check_datasets(
         labeled, unlabeled, test: registered datasets, or paths; any may be empty.
         num_classes: of the model.
         label_source: where pseudo boxes come from, "teacher" or "dataset" (:mod:`.given_labels`).
+        classes_key: what messages call the model's number of classes.
 
     Returns:
         what is worth a warning: annotations that are left out, classes without a box, images that
@@ -126,7 +134,9 @@ def check_datasets(
         found[key] = {name: dataset_reading(key, name) for name in names}
     boxless = boxless_classes(list(found[KEYS[LABELED]].values()))
     with_classes = [key for key in found if key != KEYS[UNLABELED] or label_source == GIVEN]
-    check_classes({key: list(found[key]) for key in with_classes}, num_classes, boxless)
+    check_classes(
+        {key: list(found[key]) for key in with_classes}, num_classes, classes_key, boxless
+    )
     if labeled:
         _labeled(labeled)
     if unlabeled:
@@ -136,7 +146,7 @@ def check_datasets(
         prepare_evaluation(name)
     for key in with_classes:
         for name, reading in found[key].items():
-            check_class_numbers(f"{key} '{name}'", reading, num_classes)
+            check_class_numbers(f"{key} '{name}'", reading, num_classes, classes_key)
     return [
         *_warnings(found, with_classes, class_names(list(labeled))),
         *_placeholder_warning(boxless, class_names(list(labeled))),

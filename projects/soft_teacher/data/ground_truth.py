@@ -11,13 +11,19 @@ from .role_checks import check_images
 __all__ = ["truth_dicts"]
 
 
-def truth_dicts(key: str, name: str, *, num_classes: int) -> List[dict]:
+def truth_dicts(
+    key: str,
+    name: str,
+    *,
+    num_classes: int,
+    classes_key: str = "the model's number of classes",
+) -> List[dict]:
     """The images of a dataset whose objects are known, also where training hides them.
 
     Args:
         key: config key or option that names the dataset, for the messages.
         name: a registered dataset, or a path (:mod:`.paths`).
-        num_classes: of the model.
+        num_classes, classes_key: see :func:`~soft_teacher.data.datasets.check_datasets`.
 
     Returns:
         dicts with ``annotations``; images of unknown truth are left out.
@@ -29,7 +35,7 @@ def truth_dicts(key: str, name: str, *, num_classes: int) -> List[dict]:
     where = f"{key} '{name}'"
     reading = dataset_reading(key, name)
     check_images(where, reading)
-    check_classes({key: [name]}, num_classes)
+    check_classes({key: [name]}, num_classes, classes_key)
     dicts = [_uncovered(d) for d in reading.dicts_to_measure()]
     if not any(d.get("annotations") for d in dicts):
         raise ConfigError(

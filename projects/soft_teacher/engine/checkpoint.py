@@ -168,7 +168,9 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
             self.model.copy_student_to_teacher()
             return incompatible
         incompatible = super()._load_model(checkpoint)
-        anew = set() if self.complete or self._resuming else _of_other_classes(incompatible)
+        anew = set()
+        if not (self.complete or self._resuming):
+            anew = _of_other_classes(incompatible, self.model.family.class_layers)
         _check_filled(self.model, incompatible, every_tensor=True, anew=anew)
         if anew:
             logger.warning("MODEL.WEIGHTS is of other classes: the box predictors start anew")
@@ -188,13 +190,13 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
             teacher[name].copy_(student[name])
 
 
-def _of_other_classes(incompatible) -> set[str]:
-    """The tensors of the box predictors that the file has in other shapes, for both networks."""
+def _of_other_classes(incompatible, layers: str) -> set[str]:
+    """The tensors of some layers that the file has in other shapes, for both networks."""
     student, teacher = (
         {
             key.removeprefix(side)
             for key, *_ in incompatible.incorrect_shapes
-            if key.startswith(f"{side}roi_heads.box_predictor.")
+            if key.startswith(f"{side}{layers}")
         }
         for side in ("student.", "teacher.")
     )

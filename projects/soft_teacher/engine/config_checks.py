@@ -17,6 +17,7 @@ from ..data.sampler import absent_streams, check_schedule
 from ..data.unreadable import UnreadableImages
 from ..errors import ConfigError, one_line, place_of
 from ..evaluation.evaluate import check_networks
+from ..modeling.families.base import DetectorFamily
 from .build import check_amp
 from .config_keys import SETTINGS
 from .nonfinite import NonFiniteGuard
@@ -37,12 +38,18 @@ __all__ = [
 class Settings:
     """The values of a config under the names that YAML has for them."""
 
-    def __init__(self, read: Callable[[str], Iterable[tuple[str, Any]]]):
+    def __init__(
+        self,
+        read: Callable[[str], Iterable[tuple[str, Any]]],
+        family: type[DetectorFamily] | None,
+    ):
         """
         Args:
             read: YAML key -> (name, value) of each place of the config that it stands for.
+            family: of the detector; None if there is none, which the rehearsal will find out.
         """
         self.read = read
+        self.family = family
 
     def __getitem__(self, key: str) -> Any:
         """The first value of a YAML key; None if the config has none."""
@@ -60,8 +67,10 @@ def check_values(settings: Settings, *, eval_only: bool) -> None:
             for name, value in settings.read(key):
                 check(name, value)
     check_networks(settings["SOFT_TEACHER.EVAL_NETWORKS"])
+    levels = settings.family and settings.family.anchor_levels_key
     for key in ("MODEL.ANCHOR_GENERATOR.SIZES", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"):
-        _check_levels(key, settings[key], settings["MODEL.RPN.IN_FEATURES"])
+        for name, anchors in settings.read(key) if levels else []:
+            _check_levels(name, anchors, levels, settings[levels])
 
 
 def check_run(settings: Settings, *, eval_only: bool) -> list[str]:
@@ -153,13 +162,13 @@ def rehearsed_model(build: Callable[[], torch.nn.Module]) -> torch.nn.Module | N
         raise
 
 
-def _check_levels(key: str, anchors: Sequence | None, levels: Sequence[str] | None) -> None:
-    if anchors is None or levels is None or isinstance(anchors[0], (int, float)):
+def _check_levels(name: str, anchors: Sequence, key: str, levels: Sequence[str] | None) -> None:
+    if levels is None or isinstance(anchors[0], (int, float)):
         return
     if len(anchors) not in (1, len(levels)):
         raise ConfigError(
-            f"{key} must have one list, or one for each of the {len(levels)} levels of "
-            f"MODEL.RPN.IN_FEATURES, got {len(anchors)}"
+            f"{name} must have one list, or one for each of the {len(levels)} levels of {key}, "
+            f"got {len(anchors)}"
         )
 
 

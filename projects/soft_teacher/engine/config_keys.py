@@ -4,6 +4,7 @@ Ranges that a class checks when it is built are not repeated here. There only th
 that the class can compare.
 """
 
+import re
 from collections.abc import Sequence
 
 from ..checks import Each, Flag, Number, Text
@@ -15,7 +16,6 @@ TRAIN = "dataloader.train"
 TEST = "dataloader.test"
 STUDENT = "model.student"
 RPN = f"{STUDENT}.proposal_generator"
-ANCHORS = f"{RPN}.anchor_generator"
 HEADS = f"{STUDENT}.roi_heads"
 PREDICTOR = f"{HEADS}.box_predictor"
 FAMILY = "model.family"
@@ -41,16 +41,26 @@ def check_anchors(key: str, value) -> None:
     (Each(sizes, empty=False) if per_level else sizes)(key, value)
 
 
-# YAML key -> (LazyConfig's keys for it, if any, with spaces between; the check of the value)
+# YAML key -> (LazyConfig's keys for it, if any; the check of the value). There are spaces between
+# keys that a config has all of, and a | between those of one family of detectors and of another.
 SETTINGS = {
     "MODEL.DEVICE": ("train.device", Text(empty=False)),
     "MODEL.WEIGHTS": ("train.init_checkpoint", text),
     "MODEL.PIXEL_MEAN": (f"{STUDENT}.pixel_mean", channels),
     "MODEL.PIXEL_STD": (f"{STUDENT}.pixel_std", Each(positive, length=3)),
     "MODEL.FPN.OUT_CHANNELS": (f"{STUDENT}.backbone.out_channels", count),
-    "MODEL.ANCHOR_GENERATOR.SIZES": (f"{ANCHORS}.sizes", check_anchors),
-    "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": (f"{ANCHORS}.aspect_ratios", check_anchors),
-    "MODEL.ANCHOR_GENERATOR.OFFSET": (f"{ANCHORS}.offset", share),
+    "MODEL.ANCHOR_GENERATOR.SIZES": (
+        f"{RPN}.anchor_generator.sizes|{STUDENT}.anchor_generator.sizes",
+        check_anchors,
+    ),
+    "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": (
+        f"{RPN}.anchor_generator.aspect_ratios|{STUDENT}.anchor_generator.aspect_ratios",
+        check_anchors,
+    ),
+    "MODEL.ANCHOR_GENERATOR.OFFSET": (
+        f"{RPN}.anchor_generator.offset|{STUDENT}.anchor_generator.offset",
+        share,
+    ),
     "MODEL.RPN.IN_FEATURES": (f"{RPN}.in_features", Each(text, empty=False)),
     "MODEL.RPN.BATCH_SIZE_PER_IMAGE": (f"{RPN}.batch_size_per_image", count),
     "MODEL.RPN.POSITIVE_FRACTION": (f"{RPN}.positive_fraction", share),
@@ -67,8 +77,20 @@ SETTINGS = {
     "MODEL.ROI_HEADS.IOU_THRESHOLDS": (f"{HEADS}.proposal_matcher.thresholds", thresholds),
     "MODEL.ROI_HEADS.SCORE_THRESH_TEST": (f"{PREDICTOR}.test_score_thresh", share),
     "MODEL.ROI_HEADS.NMS_THRESH_TEST": (f"{PREDICTOR}.test_nms_thresh", share),
+    "MODEL.RETINANET.NUM_CLASSES": (f"{STUDENT}.num_classes", count),
+    "MODEL.RETINANET.IN_FEATURES": (f"{STUDENT}.head_in_features", Each(text, empty=False)),
+    "MODEL.RETINANET.IOU_THRESHOLDS": (f"{STUDENT}.anchor_matcher.thresholds", thresholds),
+    "MODEL.RETINANET.SCORE_THRESH_TEST": (f"{STUDENT}.test_score_thresh", share),
+    "MODEL.RETINANET.NMS_THRESH_TEST": (f"{STUDENT}.test_nms_thresh", share),
+    "MODEL.RETINANET.TOPK_CANDIDATES_TEST": (f"{STUDENT}.test_topk_candidates", count),
+    "MODEL.RETINANET.FOCAL_LOSS_ALPHA": (f"{STUDENT}.focal_loss_alpha", share),
+    "MODEL.RETINANET.FOCAL_LOSS_GAMMA": (f"{STUDENT}.focal_loss_gamma", not_negative),
+    "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA": (f"{STUDENT}.smooth_l1_beta", not_negative),
     # -1 keeps all.
-    "TEST.DETECTIONS_PER_IMAGE": (f"{PREDICTOR}.test_topk_per_image", Number(-1, whole=True)),
+    "TEST.DETECTIONS_PER_IMAGE": (
+        f"{PREDICTOR}.test_topk_per_image|{STUDENT}.max_detections_per_image",
+        Number(-1, whole=True),
+    ),
     "TEST.EVAL_PERIOD": ("train.eval_period", Number(0, whole=True)),
     "INPUT.FORMAT": (
         f"{TRAIN}.image_format {TEST}.mapper.image_format",
@@ -130,7 +152,7 @@ SETTINGS = {
     "SOFT_TEACHER.LABELED_DRAW": (f"{TRAIN}.draw", text),
     "SOFT_TEACHER.LABEL_SOURCE": ("train.label_source", text),
     "SOFT_TEACHER.SCORE_THRESH": (f"{LABELER}.score_thresh", number),
-    "SOFT_TEACHER.INDICATOR": (f"{HEADS}.indicator", text),
+    "SOFT_TEACHER.INDICATOR": (f"{HEADS}.indicator|{FAMILY}.indicator", text),
     "SOFT_TEACHER.CLS_FORMULA": (f"{HEADS}.cls_formula", text),
     "SOFT_TEACHER.REG_NORMALIZER": (f"{HEADS}.reg_normalizer", text),
     "SOFT_TEACHER.AVERAGE": (f"{HEADS}.average", text),
@@ -180,4 +202,4 @@ LAZY_ONLY = {
 
 def lazy_paths(key: str) -> list[str]:
     """What a LazyConfig calls a YAML key; nothing if it has no such key."""
-    return SETTINGS[key][0].split()
+    return re.split("[ |]", SETTINGS[key][0]) if SETTINGS[key][0] else []

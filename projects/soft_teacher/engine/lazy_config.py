@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ..checks import check_file
 from ..environment import naming_broken_packages
 from ..errors import ConfigError, did_you_mean, one_line, place_of
+from ..modeling.families.base import DetectorFamily
 from .config_keys import LAZY_ONLY, SETTINGS, lazy_paths
 from .device import usable_device
 from .lazy_words import speaks_lazy
@@ -21,6 +22,7 @@ __all__ = [
     "check_arguments",
     "check_keys",
     "check_sections",
+    "family_in",
     "is_known",
     "load_config",
     "values_of",
@@ -68,6 +70,24 @@ def values_of(cfg, key: str) -> list[tuple[str, object]]:
     """(LazyConfig's key, value) of every place in a LazyConfig that a YAML key stands for."""
     found = [(path, OmegaConf.select(cfg, path, default=ABSENT)) for path in lazy_paths(key)]
     return [(path, value) for path, value in found if value is not ABSENT]
+
+
+def family_in(cfg) -> type[DetectorFamily]:
+    """The family that a LazyConfig describes.
+
+    Raises:
+        ConfigError: it describes none.
+    """
+    target = OmegaConf.select(cfg, "model.family._target_")
+    try:
+        family = locate(target) if isinstance(target, str) else target
+    except ImportError as error:
+        raise ConfigError(f"model.family: {one_line(error)}") from error
+    if not (isinstance(family, type) and issubclass(family, DetectorFamily)):
+        raise ConfigError(
+            "model.family must describe a DetectorFamily, as L(FasterRCNNFamily)(...)"
+        )
+    return family
 
 
 def check_sections(cfg, sections: Sequence[str]) -> None:

@@ -26,7 +26,14 @@ from .config_checks import (
     rehearsed_model,
 )
 from .config_keys import VIEWS
-from .lazy_config import check_arguments, check_keys, check_sections, load_config, values_of
+from .lazy_config import (
+    check_arguments,
+    check_keys,
+    check_sections,
+    family_in,
+    load_config,
+    values_of,
+)
 from .lazy_train import build_ema, build_optimizer, evaluate, test_names, train
 from .lazy_words import in_lazy_words, policy_of, speaks_lazy
 from .logs import set_up_log
@@ -80,10 +87,12 @@ def check_settings(cfg, *, eval_only: bool) -> List[str]:
 def _check_datasets(cfg, *, eval_only: bool) -> List[str]:
     names = dataset_names(cfg, eval_only=eval_only)
     settings = _settings(cfg)
+    key = settings.family.num_classes_key
     lines = check_datasets(
         **names,
-        num_classes=settings["MODEL.ROI_HEADS.NUM_CLASSES"],
+        num_classes=settings[key],
         label_source=settings["SOFT_TEACHER.LABEL_SOURCE"] or TEACHER,
+        classes_key=key,
     )
     return [in_lazy_words(line) for line in lines]
 
@@ -168,7 +177,7 @@ def _main(cfg, args, warnings: List[str]):
 
 
 def _settings(cfg) -> Settings:
-    return Settings(lambda key: values_of(cfg, key))
+    return Settings(lambda key: values_of(cfg, key), family_in(cfg))
 
 
 def _rehearse(cfg, settings: Settings, *, eval_only: bool) -> None:

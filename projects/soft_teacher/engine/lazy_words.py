@@ -11,11 +11,15 @@ from functools import wraps
 
 from ..command_line import STATUSES
 from ..errors import ConfigError
-from .config_keys import HEADS, PREDICTOR, RPN, SETTINGS, STUDENT, lazy_paths
+from .config_keys import HEADS, PREDICTOR, RPN, SETTINGS, STUDENT
 
 __all__ = ["in_lazy_words", "policy_of", "speaks_lazy"]
 
-KEYS = {key: " and ".join(lazy_paths(key)) for key in SETTINGS if lazy_paths(key)}
+KEYS = {
+    key: paths.replace(" ", " and ").replace("|", " or ")
+    for key, (paths, _) in SETTINGS.items()
+    if paths
+}
 PHRASES = {
     "DATASETS.SPLIT": "split",
     "MODEL.KEYPOINT_ON": f"{HEADS}.keypoint_head",

@@ -13,6 +13,7 @@ from ..data.datasets import check_datasets, describe_datasets, train_names
 from ..data.loading import loaded_once
 from ..data.mapper import InferenceMapper
 from ..errors import ConfigError
+from ..modeling.families.base import family_of
 from .checkpoint import SoftTeacherCheckpointer
 from .config_checks import (
     Settings,
@@ -70,10 +71,13 @@ def check_settings(cfg, *, eval_only: bool) -> List[str]:
 
 def _check_datasets(cfg, *, eval_only: bool) -> List[str]:
     names = dataset_names(cfg, eval_only=eval_only)
+    settings = _settings(cfg)
+    key = settings.family.num_classes_key
     return check_datasets(
         **names,
-        num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+        num_classes=settings[key],
         label_source=cfg.SOFT_TEACHER.LABEL_SOURCE,
+        classes_key=key,
     )
 
 
@@ -166,7 +170,7 @@ def _main(cfg, args, warnings: List[str]):
 
 
 def _settings(cfg) -> Settings:
-    return Settings(lambda key: [(key, value_of(cfg, key))])
+    return Settings(lambda key: [(key, value_of(cfg, key))], family_of(cfg.SOFT_TEACHER.DETECTOR))
 
 
 def _rehearse(cfg, settings: Settings, *, eval_only: bool) -> None:

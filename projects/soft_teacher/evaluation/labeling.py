@@ -18,18 +18,19 @@ __all__ = ["check_label_threshold", "coco_categories", "label_images"]
 logger = logging.getLogger(__name__)
 
 
-def check_label_threshold(lowest: float, score_thresh: float) -> None:
+def check_label_threshold(lowest: float, score_thresh: float, *, key: str) -> None:
     """Raises ConfigError unless a detector reports every box that is scored above a threshold.
 
     Args:
         lowest: score below which the detector drops boxes.
         score_thresh: above which boxes become labels.
+        key: what the config calls ``lowest``.
     """
     check_fraction("--score-thresh", score_thresh)
     if score_thresh < lowest:
         raise ConfigError(
-            f"--score-thresh {score_thresh:g} is below MODEL.ROI_HEADS.SCORE_THRESH_TEST "
-            f"({lowest:g}), which drops such boxes: lower that key, too"
+            f"--score-thresh {score_thresh:g} is below {key} ({lowest:g}), which drops such boxes: "
+            "lower that key, too"
         )
 
 
@@ -60,7 +61,7 @@ def label_images(
     """Detects in all images and keeps what is certain, as a dataset in COCO's format.
 
     Args:
-        detector: a GeneralizedRCNN in eval mode.
+        detector: a network of a model in eval mode.
         loader: batches of one image, see :class:`~soft_teacher.data.mapper.InferenceMapper`.
         score_thresh: boxes scored above it are kept.
         categories: see :func:`coco_categories`.

@@ -192,8 +192,8 @@ def _check_score_floor(family: DetectorFamily, student: nn.Module, labeler: Pseu
     """Raises ConfigError if the teacher's test threshold would cut pseudo boxes off."""
     if family.score_floor(student) > labeler.lowest_score:
         raise ConfigError(
-            f"MODEL.ROI_HEADS.SCORE_THRESH_TEST ({family.score_floor(student)}) is above the "
-            f"lowest threshold of pseudo boxes ({labeler.lowest_score}): lower it"
+            f"{family.score_floor_key} ({family.score_floor(student)}) is above the lowest "
+            f"threshold of pseudo boxes ({labeler.lowest_score}): lower it"
         )
 
 

@@ -13,6 +13,9 @@ class ViewTransport:
 
     A box becomes the one that encloses it in the other view, clipped to that; one that left the
     view is empty. All boxes are absolute XYXY.
+
+    Attributes:
+        scales: (n,) by how much the strong view enlarges what the weak one shows.
     """
 
     def __init__(
@@ -30,6 +33,8 @@ class ViewTransport:
         """
         self._to_strong = weak_to_strong.to(device, non_blocking=True)
         self._to_weak = invert_affine(weak_to_strong).to(device, non_blocking=True)
+        areas = torch.linalg.det(weak_to_strong[:, :2, :2]).abs()
+        self.scales = areas.sqrt().to(device, non_blocking=True)
         self.weak_sizes = weak_sizes
         self.strong_sizes = strong_sizes
 

@@ -21,6 +21,7 @@ CASES = {
         *("MODEL.RPN.NMS_THRESH", 1.0),
         *WITHOUT_SAMPLING,
     ),
+    "RetinaNet": ("MODEL.RESNETS.NORM", "FrozenBN"),
     "ToyDetector": ("SOFT_TEACHER.JITTER.ENABLED", False),
 }
 

@@ -111,12 +111,19 @@ class DetectorFamily(ABC):
         loss_names: of labeled images, on every step.
         pseudo_loss_names: of unlabeled images, on every step.
         measures_stability: whether its passes are :class:`MeasuresStability`.
+        num_classes_key, score_floor_key: what YAML calls :meth:`num_classes`, :meth:`score_floor`.
+        anchor_levels_key: what it calls the feature maps that have anchors; None without anchors.
+        class_layers: beginning of the names of parameters that a change of classes changes.
     """
 
     detectors: tuple[str, ...]
     loss_names: tuple[str, ...]
     pseudo_loss_names: tuple[str, ...]
     measures_stability = True
+    num_classes_key: str
+    score_floor_key: str
+    anchor_levels_key: str | None = None
+    class_layers: str
 
     @classmethod
     def detector_config(cls, cfg):

@@ -30,6 +30,10 @@ class FasterRCNNFamily(DetectorFamily):
 
     detectors = ("GeneralizedRCNN",)
     loss_names = RPN_LOSSES + BOX_LOSSES
+    num_classes_key = "MODEL.ROI_HEADS.NUM_CLASSES"
+    score_floor_key = "MODEL.ROI_HEADS.SCORE_THRESH_TEST"
+    anchor_levels_key = "MODEL.RPN.IN_FEATURES"
+    class_layers = "roi_heads.box_predictor."
 
     @configurable
     def __init__(

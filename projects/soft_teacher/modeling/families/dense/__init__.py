@@ -1,0 +1,3 @@
+from .family import RetinaNetFamily
+
+__all__ = ["RetinaNetFamily"]

@@ -1,0 +1,140 @@
+"""RetinaNet as a family: every anchor is a sample, and scores are sigmoids."""
+
+import torch
+from detectron2.config import configurable
+from detectron2.modeling import RetinaNet
+from detectron2.structures import Boxes, Instances
+from torch import nn
+
+from ....checks import check_choice
+from ....errors import ConfigError
+from ...views import ViewTransport
+from ..base import FAMILY_REGISTRY, DetectorFamily, PseudoLosses
+from .losses import classification_loss, is_positive, regression_loss
+from .predictions import Predictions, predict
+from .teacher_pass import RetinaNetTeacherPass
+
+__all__ = ["RetinaNetFamily"]
+
+INDICATORS = ("bg_teacher", "none")
+# There is one form of these losses, see losses.py.
+ONLY = {"CLS_FORMULA": "paper", "REG_NORMALIZER": "foreground", "AVERAGE": "image"}
+
+
+@FAMILY_REGISTRY.register()
+class RetinaNetFamily(DetectorFamily):
+    """Detectron2's RetinaNet.
+
+    Both losses are divided by an image's positive anchors, at least 1: those of the labels; of
+    G_cls in the classification loss of unlabeled images, see
+    :func:`~soft_teacher.modeling.families.dense.losses.anchor_weights`; of G_reg in the regression
+    loss.
+    """
+
+    detectors = ("RetinaNet",)
+    loss_names = ("loss_cls", "loss_box_reg")
+    pseudo_loss_names = loss_names
+    num_classes_key = "MODEL.RETINANET.NUM_CLASSES"
+    score_floor_key = "MODEL.RETINANET.SCORE_THRESH_TEST"
+    anchor_levels_key = "MODEL.RETINANET.IN_FEATURES"
+    class_layers = "head.cls_score."
+
+    @configurable
+    def __init__(self, *, indicator: str = "bg_teacher"):
+        """
+        Args:
+            indicator: reliability of a background anchor (Eq. 5): "bg_teacher" is the teacher's
+                background score where the anchor lies in the weak view, "none" weighs all alike.
+
+        Raises:
+            ConfigError: for an unknown choice, naming the key.
+        """
+        check_choice("SOFT_TEACHER.INDICATOR", indicator, INDICATORS)
+        self.indicator = indicator
+
+    @classmethod
+    def from_config(cls, cfg):
+        for key, value in ONLY.items():
+            check_choice(f"SOFT_TEACHER.{key}", cfg.SOFT_TEACHER[key], [value])
+        return {"indicator": cfg.SOFT_TEACHER.INDICATOR}
+
+    def check(self, student: nn.Module) -> None:
+        if not isinstance(student, RetinaNet):
+            raise ConfigError(f"RetinaNetFamily wraps a RetinaNet, got {type(student).__name__}")
+
+    def num_classes(self, network: nn.Module) -> int:
+        return network.num_classes
+
+    def score_floor(self, network: nn.Module) -> float:
+        return network.test_score_thresh
+
+    def questions_to_teacher(self, student: nn.Module) -> list[str]:
+        asks = self.indicator == "bg_teacher"
+        return ["SOFT_TEACHER.INDICATOR, now 'bg_teacher', to 'none'"] if asks else []
+
+    def losses(self, student, encoded, inputs) -> dict[str, torch.Tensor]:
+        found = predict(student, encoded)
+        targets = [x["instances"].to(student.device) for x in inputs]
+        labels, boxes = _matched(student, found, targets)
+        return _losses(student, found, labels, None, labels, boxes)
+
+    def pseudo_losses(
+        self, student, encoded, inputs, labels, teacher_pass, transport
+    ) -> PseudoLosses:
+        found = predict(student, encoded)
+        cls_labels, _ = _matched(student, found, labels.classification)
+        reg_labels, boxes = _matched(student, found, labels.regression)
+        if self.indicator == "none":
+            r = mean = None
+        else:
+            points, strides = _in_weak_views(student, found, transport)
+            r = teacher_pass.background_scores(points, strides)
+            background = cls_labels == student.num_classes
+            mean = (r * background).sum() / background.sum().clamp(min=1)
+        return PseudoLosses(_losses(student, found, cls_labels, r, reg_labels, boxes), mean)
+
+    def teach(self, teacher, views) -> RetinaNetTeacherPass:
+        return RetinaNetTeacherPass(
+            teacher, self.encode(teacher, [{"image": view} for view in views])
+        )
+
+
+def _matched(network: RetinaNet, found: Predictions, targets: list[Instances]):
+    """(N, R) labels of anchors, and per image the (R, 4) boxes that they are matched to."""
+    labels, boxes = network.label_anchors(found.anchors, targets)
+    return torch.stack(labels), boxes
+
+
+def _losses(network: RetinaNet, found: Predictions, cls_labels, r, reg_labels, boxes) -> dict:
+    return {
+        "loss_cls": classification_loss(
+            torch.cat(found.logits, dim=1),
+            cls_labels,
+            r,
+            alpha=network.focal_loss_alpha,
+            gamma=network.focal_loss_gamma,
+        ),
+        "loss_box_reg": regression_loss(
+            found.anchors,
+            torch.cat(found.deltas, dim=1),
+            is_positive(reg_labels, network.num_classes),
+            boxes,
+            network.box2box_transform,
+            box_reg_loss_type=network.box_reg_loss_type,
+            smooth_l1_beta=network.smooth_l1_beta,
+        ),
+    }
+
+
+def _in_weak_views(network: RetinaNet, found: Predictions, transport: ViewTransport):
+    """Where anchors of the strong views lie in the weak ones.
+
+    Returns:
+        (N, R, 2) their centres and (N, R) the strides of their levels, in weak-view pixels: an
+        object that is smaller there is a matter of a finer level.
+    """
+    centres = Boxes.cat(found.anchors).get_centers().repeat(1, 2)  # a point is a box of no extent
+    carried = transport.to_weak([Boxes(centres)] * len(transport.scales))
+    levels = zip(found.anchors, network.anchor_generator.strides)
+    strides = torch.cat([centres.new_full((len(a),), stride) for a, stride in levels])
+    return torch.stack([b.tensor[:, :2] for b in carried]), strides / transport.scales[:, None]

@@ -1,0 +1,123 @@
+"""The teacher's pass of a RetinaNet, which answers every question from its own output."""
+
+import torch
+from detectron2.layers import batched_nms
+from detectron2.modeling import RetinaNet
+from detectron2.structures import Boxes, Instances, pairwise_iou
+
+from ....geometry import clip_boxes
+from ...pseudo_labels import rows_where
+from ..base import Encoded, MeasuresStability, TeacherPass
+from .predictions import predict
+
+__all__ = ["RetinaNetTeacherPass", "suppressed_variance"]
+
+
+class RetinaNetTeacherPass(TeacherPass, MeasuresStability):
+    """Detects on weak views as in an evaluation, without the last rescaling."""
+
+    @torch.no_grad()
+    def __init__(self, teacher: RetinaNet, encoded: Encoded):
+        """
+        Args:
+            teacher: in eval mode.
+            encoded: the weak views.
+        """
+        found = predict(teacher, encoded)
+        scores = [logits.sigmoid() for logits in found.logits]
+        self._teacher = teacher
+        self._candidates = [
+            teacher._decode_multi_level_predictions(
+                found.anchors,
+                [s[image] for s in scores],
+                [d[image] for d in found.deltas],
+                teacher.test_score_thresh,
+                teacher.test_topk_candidates,
+                tuple(size),
+            )
+            for image, size in enumerate(encoded.images.image_sizes)
+        ]
+        kept = [self._suppress(c) for c in self._candidates]
+        detections = [_clipped(c[k]) for c, k in zip(self._candidates, kept)]
+        inside = rows_where([d.pred_boxes.nonempty() for d in detections])
+        self._kept = [k[i] for k, i in zip(kept, inside)]
+        super().__init__([d[i] for d, i in zip(detections, inside)])
+        self._background = [
+            1 - s.reshape(len(s), *shape, -1).amax(dim=-1) for s, shape in zip(scores, found.shapes)
+        ]
+
+    def variances(self, rows: list[torch.Tensor], seeds: list[int]) -> list[torch.Tensor]:
+        """See :class:`MeasuresStability` and :func:`suppressed_variance`; nothing is random."""
+        return [
+            suppressed_variance(candidates, kept, r, self._teacher.test_nms_thresh)
+            for candidates, kept, r in zip(self._candidates, self._kept, rows)
+        ]
+
+    def background_scores(self, points: torch.Tensor, strides: torch.Tensor) -> torch.Tensor:
+        """1 - the highest probability of a class at the place nearest to each point.
+
+        Args:
+            points: (N, R, 2) x and y in the weak views; those outside are seen at the border.
+            strides: (N, R) of the level that should look, in pixels of the weak views; the one
+                that is nearest in proportion does.
+
+        Returns:
+            (N, R) float32.
+        """
+        grid = self._teacher.anchor_generator
+        device = points.device
+        known = torch.tensor(grid.strides, dtype=torch.float32, device=device)
+        sizes = torch.tensor([m.shape[1:] for m in self._background], device=device)
+        starts = sizes.prod(dim=1).cumsum(0) - sizes.prod(dim=1)
+        level = (known.log() - strides.log()[..., None]).abs().argmin(dim=-1)
+        places = (points.flip(-1) / known[level][..., None] - grid.offset).round().long()
+        row, column = places.clamp(min=0).minimum(sizes[level] - 1).unbind(-1)
+        values = torch.cat([m.flatten(1) for m in self._background], dim=1)
+        return values.gather(1, starts[level] + row * sizes[level][..., 1] + column)
+
+    def _suppress(self, candidates: Instances) -> torch.Tensor:
+        """Rows that are left after NMS, the best scored first."""
+        boxes, thresh = candidates.pred_boxes.tensor, self._teacher.test_nms_thresh
+        rows = batched_nms(boxes, candidates.scores, candidates.pred_classes, thresh)
+        return rows[: self._teacher.max_detections_per_image]
+
+
+def suppressed_variance(
+    candidates: Instances, kept: torch.Tensor, rows: torch.Tensor, nms_thresh: float
+) -> torch.Tensor:
+    """Box regression variance (Eq. 9) of boxes from those that NMS suppressed onto them.
+
+    Without a second stage there is nothing to refine jittered copies with (Eq. 7). But many anchors
+    around an object regress a box of their own, of which NMS keeps one. The others tell what
+    jittered copies would, how far the outcome depends on the start, and cost no pass. A candidate
+    belongs to the kept box that suppressed it, the best scored one of its class that overlaps it; a
+    kept box belongs to itself.
+
+    Args:
+        candidates: m boxes before NMS, with ``pred_boxes``, ``pred_classes``.
+        kept: (k,) rows of ``candidates`` that NMS kept, the best scored first.
+        rows: (n,) rows of ``kept`` that are measured.
+        nms_thresh: IoU above which NMS suppresses.
+
+    Returns:
+        (n,) mean over the four coordinates of the standard deviation (unbiased), divided by
+        0.5 (h + w) of the kept box. Infinite for a box that suppressed nothing, as one opinion
+        has no spread, and for one without extent.
+    """
+    boxes, classes = candidates.pred_boxes, candidates.pred_classes
+    overlaps = pairwise_iou(boxes[kept], boxes) > nms_thresh
+    overlaps &= classes[kept][:, None] == classes
+    member = (overlaps & (overlaps.cumsum(dim=0) == 1))[rows][..., None]
+    count = member.sum(dim=1)
+    own = boxes.tensor[kept[rows]]
+    offsets = (boxes.tensor - own[:, None]).where(member, 0)
+    spread = (offsets - (offsets.sum(dim=1) / count)[:, None]).where(member, 0)
+    sigma = (spread.square().sum(dim=1) / (count - 1)).sqrt().mean(dim=1)
+    half = (own[:, 2:] - own[:, :2]).mean(dim=1)
+    known = (count[:, 0] > 1) & (half > 0)
+    return (sigma / half).where(known, float("inf"))
+
+
+def _clipped(found: Instances) -> Instances:
+    found.pred_boxes = Boxes(clip_boxes(found.pred_boxes.tensor, found.image_size))
+    return found

@@ -1,0 +1,153 @@
+"""Losses over all anchors against numpy in float64, anchor by anchor."""
+
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import RetinaNet
+from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.structures import Boxes
+
+from soft_teacher.modeling.families.dense.losses import (
+    anchor_weights,
+    classification_loss,
+    is_positive,
+    regression_loss,
+)
+
+K, IGNORED = 3, -1
+BG = K
+ALPHA, GAMMA = 0.25, 2.0
+CODE = np.array([2.0, 2.0, 1.0, 1.0])
+
+# Labels of the anchors of one image.
+SCENES = {
+    "no anchor": [],
+    "all ignored": [IGNORED] * 6,
+    "backgrounds alone": [BG] * 6,
+    "one positive": [BG, 2, BG, IGNORED, BG, BG],
+    "several": [0, BG, 2, IGNORED, 2, BG],
+    "no background": [0, 1, 2, IGNORED, 2, 1],
+}
+every_scene = pytest.mark.parametrize("labels", SCENES.values(), ids=SCENES.keys())
+
+
+def weights_by_hand(labels, r):
+    positive = sum(0 <= label < K for label in labels)
+    hidden = sum(1 - x for label, x in zip(labels, r) if label == BG)
+    return [
+        0 if label == IGNORED else x / max(positive + hidden, 1) if label == BG else
+        1 / max(positive, 1)
+        for label, x in zip(labels, r)
+    ]  # fmt: skip
+
+
+def focal(logit, target):
+    p = 1 / (1 + np.exp(-np.float64(logit)))
+    p_t, alpha_t = (p, ALPHA) if target else (1 - p, 1 - ALPHA)
+    return -alpha_t * (1 - p_t) ** GAMMA * np.log(p_t)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@every_scene
+@pytest.mark.parametrize("weighted", [False, True])
+def test_weights_of_anchors(labels, weighted, rng):
+    r = rng.uniform(0, 1, len(labels))
+    found = anchor_weights(
+        torch.tensor([labels]).long(), K, torch.tensor(r)[None].float() if weighted else None
+    )
+    expected = weights_by_hand(labels, r if weighted else np.ones(len(labels)))
+    assert found.dtype == torch.float32 and found.shape == (1, len(labels))
+    np.testing.assert_allclose(found[0], expected, rtol=1e-6)
+
+
+def test_the_reliability_of_other_anchors_than_backgrounds_is_not_read():
+    labels, r = torch.tensor([[0, IGNORED, BG, BG]]), torch.tensor([[0.3, 0.3, 0.9, 0.6]])
+    other = torch.tensor([[0.8, 0.1, 0.9, 0.6]])
+    assert torch.equal(anchor_weights(labels, K, r), anchor_weights(labels, K, other))
+
+
+def test_a_teacher_that_suspects_objects_everywhere_leaves_the_pseudo_boxes_alone():
+    weights = anchor_weights(torch.tensor([[0, BG, BG]]), K, torch.zeros(1, 3))
+    assert weights.tolist() == [[1, 0, 0]]
+
+
+def test_classification_is_a_mean_over_images(rng):
+    scenes = [labels for labels in SCENES.values() if labels]
+    logits = rng.normal(0, 2, (len(scenes), 6, K))
+    r = rng.uniform(0, 1, (len(scenes), 6))
+    expected = [
+        sum(
+            weight * sum(focal(logits[image, anchor, c], c == label) for c in range(K))
+            for anchor, (label, weight) in enumerate(zip(labels, weights_by_hand(labels, r[image])))
+        )
+        for image, labels in enumerate(scenes)
+    ]
+    found = classification_loss(
+        torch.tensor(logits).float(),
+        torch.tensor(scenes),
+        torch.tensor(r).float(),
+        alpha=ALPHA,
+        gamma=GAMMA,
+    )
+    assert found.item() == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def boxes_of(rng, n):
+    corners = rng.uniform(0, 50, (n, 2))
+    return np.concatenate([corners, corners + rng.uniform(5, 40, (n, 2))], axis=1)
+
+
+def deltas_by_hand(source, target):
+    sides, goal = (box[2:] - box[:2] for box in (source, target))
+    shift = ((target[2:] + target[:2]) - (source[2:] + source[:2])) / 2
+    return np.concatenate([shift / sides, np.log(goal / sides)]) * CODE
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_regression_is_a_mean_over_images(rng, beta):
+    labels = np.array([labels for labels in SCENES.values() if labels])
+    anchors, targets = boxes_of(rng, 6), boxes_of(rng, labels.size).reshape(*labels.shape, 4)
+    deltas = rng.normal(0, 1, (*labels.shape, 4))
+
+    def smooth_l1(x):
+        return np.where(x < beta, 0.5 * x**2 / (beta or 1), x - 0.5 * beta).sum()
+
+    expected = []
+    for image, row in enumerate(labels):
+        rows = [anchor for anchor, label in enumerate(row) if 0 <= label < K]
+        losses = [
+            smooth_l1(np.abs(deltas[image, n] - deltas_by_hand(anchors[n], targets[image, n])))
+            for n in rows
+        ]
+        expected.append(sum(losses) / max(len(rows), 1))
+    found = regression_loss(
+        [Boxes(torch.tensor(part).float()) for part in (anchors[:4], anchors[4:])],
+        torch.tensor(deltas).float(),
+        is_positive(torch.tensor(labels), K),
+        list(torch.tensor(targets).float()),
+        Box2BoxTransform(weights=CODE.tolist()),
+        box_reg_loss_type="smooth_l1",
+        smooth_l1_beta=beta,
+    )
+    assert found.item() == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["smooth_l1", "giou", "diou", "ciou"])
+def test_one_labeled_image_costs_what_it_costs_detectron2(tiny_cfg, build, labeled, kind):
+    """If Detectron2's running mean of positives has always been that of this image."""
+    tiny_cfg.merge_from_list(["MODEL.RETINANET.BBOX_REG_LOSS_TYPE", kind])
+    model, sample = build("SOFT_TEACHER.DETECTOR", "RetinaNet"), labeled()
+    stock = RetinaNet(tiny_cfg).train()
+    stock.load_state_dict(model.student.state_dict())
+    features = stock.backbone(stock.preprocess_image([sample]).tensor)
+    anchors = stock.anchor_generator([features[f] for f in stock.head_in_features])
+    labels, _ = stock.label_anchors(anchors, [sample["instances"]])
+    stock.loss_normalizer = is_positive(labels[0], K).sum().item()
+    assert stock.loss_normalizer > 1
+    losses = model([sample])
+    for name, loss in stock([sample]).items():
+        assert losses[f"sup/{name}"].item() == pytest.approx(loss.item(), rel=1e-5)

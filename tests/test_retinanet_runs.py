@@ -1,0 +1,64 @@
+"""RetinaNet trains by both config languages, and a resumed run is the run."""
+
+import pytest
+import torch
+from detectron2.engine import TrainerBase
+from training import metrics, train_lazy, train_yaml, weights
+
+pytestmark = pytest.mark.usefixtures("tiny_digits")
+
+# An untrained network that is bold enough for pseudo boxes; one learning rate for both languages.
+YAML = [
+    *("MODEL.RETINANET.PRIOR_PROB", "0.45"),
+    *("SOFT_TEACHER.JITTER.VARIANCE_THRESH", "0.5"),
+    *("SOLVER.WARMUP_ITERS", "0"),
+]
+LAZY = [
+    "model.student.head.prior_prob=0.45",
+    "model.pseudo_labeler.variance_thresh=0.5",
+    "lr_multiplier.warmup_length=0.0",
+    "lr_multiplier.scheduler.milestones=[3,4]",
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_digits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("retinanet")
+    train_yaml(folder, *YAML, config="retinanet.yaml")
+    return folder
+
+
+def assert_same(folder, other):
+    found, expected = weights(folder), weights(other)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
+def test_both_streams_teach(trained):
+    last = metrics(trained)
+    assert last["pseudo/num_cls_boxes"] > 0 and last["pseudo/num_reg_boxes"] > 0
+    for name in ("loss_cls", "loss_box_reg"):
+        assert last[f"sup/{name}"] > 0 and last[f"unsup/{name}"] > 0
+
+
+def test_both_languages_end_with_the_same_weights(trained, tmp_path):
+    train_lazy(tmp_path, *LAZY, config="retinanet.py")
+    assert_same(tmp_path, trained)
+
+
+def test_a_resumed_run_ends_with_the_same_weights(trained, tmp_path, monkeypatch):
+    """Of 4 steps, 2 are made and saved before the interruption."""
+    step = TrainerBase.after_step
+
+    def interrupted(self):
+        step(self)
+        if self.iter == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainerBase, "after_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_yaml(tmp_path, *YAML, config="retinanet.yaml")
+    train_yaml(tmp_path, *YAML, config="retinanet.yaml", resume=True)
+    assert_same(tmp_path, trained)
+    assert metrics(tmp_path)["total_loss"] == metrics(trained)["total_loss"]
