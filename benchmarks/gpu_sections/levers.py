@@ -81,9 +81,16 @@ def _change_of_losses(off: Ours, on: Ours) -> float:
 
 
 def _teach_in(context: Callable, ours: Ours, work: Work) -> None:
-    """Both uses that the step makes of the teacher inside a context."""
-    for name in ("_teach", "_teacher_background"):
-        setattr(ours.model, name, context()(getattr(ours.model, name)))
+    """All uses that the step makes of the teacher inside a context."""
+    teach = ours.model.family.teach
+
+    def taught(*args):
+        found = teach(*args)
+        found.background_scores = context()(found.background_scores)
+        return found
+
+    ours.model.family.teach = taught
+    ours.model._teach = context()(ours.model._teach)
 
 
 def _channels_last(ours: Ours, work: Work) -> None:
