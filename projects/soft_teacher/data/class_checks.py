@@ -9,7 +9,14 @@ from detectron2.data import MetadataCatalog
 from ..errors import ConfigError
 from .reader import Reading
 
-__all__ = ["boxless_classes", "check_class_numbers", "check_classes", "class_names"]
+__all__ = [
+    "CLASSES",
+    "boxless_classes",
+    "check_class_numbers",
+    "check_classes",
+    "class_names",
+    "placeholder_hint",
+]
 
 CLASSES = "the model's number of classes"
 
@@ -77,6 +84,18 @@ def boxless_classes(readings: Sequence[Reading]) -> list[str]:
             numbers = np.array([a["category_id"] for a in annotations], dtype=int)
             counts += np.bincount(numbers, minlength=len(classes))
     return [name for name, count in zip(classes, counts) if not count]
+
+
+def placeholder_hint(
+    where: str, boxless: Sequence[str], classes: Sequence[str], classes_key: str = CLASSES
+) -> list[str]:
+    """A hint at the category that some exports put first, which stands for no object."""
+    if not boxless or boxless[0] != classes[0]:
+        return []
+    return [
+        f"{where}: there is no box of '{classes[0]}', the first category: if it is no class, as in "
+        f"some exports, remove it from the categories of all datasets and lower {classes_key} by 1"
+    ]
 
 
 def _check_same(classes: dict[str, tuple], boxless: Sequence[str]) -> None:

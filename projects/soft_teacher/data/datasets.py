@@ -14,6 +14,7 @@ from .class_checks import (
     check_class_numbers,
     check_classes,
     class_names,
+    placeholder_hint,
 )
 from .evaluated import prepare_evaluation
 from .given_labels import LABEL_SOURCES, check_given, give_annotations
@@ -149,7 +150,7 @@ def check_datasets(
             check_class_numbers(f"{key} '{name}'", reading, num_classes, classes_key)
     return [
         *_warnings(found, with_classes, class_names(list(labeled))),
-        *_placeholder_warning(boxless, class_names(list(labeled))),
+        *placeholder_hint(KEYS[LABELED], boxless, class_names(list(labeled)), classes_key),
         *_shared_images({key: _files(readings) for key, readings in found.items()}),
     ]
 
@@ -235,17 +236,6 @@ def _warnings(found: dict, with_classes: Sequence[str], classes: Sequence[str]) 
                     "looked at, so pseudo boxes are not measured on its images"
                 )
     return lines
-
-
-def _placeholder_warning(boxless: Sequence[str], classes: Sequence[str]) -> list[str]:
-    """A hint at the category that some exports put first, which stands for no object."""
-    if not boxless or boxless[0] != classes[0]:
-        return []
-    return [
-        f"{KEYS[LABELED]}: there is no box of '{classes[0]}', the first category: if it is no "
-        "class, as in some exports, remove it from the categories of all datasets and lower "
-        "MODEL.ROI_HEADS.NUM_CLASSES by 1"
-    ]
 
 
 def _are_comparable(reading: Reading, classes: Sequence[str]) -> bool:
