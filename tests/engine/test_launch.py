@@ -8,6 +8,7 @@ import queue
 import signal
 import sys
 import time
+import weakref
 from argparse import Namespace
 from functools import partial
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from detectron2.engine import default_argument_parser
+from detectron2.utils import comm
 from processes import Job
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
@@ -22,7 +24,7 @@ from soft_teacher import ConfigError
 from soft_teacher.engine import launch as launch_module
 from soft_teacher.engine.checkpoint import BrokenCheckpoint
 from soft_teacher.engine.heartbeat import SILENCE, Beat, Heartbeat
-from soft_teacher.engine.launch import LOST_RANK, connect, run
+from soft_teacher.engine.launch import LOST_RANK, connect, leave_group, run
 from soft_teacher.engine.launch_args import (
     free_address,
     is_first_here,
@@ -530,3 +532,16 @@ class TestRealChildren:
             found.wait_for_files(tmp_path, "rank0", "rank1")
             found.process.kill()
             found.wait_for_files(tmp_path, "saved0", "saved1")
+
+
+# --- leaving
+
+
+def test_a_rank_that_leaves_its_group_keeps_no_part_of_it(tmp_path):
+    dist.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+    )
+    group = weakref.ref(comm._get_global_gloo_group())
+    leave_group()
+    assert not dist.is_initialized() and group() is None
+    leave_group()

@@ -67,6 +67,8 @@ def leave_group() -> None:
     """Ends this rank's threads of gloo or NCCL; a process that exits with them may be aborted."""
     if dist.is_initialized():
         dist.destroy_process_group()
+        # Detectron2 remembers the group that it gathers over, which would keep its threads alive.
+        comm._get_global_gloo_group.cache_clear()
 
 
 def connect(dist_url: str) -> dist.Store:
