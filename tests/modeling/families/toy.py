@@ -76,10 +76,9 @@ def _losses(encoded, g_cls, g_reg, r):
     shares = [g.gt_boxes.tensor / torch.tensor(g.image_size[::-1] * 2) for g in g_reg]
     goals = [F.pad(boxes, (0, 0, 0, 1))[0] for boxes in shares]
     distances = (said[:, -4:] - torch.stack(goals)).abs().sum(dim=1)
-    return {
-        "loss_cls": (entropies * r.where(classes == background, 1)).mean(),
-        "loss_box": (distances * torch.tensor([len(g) > 0 for g in g_reg])).mean(),
-    }
+    loss_cls = (entropies * r.where(classes == background, 1)).mean()
+    loss_box = (distances * torch.tensor([len(g) > 0 for g in g_reg])).mean()
+    return {"loss_cls": loss_cls, "loss_box": loss_box}
 
 
 def _found(said, view):
