@@ -5,6 +5,8 @@ import torch
 from detectron2.engine import TrainerBase
 from training import metrics, train_lazy, train_yaml, weights
 
+from soft_teacher import ConfigError
+
 pytestmark = pytest.mark.usefixtures("tiny_digits")
 
 # An untrained network that is bold enough for pseudo boxes; one learning rate for both languages.
@@ -62,3 +64,59 @@ def test_a_resumed_run_ends_with_the_same_weights(trained, tmp_path, monkeypatch
     train_yaml(tmp_path, *YAML, config="retinanet.yaml", resume=True)
     assert_same(tmp_path, trained)
     assert metrics(tmp_path)["total_loss"] == metrics(trained)["total_loss"]
+
+
+@pytest.mark.parametrize(
+    "opts, said",
+    [
+        (
+            ["MODEL.RETINANET.NUM_CLASSES", "7"],
+            "MODEL.RETINANET.NUM_CLASSES is 7: set it to 5",
+        ),
+        (
+            ["MODEL.ANCHOR_GENERATOR.SIZES", "[[8], [16]]"],
+            "MODEL.ANCHOR_GENERATOR.SIZES must have one list, or one for each of the 3 levels of "
+            "MODEL.RETINANET.IN_FEATURES, got 2",
+        ),
+        (["MODEL.RETINANET.IN_FEATURES", "[]"], "MODEL.RETINANET.IN_FEATURES must not be empty"),
+        (
+            ["MODEL.RETINANET.SCORE_THRESH_TEST", "0.4"],
+            "MODEL.RETINANET.SCORE_THRESH_TEST (0.4) is above the lowest threshold",
+        ),
+        (["SOFT_TEACHER.INDICATOR", "iou"], "SOFT_TEACHER.INDICATOR must be one of bg_teacher,"),
+        (["SOFT_TEACHER.DETECTOR", "FCOS"], "'FCOS' cannot be wrapped: use "),
+    ],
+)
+def test_a_mistake_names_the_key_of_yaml(opts, said, tmp_path):
+    with pytest.raises(ConfigError) as error:
+        train_yaml(tmp_path, *opts, config="retinanet.yaml")
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "opt, said",
+    [
+        ("model.student.num_classes=7", "model.student.num_classes is 7: set it to 5"),
+        (
+            "model.student.anchor_generator.sizes=[[8],[16]]",
+            "model.student.anchor_generator.sizes must have one list, or one for each of the 3 "
+            "levels of model.student.head_in_features, got 2",
+        ),
+        (
+            "model.student.test_score_thresh=0.4",
+            "model.student.test_score_thresh (0.4) is above the lowest threshold",
+        ),
+        ("model.family.indicator=iou", "model.family.indicator must be one of bg_teacher, none"),
+        ("model.family=null", "model.family must describe a DetectorFamily"),
+        ("model.family._target_=torch.nn.Linear", "model.family must describe a DetectorFamily"),
+        ("model.family._target_=nowhere.Family", "model.family: "),
+        (
+            "model.family._target_=soft_teacher.modeling.FasterRCNNFamily",
+            "model cannot be built",
+        ),
+    ],
+)
+def test_a_mistake_names_the_key_of_a_lazy_config(opt, said, tmp_path):
+    with pytest.raises(ConfigError) as error:
+        train_lazy(tmp_path, opt, config="retinanet.py")
+    assert said in str(error.value) and "\n" not in str(error.value)

@@ -34,11 +34,9 @@ every_scene = pytest.mark.parametrize("labels", SCENES.values(), ids=SCENES.keys
 def weights_by_hand(labels, r):
     positive = sum(0 <= label < K for label in labels)
     hidden = sum(1 - x for label, x in zip(labels, r) if label == BG)
-    return [
-        0 if label == IGNORED else x / max(positive + hidden, 1) if label == BG else
-        1 / max(positive, 1)
-        for label, x in zip(labels, r)
-    ]  # fmt: skip
+    count = max(positive + hidden, 1)
+    weights = {IGNORED: lambda x: 0, BG: lambda x: x / count}
+    return [weights.get(label, lambda x: 1 / count)(x) for label, x in zip(labels, r)]
 
 
 def focal(logit, target):
@@ -70,9 +68,9 @@ def test_the_reliability_of_other_anchors_than_backgrounds_is_not_read():
     assert torch.equal(anchor_weights(labels, K, r), anchor_weights(labels, K, other))
 
 
-def test_a_teacher_that_suspects_objects_everywhere_leaves_the_pseudo_boxes_alone():
-    weights = anchor_weights(torch.tensor([[0, BG, BG]]), K, torch.zeros(1, 3))
-    assert weights.tolist() == [[1, 0, 0]]
+def test_a_teacher_that_suspects_objects_everywhere_counts_them_all():
+    weights = anchor_weights(torch.tensor([[0, BG, BG, IGNORED]]), K, torch.zeros(1, 4))
+    assert weights.tolist() == [[pytest.approx(1 / 3), 0, 0, 0]]
 
 
 def test_classification_is_a_mean_over_images(rng):

@@ -14,10 +14,11 @@ from soft_teacher.modeling.views import ViewTransport
 THRESH = 0.5
 
 
-@pytest.fixture
-def teacher(build):
+@pytest.fixture(params=[0.0, 0.5], ids=["anchors at corners", "anchors at centres"])
+def teacher(build, request):
     """A RetinaNet in eval mode whose maps differ from place to place."""
-    network = build("SOFT_TEACHER.DETECTOR", "RetinaNet").teacher
+    offset = ("MODEL.ANCHOR_GENERATOR.OFFSET", request.param)
+    network = build("SOFT_TEACHER.DETECTOR", "RetinaNet", *offset).teacher
     with torch.no_grad():
         torch.nn.init.normal_(network.head.cls_score.weight, std=2)
     return network
@@ -37,6 +38,13 @@ def test_it_detects_what_the_detector_detects(teacher, unlabeled):
         assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
         assert torch.equal(found.scores, expected.scores)
         assert torch.equal(found.pred_classes, expected.pred_classes)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_predictions_in_mixed_precision_are_float32(teacher, unlabeled, dtype):
+    with torch.autocast("cpu", dtype=dtype):
+        found = predict(teacher, RetinaNetFamily().encode(teacher, [unlabeled()]))
+    assert {x.dtype for x in (*found.logits, *found.deltas)} == {torch.float32}
 
 
 # --- stability
@@ -136,15 +144,15 @@ def background_by_hand(teacher, view, points, scale):
     """
     features = teacher.backbone(teacher.preprocess_image([{"image": view}]).tensor)
     maps = teacher.head([features[f] for f in teacher.head_in_features])[0]
-    strides = np.array(teacher.anchor_generator.strides)
+    strides, offset = np.array(teacher.anchor_generator.strides), teacher.anchor_generator.offset
     result = []
     for level, own in enumerate(points):
         best = np.abs(np.log(strides * scale / strides[level])).argmin()
         probability = maps[best][0].double().sigmoid().amax(dim=0).numpy()
         height, width = probability.shape
         for x, y in own:
-            column = np.clip(np.rint(x / strides[best]), 0, width - 1)
-            row = np.clip(np.rint(y / strides[best]), 0, height - 1)
+            column = np.clip(np.rint(x / strides[best] - offset), 0, width - 1)
+            row = np.clip(np.rint(y / strides[best] - offset), 0, height - 1)
             result.append(1 - probability[int(row), int(column)])
     return result
 

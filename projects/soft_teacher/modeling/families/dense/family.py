@@ -25,10 +25,9 @@ ONLY = {"CLS_FORMULA": "paper", "REG_NORMALIZER": "foreground", "AVERAGE": "imag
 class RetinaNetFamily(DetectorFamily):
     """Detectron2's RetinaNet.
 
-    Both losses are divided by an image's positive anchors, at least 1: those of the labels; of
-    G_cls in the classification loss of unlabeled images, see
-    :func:`~soft_teacher.modeling.families.dense.losses.anchor_weights`; of G_reg in the regression
-    loss.
+    An image's losses are divided by its positive anchors, at least 1: those of the labels; in the
+    classification loss of unlabeled images those of G_cls and as many as the teacher suspects
+    elsewhere (``losses.anchor_weights``); in their regression loss those of G_reg.
     """
 
     detectors = ("RetinaNet",)

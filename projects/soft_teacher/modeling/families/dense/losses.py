@@ -28,14 +28,13 @@ def anchor_weights(
 
     With N_fg positive anchors and reliabilities r_j of the backgrounds,
 
-        L_cls = sum_i l(fg_i) / max(N_fg, 1) + sum_j r_j l(bg_j) / max(N_fg + N_hidden, 1),
-        N_hidden = sum_j (1 - r_j).
+        L_cls = (sum_i l(fg_i) + sum_j r_j l(bg_j)) / max(N_fg + sum_j (1 - r_j), 1).
 
-    A focal loss counts all backgrounds per positive, where Eq. 4 has a mean of sampled boxes. The
+    Eq. 4 has means over sampled boxes; a focal loss is a sum over all anchors, per positive. The
     positives of an unlabeled image are those that were found and those that the teacher suspects
-    among the backgrounds. Divided by N_fg alone, images without pseudo boxes would outweigh all
-    others and teach that there is nothing to see. Where r is 1 everywhere, RetinaNet's own loss
-    remains.
+    among the backgrounds, which the denominator counts. Divided by N_fg alone, images without
+    pseudo boxes would outweigh all others and teach that there is nothing to see. Where r is 1
+    everywhere, RetinaNet's own loss remains.
 
     Args:
         labels: (N, R).
@@ -47,9 +46,8 @@ def anchor_weights(
     positive = is_positive(labels, num_classes).float()
     background = (labels == num_classes).float()
     r = background if reliability is None else reliability * background
-    found = positive.sum(dim=1, keepdim=True)
-    hidden = (background - r).sum(dim=1, keepdim=True)
-    return positive / found.clamp(min=1) + r / (found + hidden).clamp(min=1)
+    count = (positive + background - r).sum(dim=1, keepdim=True)
+    return (positive + r) / count.clamp(min=1)
 
 
 def classification_loss(
