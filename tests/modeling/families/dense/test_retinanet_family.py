@@ -1,12 +1,19 @@
 """RetinaNet in the recipe: its settings, and what reaches the losses."""
 
+import sys
+
 import pytest
 import torch
 from steps import BOXES, CLASSES
+from training import ROOT
 
 from soft_teacher import ConfigError
 from soft_teacher.engine.checkpoint import SoftTeacherCheckpointer
 from soft_teacher.modeling import RetinaNetFamily
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+from bench_reads import DeviceReads  # noqa: E402
 
 RETINANET = ("SOFT_TEACHER.DETECTOR", "RetinaNet", "MODEL.RESNETS.NORM", "FrozenBN")
 
@@ -93,6 +100,15 @@ def test_each_set_of_pseudo_boxes_has_its_loss(build, unlabeled, detections, mon
     assert losses["stable"]["unsup/loss_box_reg"] > 0
     assert losses["unstable"]["unsup/loss_box_reg"] == 0
     assert torch.equal(*(losses[name]["unsup/loss_cls"] for name in variances))
+
+
+@pytest.mark.parametrize("images", [1, 2, 5])
+def test_own_code_waits_for_the_device_as_often_for_many_images_as_for_one(build, batch_of, images):
+    model = build()
+    with DeviceReads() as reads:
+        sum(model(batch_of(1, images)).values()).backward()
+    # For the boxes inside the view, those to be measured, and those chosen.
+    assert reads.of("soft_teacher") == 3
 
 
 def test_a_step_leaves_nothing_behind_that_a_checkpoint_does_not_hold(build, batch_of):
