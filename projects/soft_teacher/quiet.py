@@ -29,14 +29,14 @@ TRACING = "torch.fx._symbolic_trace"
 
 
 def hide_known_warnings() -> None:
-    """Does so for this process, unless Python was told what to do with warnings."""
+    """Does so for this process; Python's own options for warnings go first."""
+    logging.getLogger(TRACING).addFilter(
+        lambda record: not record.getMessage().startswith("is_fx_tracing will return true")
+    )
     if sys.warnoptions:
         return
     for category, message, module in KNOWN:
         warnings.filterwarnings("ignore", message=message, category=category, module=module)
-    logging.getLogger(TRACING).addFilter(
-        lambda record: not record.getMessage().startswith("is_fx_tracing will return true")
-    )
 
 
 hide_known_warnings()
