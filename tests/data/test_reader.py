@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 from collections import Counter
 
 import pytest
@@ -9,7 +10,7 @@ from detectron2.data.datasets import load_coco_json
 from PIL import Image
 
 from soft_teacher.data.balance import Balance, Reason
-from soft_teacher.data.faults import Kind
+from soft_teacher.data.faults import Kind, record_faults
 from soft_teacher.data.formats.coco import matches, parse_file
 from soft_teacher.data.raw_dataset import RawDataset
 from soft_teacher.data.reader import read
@@ -340,3 +341,11 @@ def test_what_is_no_coco_json_is_told_in_one_line(data, words, tmp_path):
     with pytest.raises(ConfigError) as error:
         parse_file(str(path), "")
     assert words in str(error.value) and str(path) in str(error.value)
+
+
+def test_an_image_that_stands_twice_is_found_in_a_moment_among_many():
+    dicts = [{"image_id": n, "file_name": f"{n}.jpg"} for n in range(100_000)]
+    started = time.process_time()
+    (fault,) = record_faults([*dicts, dicts[90_000]])
+    assert "image id 90000 stands twice, both times for 90000.jpg" in fault.line
+    assert time.process_time() - started < 5

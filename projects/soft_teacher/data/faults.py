@@ -1,5 +1,6 @@
 """Mistakes of whole datasets, which no annotation can be blamed for."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -39,7 +40,6 @@ def record_faults(dicts: Sequence[dict]) -> list[Fault]:
         return []
     files: dict[str, str] = {}
     ids: dict[str, str] = {}
-    repeated = []
     for image_id, file in pairs:
         if files.setdefault(image_id, file) != file:
             line = f"image id {image_id} stands twice, for {files[image_id]} and {file}"
@@ -47,8 +47,7 @@ def record_faults(dicts: Sequence[dict]) -> list[Fault]:
         if ids.setdefault(file, image_id) != image_id:
             line = f"{file} stands there under two ids, {ids[file]} and {image_id}"
             return [Fault(Kind.IMAGE_ID, f"{line}: keep one of them, with the annotations of both")]
-        repeated.append((image_id, file))
-    image_id, file = next(p for n, p in enumerate(repeated) if p in repeated[:n])
+    image_id, file = next(pair for pair, count in Counter(pairs).items() if count > 1)
     line = f"image id {image_id} stands twice, both times for {file}: remove one"
     return [Fault(Kind.REPEATED, line)]
 
