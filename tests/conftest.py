@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from soft_teacher.data.builtin import register_builtin
 from soft_teacher.data.digits import DigitsSpec, generate
@@ -35,6 +36,17 @@ def tiny_digits(datasets_folder):
         patch.setenv("DETECTRON2_DATASETS", str(datasets_folder))
         register_builtin()
         yield datasets_folder
+
+
+@pytest.fixture
+def own_catalog(tmp_path, monkeypatch):
+    """A cache of its own, and Detectron2's catalogs as they were before."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = set(DatasetCatalog.list())
+    yield
+    for name in set(DatasetCatalog.list()) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.pop(name, None)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import instantiate
-from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
+from detectron2.data import build_detection_test_loader
 from detectron2.utils.events import EventStorage
 from training import (
     CONFIGS,
@@ -29,21 +29,12 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 import label_images  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("tiny_digits")
+pytestmark = pytest.mark.usefixtures("tiny_digits", "own_catalog")
 
 YAML, LAZY = (str(CONFIGS / f"soft_teacher.{suffix}") for suffix in ("yaml", "py"))
 NAMES = ("digits_fold1_unlabeled", "digits_unlabeled")
 # About half of what the untrained detector below finds is scored above it.
 THRESH = 0.5
-
-
-@pytest.fixture(autouse=True)
-def clean_catalog():
-    before = set(DatasetCatalog.list())
-    yield
-    for name in set(DatasetCatalog.list()) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.pop(name, None)
 
 
 @pytest.fixture(scope="module")

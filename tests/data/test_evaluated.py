@@ -18,14 +18,7 @@ from soft_teacher.data.evaluated import evaluation_name
 NAME = "evaluated_test"
 
 
-@pytest.fixture(autouse=True)
-def surroundings(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    before = set(DatasetCatalog.list())
-    yield
-    for name in set(DatasetCatalog.list()) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.pop(name, None)
+pytestmark = pytest.mark.usefixtures("own_catalog")
 
 
 def write(tmp_path, first_id=1, **values):

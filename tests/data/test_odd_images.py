@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 from detectron2.config import get_cfg, instantiate
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.data.datasets import register_pascal_voc
 from PIL import Image
 from training import CONFIGS
@@ -22,15 +22,7 @@ from soft_teacher.engine.lazy_train import evaluate
 NUM_GOOD, NUM_BAD = 8, 2
 
 
-@pytest.fixture(autouse=True)
-def surroundings(tmp_path, monkeypatch):
-    """A cache of its own, and a catalog as before."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    before = set(DatasetCatalog.list())
-    yield
-    for name in set(DatasetCatalog.list()) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.pop(name, None)
+pytestmark = pytest.mark.usefixtures("own_catalog")
 
 
 def write_image(path, width=40, height=30, mode="RGB", **options):

@@ -14,13 +14,7 @@ from soft_teacher.errors import ConfigError
 FILES = ["b.png", "a.JPG", "deep/er/c.jpeg", "deep/d.webp"]
 
 
-@pytest.fixture(autouse=True)
-def clean_catalog():
-    before = set(DatasetCatalog.list())
-    yield
-    for name in set(DatasetCatalog.list()) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.pop(name, None)
+pytestmark = pytest.mark.usefixtures("own_catalog")
 
 
 @pytest.fixture

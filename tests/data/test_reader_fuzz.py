@@ -42,15 +42,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def surroundings(tmp_path, monkeypatch):
-    """A cache of its own, and a catalog as before."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def surroundings(own_catalog, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    before = set(DatasetCatalog.list())
-    yield
-    for name in set(DatasetCatalog.list()) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.pop(name, None)
 
 
 def whole(rng):

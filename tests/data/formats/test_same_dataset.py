@@ -5,7 +5,6 @@ import io
 import json
 
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -27,16 +26,7 @@ from .written import (
     write_yolo,
 )
 
-
-@pytest.fixture(autouse=True)
-def clean(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    before = set(DatasetCatalog.list())
-    yield
-    for name in set(DatasetCatalog.list()) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.pop(name, None)
-
+pytestmark = pytest.mark.usefixtures("own_catalog")
 
 FORMATS = {
     "coco": lambda folder, photos: str(write_coco(folder, photos)),
