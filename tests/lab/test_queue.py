@@ -64,6 +64,14 @@ class TestTraining:
         assert calls(tmp_path) == ["start a", "end a", "start b", "end b"]
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C interrupts, also where a shell runs the tests in its background and ignores it."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
+
+
 class TestFailure:
     def test_the_others_go_on(self, make, repository, tmp_path):
         bad, good = make("bad", "SEED", 13), make("good")
@@ -88,7 +96,9 @@ class TestFailure:
     @pytest.mark.parametrize(
         "number, error", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
     )
-    def test_a_signal_stops_what_runs(self, make, repository, monkeypatch, number, error):
+    def test_a_signal_stops_what_runs(
+        self, make, repository, monkeypatch, interruptible, number, error
+    ):
         slow = make("slow", "SOFT_TEACHER.ALPHA", 60.0)
         queue = Queue([slow], jobs=1, root=repository, say=lambda text: None)
         monkeypatch.setattr(queue, "_look", lambda: signal.raise_signal(number))
