@@ -7,9 +7,9 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from soft_teacher.data.builtin import register_builtin
-from soft_teacher.data.digits import DigitsSpec, generate
 from soft_teacher.data.split_manifest import write_manifest
 from soft_teacher.data.splits import coco_image_ids, without_replacement_split
+from soft_teacher.demo.digits import DigitsSpec, generate
 
 torch.set_num_threads(1)
 

@@ -20,11 +20,11 @@ from training import CONFIGS, LAZY_OPTS, ROOT, YAML_OPTS, digest
 
 from soft_teacher import ConfigError
 from soft_teacher.data.builtin import register_builtin
+from soft_teacher.demo import small_resnet_fpn
 from soft_teacher.engine import SoftTeacherTrainer, yaml_entry
 from soft_teacher.engine.heartbeat import SILENCE
 from soft_teacher.engine.launch import leave_group, run
 from soft_teacher.engine.sync_bn import synchronize_batch_norm
-from soft_teacher.modeling import small_resnet_fpn
 
 TORCHRUN = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run"]
 # Never reached: who uses them ends the training.

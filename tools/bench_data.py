@@ -23,8 +23,8 @@ from bench_data_contenders import HEIGHT, SHORT_SIDES, WIDTH, contenders, profil
 from bench_data_report import report, summarize
 
 from soft_teacher.command_line import make_output
-from soft_teacher.data.digits_sources import PHOTOS, load_photo
 from soft_teacher.data.policies import VARIANTS
+from soft_teacher.demo.sources import PHOTOS, load_photo
 from soft_teacher.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]

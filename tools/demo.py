@@ -18,7 +18,7 @@ from demo_report import report, summarize, write_pictures
 
 from soft_teacher.command_line import exit_status, make_output
 from soft_teacher.data.builtin import register_builtin
-from soft_teacher.lab.digits_data import digits_files, make_digits, make_split
+from soft_teacher.demo.data import digits_files, make_digits, make_split
 from soft_teacher.lab.queue import Queue, clock, say
 from soft_teacher.lab.run import Run
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Iterator
 
 from soft_teacher.command_line import USAGE_ERROR, exit_status
-from soft_teacher.data.builtin import coco_root
-from soft_teacher.data.datasets import KEYS
+from soft_teacher.data.coco import coco_root
+from soft_teacher.data.roles import KEYS
 from soft_teacher.data.split_manifest import Split, read_manifest, write_manifest
 from soft_teacher.data.split_parts import write_parts
 from soft_teacher.data.splits import (

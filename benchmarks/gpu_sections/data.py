@@ -13,7 +13,8 @@ from numpy.random import default_rng
 
 from soft_teacher.data.build import TwoStreamLoader
 from soft_teacher.data.order import StreamOrder
-from soft_teacher.data.sampler import LABELED, UNLABELED, BatchSchedule
+from soft_teacher.data.roles import LABELED, UNLABELED
+from soft_teacher.data.sampler import BatchSchedule
 from soft_teacher.data.stream import StreamDataset
 
 __all__ = ["rows"]

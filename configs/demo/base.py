@@ -14,6 +14,7 @@ from fvcore.common.param_scheduler import MultiStepParamScheduler
 from soft_teacher.data.build import build_two_stream_train_loader
 from soft_teacher.data.mapper import InferenceMapper
 from soft_teacher.data.policies import build_policy
+from soft_teacher.demo import small_resnet_fpn
 from soft_teacher.engine import EMAHook
 from soft_teacher.modeling import (
     BoxJitter,
@@ -22,7 +23,6 @@ from soft_teacher.modeling import (
     SoftFastRCNNOutputLayers,
     SoftTeacher,
     SoftTeacherROIHeads,
-    small_resnet_fpn,
 )
 
 CHANNELS = 48

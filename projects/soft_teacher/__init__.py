@@ -5,7 +5,7 @@ from .environment import naming_broken_packages
 from .errors import ConfigError, TrainingError
 
 with naming_broken_packages():
-    from . import modeling  # noqa: F401  registers the meta-architecture, heads and backbone
+    from . import demo, modeling  # noqa: F401  register datasets, networks and their parts
     from .config import add_soft_teacher_config
 
 __version__ = "0.1.0"

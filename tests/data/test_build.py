@@ -17,7 +17,7 @@ from soft_teacher.data import build as build_module
 from soft_teacher.data.build import build_two_stream_train_loader
 from soft_teacher.data.color_augmentation import RandomBrightness
 from soft_teacher.data.policies import build_policy
-from soft_teacher.data.sampler import LABELED, UNLABELED
+from soft_teacher.data.roles import LABELED, UNLABELED
 
 H, W = 30, 40
 NUM_LABELED, NUM_UNLABELED = 5, 7

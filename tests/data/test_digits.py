@@ -7,10 +7,10 @@ from detectron2.data.datasets import load_coco_json
 from PIL import Image
 from pycocotools.coco import COCO
 
-from soft_teacher.data import digits
-from soft_teacher.data.digits import DigitsSpec, generate, main, register_digits
-from soft_teacher.data.digits_scene import SPLITS, render_scene
-from soft_teacher.data.digits_sources import (
+from soft_teacher.demo import digits
+from soft_teacher.demo.digits import DigitsSpec, generate, main, register_digits
+from soft_teacher.demo.scene import SPLITS, render_scene
+from soft_teacher.demo.sources import (
     PHOTOS,
     digits_by_class,
     load_digit_samples,
@@ -418,7 +418,7 @@ def test_registration_follows_a_regenerated_folder(tmp_path, prefix):
 
 
 def test_registration_tells_how_to_generate(tmp_path, prefix):
-    with pytest.raises(ConfigError, match="run python -m soft_teacher.data.digits"):
+    with pytest.raises(ConfigError, match="run python -m soft_teacher.demo"):
         register_digits(tmp_path / "nothing", prefix)
     assert not (tmp_path / "nothing").exists()
 

@@ -15,7 +15,7 @@ from training import CONFIGS
 from soft_teacher import ConfigError, add_soft_teacher_config
 from soft_teacher.data.build import build_two_stream_train_loader
 from soft_teacher.data.datasets import check_datasets
-from soft_teacher.data.sampler import LABELED, UNLABELED
+from soft_teacher.data.roles import LABELED, UNLABELED
 from soft_teacher.engine import SoftTeacherTrainer, lazy_entry, yaml_entry
 from soft_teacher.engine.lazy_train import evaluate
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from soft_teacher.data.order import StreamOrder, grouped
-from soft_teacher.data.sampler import LABELED, UNLABELED
+from soft_teacher.data.roles import LABELED, UNLABELED
 
 
 def positions(order, count):

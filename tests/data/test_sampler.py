@@ -1,17 +1,15 @@
 import numpy as np
 import pytest
 
+from soft_teacher.data.roles import LABELED, UNLABELED
 from soft_teacher.data.sampler import (
-    LABELED,
-    UNLABELED,
     BatchSchedule,
     StreamBatchSampler,
     absent_streams,
     check_schedule,
     labeled_share,
-    sample_seed,
-    shuffled,
 )
+from soft_teacher.data.seeds import sample_seed, shuffled
 from soft_teacher.errors import ConfigError
 
 STREAMS = [LABELED, UNLABELED]

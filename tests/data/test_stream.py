@@ -8,7 +8,7 @@ import pytest
 
 from soft_teacher.data.image import UnreadableImage
 from soft_teacher.data.order import StreamOrder
-from soft_teacher.data.sampler import LABELED, UNLABELED
+from soft_teacher.data.roles import LABELED, UNLABELED
 from soft_teacher.data.stream import TRIES, StreamDataset, dicts_digest, seeded
 
 

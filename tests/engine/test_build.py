@@ -17,9 +17,10 @@ from soft_teacher.engine.build import (
 )
 from soft_teacher.engine.ema import EMAHook
 from soft_teacher.engine.events import EventFiles, EventHistory
-from soft_teacher.engine.hooks import Evaluation, HTMLReport, PendingEvaluation
+from soft_teacher.engine.hooks import Evaluation, PendingEvaluation
 from soft_teacher.engine.saving import BestTeacher, LastStepSaver, Saver, StepsDone
 from soft_teacher.engine.stopping import StopOnSignal
+from soft_teacher.engine.watch import HTMLReport
 from soft_teacher.errors import ConfigError
 
 

@@ -8,8 +8,8 @@ from detectron2.modeling import BACKBONE_REGISTRY
 from training import CONFIGS, LAZY_OPTS, YAML_OPTS, arguments
 
 from soft_teacher import ConfigError
+from soft_teacher.demo.backbone import build_small_resnet_fpn_backbone
 from soft_teacher.engine import config_checks, lazy_entry, yaml_entry
-from soft_teacher.modeling.backbone import build_small_resnet_fpn_backbone
 
 pytestmark = pytest.mark.usefixtures("tiny_digits")
 

@@ -4,7 +4,8 @@ import pytest
 from detectron2.utils.events import EventStorage
 
 from soft_teacher import TrainingError
-from soft_teacher.engine.hooks import Evaluation, HTMLReport, PendingEvaluation
+from soft_teacher.engine.hooks import Evaluation, PendingEvaluation
+from soft_teacher.engine.watch import HTMLReport
 
 
 def evaluations(period, max_iter, start=0):

@@ -12,12 +12,16 @@ from torch import nn
 
 from soft_teacher import ConfigError
 from soft_teacher.data.sampler import BatchSchedule
+from soft_teacher.demo import small_resnet_fpn
 from soft_teacher.engine import EMAHook
 from soft_teacher.engine import sync_bn as sync_bn_module
 from soft_teacher.engine.sync_bn import check_no_idle_rank, synchronize_batch_norm
-from soft_teacher.modeling import small_resnet_fpn
 
 SMALL = dict(stem_channels=4, stage_channels=(4, 6), blocks=(1, 1), out_channels=4)
+
+
+def steps_of(schedule):
+    return schedule.images, schedule.world_size
 
 
 class Model(nn.Module):
@@ -170,27 +174,27 @@ class TestIdleRanks:
     def test_a_rank_without_images_cannot_be_waited_for(self, world):
         model = synchronize_batch_norm(Model())
         with pytest.raises(ConfigError) as error:
-            check_no_idle_rank(model, self.schedule())
+            check_no_idle_rank(model, *steps_of(self.schedule()))
         assert str(error.value).startswith(
             "SOFT_TEACHER.BURN_IN: step 0 has 1 labeled images for 2 batches"
         )
 
     @pytest.mark.parametrize("changes", [dict(burn_in=0), dict(share=0.5), dict(batch_size=8)])
     def test_enough_images_for_all(self, world, changes):
-        check_no_idle_rank(synchronize_batch_norm(Model()), self.schedule(**changes))
+        check_no_idle_rank(synchronize_batch_norm(Model()), *steps_of(self.schedule(**changes)))
 
     def test_a_step_without_any_image_makes_nobody_wait(self, world):
         model = synchronize_batch_norm(Model())
         schedule = self.schedule(batch_size=2, share=1e-9)
         assert schedule.total(0, 0) == 0
-        check_no_idle_rank(model, schedule)
+        check_no_idle_rank(model, *steps_of(schedule))
 
     def test_without_batch_norm_ranks_may_be_idle(self, world):
-        check_no_idle_rank(synchronize_batch_norm(Model("FrozenBN")), self.schedule())
+        check_no_idle_rank(synchronize_batch_norm(Model("FrozenBN")), *steps_of(self.schedule()))
 
     def test_one_process_waits_for_nobody(self, world):
         world(1)
-        check_no_idle_rank(synchronize_batch_norm(Model()), self.schedule(world_size=1))
+        check_no_idle_rank(synchronize_batch_norm(Model()), *steps_of(self.schedule(world_size=1)))
 
 
 COUNTS = [(2, 2), (1, 3)]

@@ -5,7 +5,7 @@ import torch
 from detectron2.modeling import FPN, build_backbone
 
 from soft_teacher import ConfigError
-from soft_teacher.modeling import small_resnet_fpn
+from soft_teacher.demo import small_resnet_fpn
 
 
 def small(**kwargs):

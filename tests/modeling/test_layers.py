@@ -61,9 +61,9 @@ def test_the_recipe_imports_the_base_of_families_alone(name):
     assert not attributes & PARTS
 
 
-def test_every_module_of_modeling_is_of_the_recipe_or_builds_backbones():
+def test_every_module_of_modeling_is_of_the_recipe():
     modules = {path.stem for path in MODELING.glob("*.py")}
-    assert modules == {*RECIPE, "backbone", "__init__"}
+    assert modules == {*RECIPE, "__init__"}
 
 
 def test_the_base_of_families_imports_none_of_them():

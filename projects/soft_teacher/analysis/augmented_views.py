@@ -12,7 +12,8 @@ from detectron2.data import transforms as T
 
 from ..data.image import UnreadableImage, read_image
 from ..data.mapper import LabeledDatasetMapper, TwoViewDatasetMapper
-from ..data.sampler import LABELED, UNLABELED, sample_seed
+from ..data.roles import LABELED, UNLABELED
+from ..data.seeds import sample_seed
 from ..data.stream import seeded
 from ..errors import ConfigError, one_line
 from ..geometry import clip_boxes, nonempty, transform_boxes, transform_matrix

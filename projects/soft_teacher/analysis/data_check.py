@@ -13,9 +13,10 @@ from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
 from ..data.balance import Balance, Reason
-from ..data.datasets import ROLES, dataset_reading
+from ..data.datasets import dataset_reading
 from ..data.image import MAX_PIXELS, UnreadableImage, image_size, read_image
 from ..data.role_checks import check_images
+from ..data.roles import ROLES
 from .annotations import annotated_boxes
 
 __all__ = ["DatasetCheck", "check_dataset", "odd_boxes", "shared_content"]

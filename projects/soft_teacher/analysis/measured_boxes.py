@@ -10,7 +10,7 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Instances
 from tqdm import tqdm
 
-from ..data.sampler import sample_seed, shuffled
+from ..data.seeds import sample_seed, shuffled
 from ..engine.trained import Trained
 from ..evaluation.pseudo_label_quality import box_iou, judge_boxes
 from ..modeling.pseudo_labels import rows_where

@@ -13,14 +13,15 @@ from detectron2.utils import comm
 
 from ..checks import check_choice
 from ..errors import ConfigError
-from .datasets import KEYS, class_names, labeled_dicts, train_names, unlabeled_dicts
+from .datasets import class_names, labeled_dicts, train_names, unlabeled_dicts
 from .given_labels import LABEL_SOURCES
 from .image import MAX_PIXELS
 from .loading import loaded_once
 from .mapper import LabeledDatasetMapper, TwoViewDatasetMapper
 from .order import StreamOrder
 from .policies import build_policy
-from .sampler import LABELED, UNLABELED, BatchSchedule, StreamBatchSampler
+from .roles import KEYS, LABELED, UNLABELED
+from .sampler import BatchSchedule, StreamBatchSampler
 from .sizes import image_sizes
 from .stream import StreamDataset
 from .unreadable import UnreadableImages

@@ -1,26 +1,44 @@
-"""Datasets that configs can name without writing code: the digits, COCO's unlabeled images, and
-the splits of both."""
+"""Datasets that configs can name without writing code, and how packages add theirs."""
 
 import os
-import re
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from .digits import register_digits
-from .formats.coco import parse_file
-from .records import records_of
-from .split_registration import register_split, without_ground_truth
-from .splits import FULL, PARTIAL_FAMILIES
+from .split_registration import register_split
 
-__all__ = ["coco_root", "dataset_root", "missing_dataset_hint", "register_builtin"]
+__all__ = [
+    "BuiltIn",
+    "add_builtin",
+    "dataset_root",
+    "missing_dataset_hint",
+    "register_builtin",
+    "register_manifests",
+]
 
-COCO = "coco_2017"
-SPLIT_NAME = re.compile(
-    rf"{COCO}_(?:(?P<family>{'|'.join(PARTIAL_FAMILIES)})_(?P<percent>[^_]+)p_fold(?P<fold>\d+)"
-    rf"|{FULL})_(?:un)?labeled"
-)
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """Datasets whose names share a prefix.
+
+    Attributes:
+        register: takes $DETECTRON2_DATASETS and registers what is there; called again where that
+            changes.
+        hint: name of a dataset that is missing -> the command that makes it, or nothing.
+    """
+
+    register: Callable[[Path], None]
+    hint: Callable[[str], str]
+
+
+_BUILTIN: dict[str, BuiltIn] = {}
+
+
+def add_builtin(prefix: str, found: BuiltIn) -> None:
+    """Makes datasets built in whose names start with a prefix, which no other has."""
+    _BUILTIN[prefix] = found
 
 
 def dataset_root() -> Path:
@@ -28,30 +46,17 @@ def dataset_root() -> Path:
     return Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser()
 
 
-def coco_root() -> Path:
-    """COCO's folder: ``train2017/``, ``unlabeled2017/``, ``annotations/`` and our ``splits/``."""
-    return dataset_root() / "coco"
-
-
 def register_builtin() -> None:
     """Registers what configs name, for the $DETECTRON2_DATASETS of now; repeating it is fine.
 
-    ======================================= =================================================
-    ``coco_2017_unlabeled``                 unlabeled2017
-    ``coco_2017_NAME_labeled, _unlabeled``  for each manifest ``coco/splits/NAME.json``
-    ``digits_train, _unlabeled, _val``      what ``make demo`` has generated; with ground truth
-                                            the unlabeled ones are ``digits_unlabeled_gt``
-    ``digits_NAME_labeled, _unlabeled``     for each manifest ``digits/splits/NAME.json``
-    ======================================= =================================================
-
-    No manifest is opened: it is read and verified when its dataset is loaded. The images and
-    boxes of COCO's splits are those of Detectron2's ``coco_2017_train``.
+    No split's manifest is opened: it is read and verified when its dataset is loaded.
 
     Raises:
         ConfigError: one of the names is taken by something else.
     """
-    _register_coco(coco_root())
-    _register_digits(dataset_root() / "digits")
+    for prefix, found in _BUILTIN.items():
+        _forget(prefix)
+        found.register(dataset_root())
 
 
 def missing_dataset_hint(name: str) -> str:
@@ -60,49 +65,27 @@ def missing_dataset_hint(name: str) -> str:
     Returns:
         a hint that starts with ": run", empty for names of other kinds.
     """
-    if name.startswith("digits_"):
-        return f": run 'make demo' once, it writes it to {dataset_root() / 'digits'}"
-    wanted = SPLIT_NAME.fullmatch(name)
-    if wanted is None:
-        return ""
-    family, percent, fold = wanted.group("family", "percent", "fold")
-    options = f"--family {family or FULL}"
-    if family:
-        options += f" --percent {percent} --folds {fold}"
-    if family == "unbiased_teacher":
-        options += " --index-file COCO_supervision.txt"
-    folder = coco_root() / "splits"
-    return f": run 'python tools/make_splits.py {options}' once, it writes to {folder}"
+    for prefix, found in _BUILTIN.items():
+        if name.startswith(prefix):
+            return found.hint(name)
+    return ""
 
 
-def _register_coco(root: Path) -> None:
-    _forget(f"{COCO}_")
-    unlabeled = f"{COCO}_unlabeled"
-    if unlabeled not in DatasetCatalog.list():
-        paths = {
-            "json_file": str(root / "annotations" / "image_info_unlabeled2017.json"),
-            "image_root": str(root / "unlabeled2017"),
-        }
-        DatasetCatalog.register(unlabeled, partial(_load_unlabeled, **paths))
-        # No classes: the images serve a detector of any.
-        MetadataCatalog.get(unlabeled).set(built_in=True, **paths)
-    for manifest in sorted((root / "splits").glob("*.json")):
-        pool = unlabeled if manifest.stem == FULL else None
-        _register_split(COCO, f"{COCO}_train", manifest, unlabeled_source=pool)
+def register_manifests(prefix: str, source: str, folder: Path, **unlabeled_sources: str) -> None:
+    """Registers ``PREFIX_NAME_labeled`` and ``_unlabeled`` for each manifest ``NAME.json``.
 
-
-def _register_digits(root: Path) -> None:
-    if not (root / "spec.json").is_file():
-        return
-    register_digits(root)
-    _forget("digits_")
-    for manifest in sorted((root / "splits").glob("*.json")):
-        _register_split("digits", "digits_train", manifest)
-
-
-def _register_split(prefix: str, source: str, manifest: Path, **options) -> None:
-    for name in register_split(f"{prefix}_{manifest.stem}", source, manifest, **options):
-        MetadataCatalog.get(name).built_in = True
+    Args:
+        prefix: of the names, without the last underscore.
+        source: dataset that the manifests split.
+        folder: of the manifests.
+        unlabeled_sources: manifest -> dataset that its unlabeled images are from, where that is
+            another one.
+    """
+    for manifest in sorted(folder.glob("*.json")):
+        pool = unlabeled_sources.get(manifest.stem)
+        name = f"{prefix}_{manifest.stem}"
+        for registered in register_split(name, source, manifest, unlabeled_source=pool):
+            MetadataCatalog.get(registered).built_in = True
 
 
 def _forget(prefix: str) -> None:
@@ -111,9 +94,3 @@ def _forget(prefix: str) -> None:
         if MetadataCatalog.get(name).get("built_in"):
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
-
-
-def _load_unlabeled(json_file: str, image_root: str) -> list[dict]:
-    """Image records alone: the JSON needs neither "annotations" nor "categories"."""
-    dicts = records_of(parse_file(json_file, image_root)).dicts
-    return [without_ground_truth(d) for d in dicts]

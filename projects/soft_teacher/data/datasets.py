@@ -17,17 +17,15 @@ from .class_checks import (
     placeholder_hint,
 )
 from .evaluated import prepare_evaluation
-from .given_labels import LABEL_SOURCES, check_given, give_annotations
+from .given_labels import LABEL_SOURCES, give_annotations
 from .hidden_labels import hide_annotations
 from .loading import load_reading, loaded_once
 from .paths import register_path
 from .reader import Reading
-from .role_checks import check_images, check_labels, check_truth, label_warnings
-from .sampler import LABELED, UNLABELED
+from .role_checks import check_given, check_images, check_labels, check_truth, label_warnings
+from .roles import KEYS, LABELED, ROLES, TEST, UNLABELED
 
 __all__ = [
-    "KEYS",
-    "ROLES",
     "TEACHER",
     "as_list",
     "check_datasets",
@@ -39,9 +37,6 @@ __all__ = [
     "unlabeled_dicts",
 ]
 
-KEYS = {LABELED: "DATASETS.TRAIN_LABELED", UNLABELED: "DATASETS.TRAIN_UNLABELED"}
-TEST = "DATASETS.TEST"
-ROLES = {"labeled": KEYS[LABELED], "unlabeled": KEYS[UNLABELED], "test": TEST}
 TEACHER, GIVEN = LABEL_SOURCES
 # What DatasetMapper drops where it makes neither: five sixths of COCO's annotations.
 MASKS = ("segmentation", "keypoints")

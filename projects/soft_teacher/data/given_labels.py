@@ -7,10 +7,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from ..errors import ConfigError
-from .balance import Reason
 from .carried_boxes import boxes_in_view, is_box, is_crowd
-from .reader import Reading
-from .role_checks import check_labels
 from .values import as_number
 
 __all__ = [
@@ -18,7 +15,6 @@ __all__ = [
     "INSTANCES",
     "LABEL_SOURCES",
     "SCORE",
-    "check_given",
     "give_annotations",
     "given_instances",
 ]
@@ -30,22 +26,6 @@ ANNOTATIONS = "given_annotations"
 INSTANCES = "given_instances"
 # SOFT_TEACHER.LABEL_SOURCE.
 LABEL_SOURCES = ("teacher", "dataset")
-
-
-def check_given(where: str, reading: Reading) -> None:
-    """Raises ConfigError unless a dataset has labels to learn from, and no mistake in them.
-
-    Args:
-        where: names the dataset in messages.
-    """
-    check_labels(where, reading)
-    give_annotations(where, reading.dicts_to_measure())
-    for reason in (Reason.IMAGE, Reason.CLASS, Reason.NUMBERS):
-        if reading.balance.dropped[reason]:
-            raise ConfigError(
-                f"{where}: {reading.balance.dropped[reason]} annotations are {reason}, first "
-                f"{reading.balance.first[reason].what}: remove them"
-            )
 
 
 def give_annotations(where: str, dataset_dicts: List[dict]) -> List[dict]:

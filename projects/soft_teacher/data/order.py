@@ -4,7 +4,7 @@ from typing import Dict, Iterator, Optional
 
 import numpy as np
 
-from .sampler import ORDER, SUBSTITUTE, shuffled
+from .seeds import ORDER, SUBSTITUTE, shuffled
 
 __all__ = ["StreamOrder", "grouped"]
 

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from ..errors import ConfigError
 from .balance import Reason
 from .faults import Fault, Kind
+from .given_labels import give_annotations
 from .reader import Reading
 
-__all__ = ["check_images", "check_labels", "check_truth", "label_warnings"]
+__all__ = ["check_given", "check_images", "check_labels", "check_truth", "label_warnings"]
 
 BOX = "a box is [x, y, width, height] in pixels, with an area inside its image"
 
@@ -41,6 +42,22 @@ def check_labels(where: str, reading: Reading) -> None:
             f"{where}: none of its {reading.balance.read} annotations can be learned from: "
             f"{_reasons(reading)}: {BOX}{_crowd_advice(reading)}"
         )
+
+
+def check_given(where: str, reading: Reading) -> None:
+    """Raises ConfigError unless a dataset has labels to learn from, and no mistake in them.
+
+    Args:
+        where: names the dataset in messages.
+    """
+    check_labels(where, reading)
+    give_annotations(where, reading.dicts_to_measure())
+    for reason in (Reason.IMAGE, Reason.CLASS, Reason.NUMBERS):
+        if reading.balance.dropped[reason]:
+            raise ConfigError(
+                f"{where}: {reading.balance.dropped[reason]} annotations are {reason}, first "
+                f"{reading.balance.first[reason].what}: remove them"
+            )
 
 
 def check_truth(where: str, reading: Reading) -> None:

@@ -7,6 +7,7 @@ from torch.utils.data import Sampler
 
 from ..checks import check_choice, check_not_negative
 from ..errors import ConfigError
+from .seeds import SCHEDULE
 
 __all__ = [
     "BatchSchedule",
@@ -14,13 +15,8 @@ __all__ = [
     "absent_streams",
     "check_schedule",
     "labeled_share",
-    "sample_seed",
-    "shuffled",
 ]
 
-LABELED, UNLABELED = 0, 1
-# The second number of every random key, so that no two uses share their numbers.
-SCHEDULE, ORDER, SAMPLE, STEP, SUBSTITUTE = 2, 3, 4, 5, 6
 DRAWS = ("global", "per_rank")
 # Numbers of images are kept for every step and rank; more than this would fill the memory.
 MOST_BATCHES = 10**9
@@ -34,16 +30,6 @@ def labeled_share(step, *, share: float, decay_steps: int, max_iter: int):
     """
     left = (max_iter - np.asarray(step)) / max(decay_steps, 1)
     return share * np.minimum(left, 1) if decay_steps else np.full(np.shape(step), share)
-
-
-def sample_seed(*key: int) -> int:
-    """A 32-bit seed that depends on nothing but ``key`` (non-negative integers)."""
-    return int(np.random.SeedSequence(key).generate_state(1)[0])
-
-
-def shuffled(size: int, *key: int) -> np.ndarray:
-    """A permutation of ``range(size)`` that depends on nothing but ``key``."""
-    return np.random.default_rng(key).permutation(size)
 
 
 def check_schedule(
@@ -185,6 +171,11 @@ class BatchSchedule:
     def total(self, stream: int, step: int) -> int:
         """Images of a stream at a step over all ranks: N_l or N_u of Eq. 2, 3."""
         return int(self._totals[stream, step])
+
+    @property
+    def images(self) -> List[int]:
+        """Images of each step over all ranks, both streams together."""
+        return self._totals.sum(axis=0).tolist()
 
     def usual_count(self, stream: int) -> int:
         """Images of a stream that a rank mostly gets where it gets any, at least 1."""

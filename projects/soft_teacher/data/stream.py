@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from .given_labels import ANNOTATIONS, SCORE
 from .image import UnreadableImage
 from .order import StreamOrder
-from .sampler import SAMPLE, sample_seed
+from .seeds import SAMPLE, sample_seed
 
 __all__ = ["StreamDataset", "dicts_digest", "seeded"]
 

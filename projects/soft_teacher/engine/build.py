@@ -9,12 +9,13 @@ from detectron2.utils import comm
 from ..checks import check_choice
 from ..errors import ConfigError
 from .events import EventFiles, EventHistory
-from .hooks import Evaluation, HTMLReport, PendingEvaluation
+from .hooks import Evaluation, PendingEvaluation
 from .nonfinite import NonFiniteGuard
 from .saving import BestTeacher, LastStepSaver, Saver, StepsDone
 from .stopping import StopOnSignal
 from .sync_bn import check_no_idle_rank, synchronize_batch_norm
 from .train_loop import SoftTeacherLoop
+from .watch import HTMLReport
 
 __all__ = [
     "PRECISIONS",
@@ -69,7 +70,8 @@ def build_train_loop(
         amp: mixed precision; ``precision`` is "fp16" or "bf16".
     """
     synchronize_batch_norm(model)
-    check_no_idle_rank(model, data_loader.schedule)
+    schedule = data_loader.schedule
+    check_no_idle_rank(model, schedule.images, schedule.world_size)
     return SoftTeacherLoop(
         wrap_ddp(model),
         data_loader,

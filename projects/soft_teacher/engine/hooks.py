@@ -1,18 +1,15 @@
-"""Small hooks of the training loop."""
+"""Evaluation after steps, and the one that a resumed run makes up for."""
 
 import logging
-import shlex
-import sys
 from typing import Callable, Sequence
 
 from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 
-from ..analysis.run_report import write_report
 from ..errors import TrainingError, is_full_disk, one_line
 from .heartbeat import is_lost_peer
 
-__all__ = ["Evaluation", "HTMLReport", "PendingEvaluation"]
+__all__ = ["Evaluation", "PendingEvaluation"]
 
 logger = logging.getLogger(__name__)
 
@@ -100,24 +97,3 @@ class PendingEvaluation(HookBase):
 
     def _set_step(self, step: int) -> None:
         self.trainer.iter = self.trainer.storage.iter = step
-
-
-class HTMLReport(HookBase):
-    """Writes the report of a training that came to its end. Register it after the event files."""
-
-    def __init__(self, output_dir: str):
-        """
-        Args:
-            output_dir: folder of the training.
-        """
-        self.output_dir = output_dir
-
-    def after_train(self) -> None:
-        if self.trainer.iter < self.trainer.max_iter:
-            return
-        try:
-            path = write_report(self.output_dir, command=shlex.join(["python", *sys.argv]))
-        except Exception as error:  # nothing about a report is worth failing a finished training
-            logger.error("no report: %s", one_line(error))
-        else:
-            logger.info("report: %s", path)

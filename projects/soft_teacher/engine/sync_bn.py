@@ -1,6 +1,6 @@
 """BatchNorm over the images of all ranks."""
 
-from typing import Callable
+from typing import Callable, Sequence
 
 import torch
 from detectron2.layers import NaiveSyncBatchNorm
@@ -8,7 +8,6 @@ from detectron2.utils import comm
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..data.sampler import LABELED, UNLABELED, BatchSchedule
 from ..errors import ConfigError
 
 __all__ = ["synchronize_batch_norm", "check_no_idle_rank"]
@@ -42,23 +41,23 @@ def synchronize_batch_norm(model: nn.Module) -> nn.Module:
     return model
 
 
-def check_no_idle_rank(model: nn.Module, schedule: BatchSchedule) -> None:
+def check_no_idle_rank(model: nn.Module, images: Sequence[int], batches: int) -> None:
     """Raises ConfigError if BatchNorm would wait for a rank that has no image at a step.
 
     Args:
         model: a SoftTeacher after :func:`synchronize_batch_norm`.
-        schedule: of its training.
+        images: of each step, over all ranks.
+        batches: that a step deals them to.
     """
     if comm.get_world_size() == 1:
         return
     if not any(isinstance(m, SYNCHRONIZED) for m in model.student.backbone.modules()):
         return
-    for step in range(schedule.max_iter):
-        images = schedule.total(LABELED, step) + schedule.total(UNLABELED, step)
-        if 0 < images < schedule.world_size:
+    for step, count in enumerate(images):
+        if 0 < count < batches:
             raise ConfigError(
-                f"SOFT_TEACHER.BURN_IN: step {step} has {images} labeled images for "
-                f"{schedule.world_size} batches, and BatchNorm needs one in each: raise "
+                f"SOFT_TEACHER.BURN_IN: step {step} has {count} labeled images for "
+                f"{batches} batches, and BatchNorm needs one in each: raise "
                 "SOFT_TEACHER.LABELED_SHARE or set MODEL.RESNETS.NORM to 'FrozenBN'"
             )
 

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import shlex
+import sys
 import time
 from typing import Callable, List, Optional, Sequence
 
@@ -11,17 +13,19 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from PIL import Image
 
+from ..analysis.run_report import write_report
 from ..analysis.training_pictures import training_picture
 from ..atomic import atomic_write
 from ..checks import check_not_negative
-from ..data.sampler import LABELED, UNLABELED, BatchSchedule
+from ..data.roles import LABELED, UNLABELED
+from ..data.sampler import BatchSchedule
 from ..errors import one_line
 from ..modeling import SoftTeacher
 from ..modeling.step_record import StepView
 from .health import HealthCheck
 from .window import Totals, Window, scalars
 
-__all__ = ["PictureHook", "WatchHook", "build_watch_hooks"]
+__all__ = ["HTMLReport", "PictureHook", "WatchHook", "build_watch_hooks"]
 
 logger = logging.getLogger(__name__)
 
@@ -246,3 +250,24 @@ class PictureHook(HookBase):
         os.makedirs(self.folder, exist_ok=True)
         with atomic_write(os.path.join(self.folder, name), "wb") as file:
             Image.fromarray(picture).save(file, format="PNG")
+
+
+class HTMLReport(HookBase):
+    """Writes the report of a training that came to its end. Register it after the event files."""
+
+    def __init__(self, output_dir: str):
+        """
+        Args:
+            output_dir: folder of the training.
+        """
+        self.output_dir = output_dir
+
+    def after_train(self) -> None:
+        if self.trainer.iter < self.trainer.max_iter:
+            return
+        try:
+            path = write_report(self.output_dir, command=shlex.join(["python", *sys.argv]))
+        except Exception as error:  # nothing about a report is worth failing a finished training
+            logger.error("no report: %s", one_line(error))
+        else:
+            logger.info("report: %s", path)

@@ -5,11 +5,12 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 from detectron2.data import DatasetCatalog
 
-from ..data.builtin import coco_root, missing_dataset_hint, register_builtin
+from ..data.builtin import missing_dataset_hint, register_builtin
+from ..data.coco import coco_root
 from ..data.datasets import train_names
 from ..data.splits import FULL, split_name
+from ..demo.data import digits_files, make_digits, make_split
 from ..errors import ConfigError
-from .digits_data import digits_files, make_digits, make_split
 from .queue import say
 from .recipes import BURN_IN, SOFT_TEACHER, SUPERVISED, Recipe
 from .run import REPOSITORY, Run

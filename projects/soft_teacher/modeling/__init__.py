@@ -1,4 +1,3 @@
-from .backbone import build_small_resnet_fpn_backbone, small_resnet_fpn
 from .box_jitter import BoxJitter
 from .families.dense import RetinaNetFamily
 from .families.rcnn import FasterRCNNFamily, SoftFastRCNNOutputLayers, SoftTeacherROIHeads
@@ -14,6 +13,4 @@ __all__ = [
     "SoftFastRCNNOutputLayers",
     "SoftTeacher",
     "SoftTeacherROIHeads",
-    "build_small_resnet_fpn_backbone",
-    "small_resnet_fpn",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from .digits_sources import (
+from .sources import (
     PHOTOS,
     digits_by_class,
     load_digit_samples,
@@ -16,7 +16,7 @@ from .digits_sources import (
     photo_region,
     shortest_side,
 )
-from .digits_spec import DigitsSpec
+from .spec import DigitsSpec
 
 # The order is part of the seeds: append, never reorder.
 SPLITS = ("train", "unlabeled", "val")

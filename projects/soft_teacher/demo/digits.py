@@ -2,7 +2,7 @@
 
 Handwritten digits (scikit-learn) on photographs (scikit-image) as image files and COCO JSON::
 
-    python -m soft_teacher.data.digits datasets/digits
+    python -m soft_teacher.demo datasets/digits
 
 writes ``<root>/{train,unlabeled,val}/*.jpg``, ``<root>/annotations/*.json`` and ``spec.json``,
 which is written last and says that the rest is complete. No digit sample and no region of a
@@ -28,8 +28,8 @@ from PIL import Image
 
 from ..atomic import atomic_write
 from ..errors import ConfigError
-from .digits_scene import SPLITS, Scene, render_scene
-from .digits_spec import DigitsSpec
+from .scene import SPLITS, Scene, render_scene
+from .spec import DigitsSpec
 
 __all__ = ["DigitsSpec", "generate", "register_digits"]
 
@@ -90,7 +90,7 @@ def register_digits(root: Path | str, prefix: str = "digits") -> list[str]:
     record = _read_record(root)
     if not record.get("complete") or record.get("format") != FORMAT:
         raise ConfigError(
-            f"no complete digits dataset in {root}: run python -m soft_teacher.data.digits {root}"
+            f"no complete digits dataset in {root}: run python -m soft_teacher.demo {root}"
         )
     classes = list(DigitsSpec(**record["spec"]).class_names)
     for dataset, json_file in _json_files(root).items():
@@ -242,7 +242,3 @@ def main(argv: list[str] | None = None) -> None:
         parser.exit(2, f"{error}\n")
     for dataset, path in files.items():
         print(f"{dataset}: {path}")
-
-
-if __name__ == "__main__":
-    main()

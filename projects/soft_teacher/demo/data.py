@@ -1,12 +1,12 @@
-"""The embedded dataset as demo and lab use it."""
+"""The embedded dataset as demo and replication use it: built in as ``digits_...``."""
 
 from pathlib import Path
 from typing import Callable
 
-from ..data.builtin import dataset_root
-from ..data.digits import DigitsSpec, generate
+from ..data.builtin import BuiltIn, add_builtin, dataset_root, register_manifests
 from ..data.split_manifest import write_manifest
 from ..data.splits import coco_image_ids, without_replacement_split
+from .digits import DigitsSpec, generate, register_digits
 
 __all__ = ["SPEC", "digits_files", "make_digits", "make_split"]
 
@@ -54,3 +54,18 @@ def digits_files(name: str) -> list[Path]:
 
 def split_file(name: str) -> Path:
     return digits_root() / "splits" / f"{name}.json"
+
+
+def _register(root: Path) -> None:
+    """What has been generated; with ground truth the unlabeled images are ``unlabeled_gt``."""
+    root = root / "digits"
+    if (root / "spec.json").is_file():
+        register_digits(root)
+        register_manifests("digits", "digits_train", root / "splits")
+
+
+def _hint(name: str) -> str:
+    return f": run 'make demo' once, it writes it to {digits_root()}"
+
+
+add_builtin("digits_", BuiltIn(_register, _hint))
