@@ -21,9 +21,9 @@ GPU_SITE := .gpu-site
 
 help:
 	@echo "make demo           run the demo        (DEMO_ARGS=... for tools/demo.py)"
-	@echo "make bench          measure the step    (BENCH_ARGS=... for tools/bench.py)"
-	@echo "make bench-data     measure the data    (BENCH_ARGS=... for tools/bench_data.py)"
-	@echo "make bench-startup  measure a start     (BENCH_ARGS=... for tools/bench_startup.py)"
+	@echo "make bench          measure the step    (BENCH_ARGS=... for benchmarks/bench_step.py)"
+	@echo "make bench-data     measure the data    (BENCH_ARGS=... for benchmarks/bench_data.py)"
+	@echo "make bench-startup  measure a start     (BENCH_ARGS=... for benchmarks/bench_startup.py)"
 	@echo "make gpu-check      answer all questions that need a GPU in 8 minutes, without a network if"
 	@echo "                    wheels/ is there    (GPU_ARGS=... for benchmarks/gpu_check.py)"
 	@echo "make gpu-wheels     fill wheels/ for it (GPU_PYTHON=3.12 and, to leave out what the GPU's"
@@ -41,13 +41,13 @@ demo: $(VENV)/.demo
 	$(PY) -W ignore tools/demo.py $(DEMO_ARGS)
 
 bench: $(VENV)/.demo
-	$(PY) -W ignore tools/bench.py $(BENCH_ARGS)
+	$(PY) -W ignore benchmarks/bench_step.py $(BENCH_ARGS)
 
 bench-data: $(VENV)/.demo
-	$(PY) -W ignore tools/bench_data.py $(BENCH_ARGS)
+	$(PY) -W ignore benchmarks/bench_data.py $(BENCH_ARGS)
 
 bench-startup: $(VENV)/.demo
-	$(PY) -W ignore tools/bench_startup.py $(BENCH_ARGS)
+	$(PY) -W ignore benchmarks/bench_startup.py $(BENCH_ARGS)
 
 # Python alone: what is downloaded is for another one.
 gpu-wheels: $(VENV)/.created

@@ -8,11 +8,11 @@ import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 from detectron2.engine import default_argument_parser
 
 from soft_teacher import ConfigError
-from soft_teacher.command_line import USAGE_ERROR
-from soft_teacher.engine.device import share_cpu
-from soft_teacher.engine.entry import entry_of
-from soft_teacher.engine.launch import run
-from soft_teacher.engine.launch_args import is_first_here, parse_launch_args
+from soft_teacher.distributed.device import share_cpu
+from soft_teacher.distributed.launch import run
+from soft_teacher.distributed.launch_args import is_first_here, parse_launch_args
+from soft_teacher.experiment.entry import entry_of
+from soft_teacher.utils.command_line import USAGE_ERROR
 
 EPILOG = """
 A config that ends in .py is a LazyConfig and takes overrides as key=value; any other is YAML and

@@ -37,9 +37,9 @@ from gpu_sections import (
 from gpu_sections.job import SIZES, Job, Rows
 from section_process import DONE, run_section
 
-from soft_teacher.atomic import atomic_write
-from soft_teacher.command_line import exit_status, make_output
-from soft_teacher.errors import ConfigError
+from soft_teacher.utils.atomic import atomic_write
+from soft_teacher.utils.command_line import exit_status, make_output
+from soft_teacher.utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 # Seconds of the whole check.

@@ -6,7 +6,7 @@ from pathlib import Path
 from section_process import DONE
 from tabulate import tabulate
 
-from soft_teacher.atomic import atomic_write
+from soft_teacher.utils.atomic import atomic_write
 
 __all__ = ["failures", "markdown", "write"]
 

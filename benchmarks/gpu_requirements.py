@@ -7,7 +7,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from soft_teacher.errors import ConfigError
+from soft_teacher.utils.errors import ConfigError
 
 __all__ = ["check_versions"]
 

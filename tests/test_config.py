@@ -8,7 +8,7 @@ from detectron2.config import get_cfg
 
 import soft_teacher
 from soft_teacher import ConfigError, add_soft_teacher_config
-from soft_teacher.engine import lazy_entry, yaml_entry
+from soft_teacher.experiment import lazy_entry, yaml_entry
 
 PACKAGE = Path(soft_teacher.__file__).parent
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

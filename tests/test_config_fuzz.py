@@ -9,11 +9,11 @@ from detectron2.config import get_cfg, instantiate
 from training import CONFIGS, LAZY_OPTS, YAML_OPTS
 
 from soft_teacher import ConfigError, add_soft_teacher_config
-from soft_teacher.checks import shown
-from soft_teacher.data.build import build_two_stream_train_loader
-from soft_teacher.engine import SoftTeacherTrainer, lazy_entry, yaml_entry
-from soft_teacher.engine.config_keys import LAZY_ONLY, SETTINGS, lazy_paths
-from soft_teacher.engine.lazy_train import build_ema, build_optimizer
+from soft_teacher.data.streams.loader import build_two_stream_train_loader
+from soft_teacher.experiment import SoftTeacherTrainer, lazy_entry, yaml_entry
+from soft_teacher.experiment.config_keys import LAZY_ONLY, SETTINGS, lazy_paths
+from soft_teacher.experiment.lazy_train import build_ema, build_optimizer
+from soft_teacher.utils.checks import shown
 
 pytestmark = pytest.mark.usefixtures("tiny_digits")
 

@@ -8,7 +8,7 @@ from detectron2.engine import DefaultPredictor
 from training import CONFIGS, save_untrained
 
 from soft_teacher import add_soft_teacher_config
-from soft_teacher.engine import SoftTeacherTrainer, yaml_entry
+from soft_teacher.experiment import SoftTeacherTrainer, yaml_entry
 
 pytestmark = pytest.mark.usefixtures("tiny_digits")
 

@@ -19,12 +19,12 @@ from paper_page import PAGE, rows
 PACKAGE = ROOT / "projects" / "soft_teacher"
 
 STEP = "tests/modeling/test_equations.py"
-WEIGHTS = "tests/modeling/test_reliability.py"
+WEIGHTS = "tests/modeling/test_background_weights.py"
 HEADS = "tests/modeling/test_roi_heads.py"
 JITTER = "tests/modeling/test_box_jitter.py"
-MEANS = "tests/data/test_build.py"
+MEANS = "tests/data/streams/test_loader.py"
 EMA = "tests/engine/test_ema.py"
-SHARE = "tests/data/test_sampler.py"
+SHARE = "tests/data/streams/test_schedule.py"
 DEFAULTS = "tests/test_config.py::test_the_defaults_are_the_paper_s_for_partial_data"
 
 
@@ -54,7 +54,7 @@ MUTATIONS = [Mutation(*row) for row in (
      "{k: v * share for k, v in losses.items()}",
      "losses",
      f"{STEP}::test_equation_2"),
-    ("Eq. 2", "data/build.py",
+    ("Eq. 2", "data/streams/loader.py",
      "self.schedule.world_size / total",
      "1 / total",
      f"{MEANS}::test_an_image_weighs_the_number_of_ranks_over_the_images_of_the_global_batch"),
@@ -145,7 +145,7 @@ MUTATIONS = [Mutation(*row) for row in (
      "_C.EMA.MOMENTUM = 0.999",
      "_C.EMA.MOMENTUM = 0.9996",
      DEFAULTS),
-    ("s_r", "data/sampler.py",
+    ("s_r", "data/streams/schedule.py",
      "share * np.minimum(left, 1)",
      "share * np.minimum(2 * left, 1)",
      f"{SHARE}::test_the_share_is_constant_and_falls_linearly_to_zero_over_the_last_steps"),

@@ -11,10 +11,10 @@ from detectron2.evaluation import COCOEvaluator
 from training import metrics, train_lazy, train_yaml, weights
 
 from soft_teacher import ConfigError, TrainingError
-from soft_teacher.data.build import TwoStreamLoader
+from soft_teacher.data.streams.loader import TwoStreamLoader
 from soft_teacher.engine import EMAHook
-from soft_teacher.engine.events import CLOCKS
 from soft_teacher.engine.train_loop import SoftTeacherLoop
+from soft_teacher.monitoring.events import CLOCKS
 
 pytestmark = pytest.mark.usefixtures("tiny_digits")
 

@@ -12,8 +12,8 @@ import pytest
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from training import ROOT, metrics
 
-from soft_teacher.data.split_manifest import write_manifest
-from soft_teacher.data.splits import coco_image_ids, stac_split
+from soft_teacher.data.datasets.splits.families import coco_image_ids, stac_split
+from soft_teacher.data.datasets.splits.manifest import write_manifest
 from soft_teacher.modeling import FasterRCNNFamily
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]

@@ -1,8 +1,8 @@
 """Two stages: a detector labels images once, and another training learns from what it found."""
 
 import json
-import sys
 
+import label_images
 import numpy as np
 import pytest
 import torch
@@ -12,7 +12,6 @@ from detectron2.utils.events import EventStorage
 from training import (
     CONFIGS,
     LAZY_OPTS,
-    ROOT,
     YAML_OPTS,
     metrics,
     train_yaml,
@@ -20,14 +19,10 @@ from training import (
 )
 
 from soft_teacher import ConfigError
-from soft_teacher.data.datasets import unlabeled_dicts
-from soft_teacher.engine import SoftTeacherTrainer, lazy_entry, yaml_entry
+from soft_teacher.data.datasets.dataset_dicts import unlabeled_dicts
 from soft_teacher.engine.checkpoint import SoftTeacherCheckpointer
+from soft_teacher.experiment import SoftTeacherTrainer, lazy_entry, yaml_entry
 from soft_teacher.modeling import FasterRCNNFamily
-
-sys.path.insert(0, str(ROOT / "tools"))
-
-import label_images  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("tiny_digits", "own_catalog")
 

@@ -20,7 +20,7 @@ from processes import (
 )
 from training import CONFIGS, YAML_OPTS, train_yaml, weights
 
-from soft_teacher.engine.launch import LOST_RANK
+from soft_teacher.distributed.launch import LOST_RANK
 
 pytestmark = pytest.mark.usefixtures("tiny_digits")
 

@@ -26,7 +26,7 @@ from training import (
 )
 
 from soft_teacher import ConfigError
-from soft_teacher.engine import SoftTeacherTrainer, lazy_entry, yaml_entry
+from soft_teacher.experiment import SoftTeacherTrainer, lazy_entry, yaml_entry
 from soft_teacher.modeling import FasterRCNNFamily
 
 pytestmark = pytest.mark.usefixtures("tiny_digits")

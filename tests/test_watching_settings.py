@@ -73,8 +73,8 @@ def test_as_many_periodic_checkpoints_stay_as_are_to_be_kept(trainings):
 
 def test_bad_health_is_told_when_patience_ends(trainings):
     much, little = trainings
-    assert "engine.health WARNING: step 3, last 4 steps: none of " in much.log
-    assert "engine.health" not in little.log
+    assert "monitoring.health WARNING: step 3, last 4 steps: none of " in much.log
+    assert "monitoring.health" not in little.log
 
 
 def test_hidden_labels_measure_pseudo_boxes(trainings):

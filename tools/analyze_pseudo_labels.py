@@ -22,14 +22,14 @@ from soft_teacher.analysis.comparison import comparison_sheet
 from soft_teacher.analysis.findings import findings_of
 from soft_teacher.analysis.measured_boxes import choose_images, measure
 from soft_teacher.analysis.pseudo_label_report import report_text, write_findings
-from soft_teacher.checks import check_fraction, check_not_negative
-from soft_teacher.command_line import add_config_arguments, exit_status, make_output
-from soft_teacher.data.builtin import register_builtin
-from soft_teacher.data.ground_truth import truth_dicts
-from soft_teacher.engine.entry import entry_of
-from soft_teacher.engine.trained import Trained
-from soft_teacher.errors import one_line
+from soft_teacher.data.datasets.builtin import register_builtin
+from soft_teacher.data.datasets.ground_truth import truth_dicts
 from soft_teacher.evaluation.evaluate import NETWORKS
+from soft_teacher.experiment.entry import entry_of
+from soft_teacher.experiment.trained import Trained
+from soft_teacher.utils.checks import check_fraction, check_not_negative
+from soft_teacher.utils.command_line import add_config_arguments, exit_status, make_output
+from soft_teacher.utils.errors import one_line
 
 EPILOG = """
 Weights and config are those of train_net.py --eval-only: a checkpoint of ours, or of any Detectron2

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from soft_teacher.analysis.data_check import check_dataset
 from soft_teacher.analysis.data_report import report_figure, report_text
-from soft_teacher.command_line import add_config_arguments, exit_status, make_output
-from soft_teacher.data.builtin import register_builtin
-from soft_teacher.data.loading import loaded_once
-from soft_teacher.engine.entry import entry_of
+from soft_teacher.data.datasets.builtin import register_builtin
+from soft_teacher.data.datasets.loading import loaded_once
+from soft_teacher.experiment.entry import entry_of
+from soft_teacher.utils.command_line import add_config_arguments, exit_status, make_output
 
 EPILOG = """
 It exits with 0 if all images can be read, with 1 if some cannot, and with 2 if the config or its

@@ -15,12 +15,12 @@ from pathlib import Path
 import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 
 from demo_report import report, summarize, write_pictures
+from replication.queue import Queue, clock, say
+from replication.run import Run
 
-from soft_teacher.command_line import exit_status, make_output
-from soft_teacher.data.builtin import register_builtin
+from soft_teacher.data.datasets.builtin import register_builtin
 from soft_teacher.demo.data import digits_files, make_digits, make_split
-from soft_teacher.lab.queue import Queue, clock, say
-from soft_teacher.lab.run import Run
+from soft_teacher.utils.command_line import exit_status, make_output
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = {"supervised": "supervised.yaml", "soft_teacher": "soft_teacher.yaml"}

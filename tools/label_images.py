@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from soft_teacher import ConfigError
-from soft_teacher.atomic import atomic_write
-from soft_teacher.command_line import add_config_arguments, exit_status
-from soft_teacher.data.builtin import register_builtin
-from soft_teacher.data.datasets import check_datasets, unlabeled_dicts
-from soft_teacher.engine.entry import entry_of
-from soft_teacher.errors import one_line
+from soft_teacher.data.datasets.builtin import register_builtin
+from soft_teacher.data.datasets.dataset_dicts import check_datasets, unlabeled_dicts
 from soft_teacher.evaluation.evaluate import NETWORKS
 from soft_teacher.evaluation.labeling import check_label_threshold, coco_categories, label_images
+from soft_teacher.experiment.entry import entry_of
+from soft_teacher.utils.atomic import atomic_write
+from soft_teacher.utils.command_line import add_config_arguments, exit_status
+from soft_teacher.utils.errors import one_line
 
 EPILOG = """
 Images that cannot be read are named and left out.

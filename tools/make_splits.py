@@ -12,12 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Iterator
 
-from soft_teacher.command_line import USAGE_ERROR, exit_status
-from soft_teacher.data.coco import coco_root
-from soft_teacher.data.roles import KEYS
-from soft_teacher.data.split_manifest import Split, read_manifest, write_manifest
-from soft_teacher.data.split_parts import write_parts
-from soft_teacher.data.splits import (
+from soft_teacher.data.datasets.coco import coco_root
+from soft_teacher.data.datasets.splits.families import (
     FAMILIES,
     FULL,
     full_split,
@@ -27,7 +23,11 @@ from soft_teacher.data.splits import (
     unbiased_teacher_split,
     without_replacement_split,
 )
-from soft_teacher.errors import ConfigError, one_line
+from soft_teacher.data.datasets.splits.manifest import Split, read_manifest, write_manifest
+from soft_teacher.data.datasets.splits.parts import write_parts
+from soft_teacher.data.roles import KEYS
+from soft_teacher.utils.command_line import USAGE_ERROR, exit_status
+from soft_teacher.utils.errors import ConfigError, one_line
 
 EPILOG = """
 The files are FAMILY_PERCENTp_foldFOLD.json and full.json; training finds those in the default

@@ -15,9 +15,9 @@ from omegaconf import OmegaConf
 from tabulate import tabulate
 
 from soft_teacher import ConfigError
-from soft_teacher.command_line import add_config_arguments, exit_status
-from soft_teacher.engine import lazy_entry, yaml_entry
-from soft_teacher.engine.scaling import LAZY_KEYS, YAML_KEYS, scaled_values
+from soft_teacher.experiment import lazy_entry, yaml_entry
+from soft_teacher.experiment.scaling import LAZY_KEYS, YAML_KEYS, scaled_values
+from soft_teacher.utils.command_line import add_config_arguments, exit_status
 
 EPILOG = """
 With k times the images, the learning rate is k times as high, there are k times fewer steps, and

@@ -14,17 +14,17 @@ from pathlib import Path
 import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 
 import torch
+from replication.benchmark import Coco, Digits
+from replication.code_copy import copy_code
+from replication.plan import Plan
+from replication.publish import publish, write_docs
+from replication.queue import Queue, clock, say
+from replication.results import collect
+from replication.tables import TABLES, find_table
 
-from soft_teacher.command_line import exit_status, make_output
-from soft_teacher.engine.device import cores
-from soft_teacher.folders import held
-from soft_teacher.lab.benchmark import Coco, Digits
-from soft_teacher.lab.code_copy import copy_code
-from soft_teacher.lab.plan import Plan
-from soft_teacher.lab.publish import publish, write_docs
-from soft_teacher.lab.queue import Queue, clock, say
-from soft_teacher.lab.results import collect
-from soft_teacher.lab.tables import TABLES, find_table
+from soft_teacher.distributed.device import cores
+from soft_teacher.utils.command_line import exit_status, make_output
+from soft_teacher.utils.folders import held
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs" / "replication.md"
@@ -68,7 +68,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         type=positive,
         help="trainings at the same time; default: one on GPUs, else one for each core",
     )
-    parser.add_argument("--output", type=Path, default=ROOT / "output" / "lab")
+    parser.add_argument("--output", type=Path, default=ROOT / "output" / "replication")
     changed = parser.add_mutually_exclusive_group()
     changed.add_argument(
         "--rerun", action="store_true", help="train again what other code, config or data made"

@@ -5,8 +5,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from soft_teacher.analysis.run_report import write_report
-from soft_teacher.command_line import exit_status
+from soft_teacher.monitoring.run_report import write_report
+from soft_teacher.utils.command_line import exit_status
 
 
 def parse_args(argv=None) -> argparse.Namespace:

@@ -21,14 +21,14 @@ from omegaconf import OmegaConf
 from soft_teacher import ConfigError
 from soft_teacher.analysis.augmentation_sheet import augmentation_sheet
 from soft_teacher.analysis.augmented_views import Policies
-from soft_teacher.checks import check_not_negative
-from soft_teacher.command_line import add_config_arguments, exit_status
-from soft_teacher.data.build import build_two_stream_train_loader
-from soft_teacher.data.builtin import register_builtin
-from soft_teacher.data.datasets import as_list, dataset_reading
-from soft_teacher.data.policies import VARIANTS
-from soft_teacher.engine.entry import entry_of
-from soft_teacher.errors import one_line
+from soft_teacher.data.augmentation.policies import VARIANTS
+from soft_teacher.data.datasets.builtin import register_builtin
+from soft_teacher.data.datasets.dataset_dicts import as_list, dataset_reading
+from soft_teacher.data.streams.loader import build_two_stream_train_loader
+from soft_teacher.experiment.entry import entry_of
+from soft_teacher.utils.checks import check_not_negative
+from soft_teacher.utils.command_line import add_config_arguments, exit_status
+from soft_teacher.utils.errors import one_line
 
 VIEWS = ("labeled", "weak", "strong")
 EPILOG = """

@@ -2,8 +2,8 @@
 
 import time
 
-from bench import race
 from bench_data_report import spread
+from bench_step import race
 from bench_variants import GROUND_TRUTH, NUM_CLASSES, STEPS, Ours
 from bench_variants import make_work as make_step
 from bench_variants import mappers, random_boxes
@@ -11,11 +11,11 @@ from gpu_sections.copies import Copied
 from gpu_sections.job import NOT_ON_A_CPU, Job, Rows
 from numpy.random import default_rng
 
-from soft_teacher.data.build import TwoStreamLoader
-from soft_teacher.data.order import StreamOrder
 from soft_teacher.data.roles import LABELED, UNLABELED
-from soft_teacher.data.sampler import BatchSchedule
-from soft_teacher.data.stream import StreamDataset
+from soft_teacher.data.streams.dataset import StreamDataset
+from soft_teacher.data.streams.loader import TwoStreamLoader
+from soft_teacher.data.streams.order import StreamOrder
+from soft_teacher.data.streams.schedule import BatchSchedule
 
 __all__ = ["rows"]
 

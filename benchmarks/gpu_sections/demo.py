@@ -13,7 +13,7 @@ from gpu_sections.digits import demo_config, make_demo_data
 from gpu_sections.job import NOT_ON_A_CPU, Job, Rows, exact
 from torch.overrides import TorchFunctionMode
 
-from soft_teacher.engine import SoftTeacherTrainer
+from soft_teacher.experiment import SoftTeacherTrainer
 from soft_teacher.modeling import SoftTeacher
 
 __all__ = ["rows"]

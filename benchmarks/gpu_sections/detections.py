@@ -15,7 +15,7 @@ from gpu_sections.boxes import kept, score_changes
 from gpu_sections.digits import demo_config, make_demo_data
 from gpu_sections.job import Job, Row, Rows, exact
 
-from soft_teacher.engine import SoftTeacherTrainer
+from soft_teacher.experiment import SoftTeacherTrainer
 
 __all__ = ["rows"]
 

@@ -6,15 +6,15 @@ from contextlib import nullcontext
 from functools import partial
 
 import torch
-from bench import timed
+from bench_step import timed
 from bench_variants import GROUND_TRUTH, NUM_CLASSES, calibrate, mappers, random_boxes
 from gpu_sections.job import Job, Row, Rows, measured
 from gpu_sections.sharpened import sharpen
 from numpy import median
 from numpy.random import default_rng
 
-from soft_teacher.data.datasets import check_datasets
-from soft_teacher.engine import SoftTeacherTrainer
+from soft_teacher.data.datasets.dataset_dicts import check_datasets
+from soft_teacher.experiment import SoftTeacherTrainer
 from soft_teacher.modeling import SoftTeacher
 
 __all__ = ["rows"]

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from bench import FULL, PARTIAL
 from bench_data import make_images
+from bench_step import FULL, PARTIAL
 from bench_variants import Scenario
 
-from soft_teacher.errors import one_line
+from soft_teacher.utils.errors import one_line
 
 __all__ = ["NOT_ON_A_CPU", "SIZES", "Job", "Row", "Rows", "Size", "exact", "measured"]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from bench import race, timed
 from bench_data_report import spread
+from bench_step import race, timed
 from bench_variants import Ours, Work, make_work
 from gpu_sections.job import NOT_ON_A_CPU, Job, Row, Rows, measured
 

@@ -18,7 +18,7 @@ from gpu_sections.job import Job, Row, Rows, exact
 from torch.nn.parallel import DistributedDataParallel
 
 from soft_teacher.demo import small_resnet_fpn
-from soft_teacher.engine.sync_bn import synchronize_batch_norm
+from soft_teacher.distributed.sync_bn import synchronize_batch_norm
 
 __all__ = ["rows"]
 

@@ -13,7 +13,7 @@ from gpu_sections.children import in_children
 from gpu_sections.digits import demo_config, make_demo_data
 from gpu_sections.job import Job, Rows, exact
 
-from soft_teacher.engine import SoftTeacherTrainer
+from soft_teacher.experiment import SoftTeacherTrainer
 
 __all__ = ["rows"]
 

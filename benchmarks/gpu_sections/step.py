@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 import torch
-from bench import WARM_UP, race, timed, wait
 from bench_data_report import spread
 from bench_parts import ema_times, parts, reads
+from bench_step import WARM_UP, race, timed, wait
 from bench_variants import VARIANTS, Scenario, Work, make_work
 from gpu_sections.job import NOT_ON_A_CPU, Job, Row, Rows, measured
 

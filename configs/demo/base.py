@@ -11,9 +11,9 @@ from detectron2.solver import WarmupParamScheduler
 from detectron2.solver.build import get_default_optimizer_params
 from fvcore.common.param_scheduler import MultiStepParamScheduler
 
-from soft_teacher.data.build import build_two_stream_train_loader
+from soft_teacher.data.augmentation.policies import build_policy
 from soft_teacher.data.mapper import InferenceMapper
-from soft_teacher.data.policies import build_policy
+from soft_teacher.data.streams.loader import build_two_stream_train_loader
 from soft_teacher.demo import small_resnet_fpn
 from soft_teacher.engine import EMAHook
 from soft_teacher.modeling import (

@@ -1,8 +1,8 @@
 """Soft Teacher: end-to-end semi-supervised object detection on Detectron2."""
 
-from . import quiet  # noqa: F401  isort: skip  before what it quiets
-from .environment import naming_broken_packages
-from .errors import ConfigError, TrainingError
+from .utils import quiet  # noqa: F401  isort: skip  before what it quiets
+from .utils.environment import naming_broken_packages
+from .utils.errors import ConfigError, TrainingError
 
 with naming_broken_packages():
     from . import demo, modeling  # noqa: F401  register datasets, networks and their parts

@@ -14,8 +14,8 @@ def add_soft_teacher_config(cfg) -> None:
     # So that Detectron2's own tools, DefaultPredictor for one, build both networks, too.
     cfg.MODEL.META_ARCHITECTURE = "SoftTeacher"
 
-    # Labeled and unlabeled images: registered names, or paths (see data/paths.py). Braces are
-    # filled from DATASETS.SPLIT. DATASETS.TRAIN is not used.
+    # Labeled and unlabeled images: registered names, or paths (see data/datasets/paths.py). Braces
+    # are filled from DATASETS.SPLIT. DATASETS.TRAIN is not used.
     cfg.DATASETS.TRAIN_LABELED = ()
     cfg.DATASETS.TRAIN_UNLABELED = ()
     # {FAMILY}, {PERCENT} and {FOLD} in the two names above: which split of a dataset is meant.

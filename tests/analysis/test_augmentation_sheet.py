@@ -10,8 +10,8 @@ from PIL import Image
 
 from soft_teacher.analysis.augmentation_sheet import augmentation_sheet
 from soft_teacher.analysis.augmented_views import Policies
-from soft_teacher.data.photometric import SolarizeTransform
-from soft_teacher.data.transforms import AffineTransform, FlipTransform
+from soft_teacher.data.augmentation.photometric import SolarizeTransform
+from soft_teacher.data.augmentation.transforms import AffineTransform, FlipTransform
 
 H, W = 40, 60
 DOWN = AffineTransform([[1, 0, 0], [0, 1, 4]], H, W)

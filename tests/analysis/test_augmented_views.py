@@ -8,8 +8,8 @@ from PIL import Image
 
 from soft_teacher import ConfigError
 from soft_teacher.analysis.augmented_views import Policies, draw_views
-from soft_teacher.data.policies import build_policy
-from soft_teacher.data.transforms import (
+from soft_teacher.data.augmentation.policies import build_policy
+from soft_teacher.data.augmentation.transforms import (
     AffineTransform,
     CutoutTransform,
     FlipTransform,

@@ -6,7 +6,7 @@ from PIL import Image
 
 from soft_teacher.analysis.data_check import check_dataset, odd_boxes, shared_content
 from soft_teacher.analysis.data_report import problems, report_figure, report_text
-from soft_teacher.errors import ConfigError
+from soft_teacher.utils.errors import ConfigError
 
 W, H = 40, 30
 

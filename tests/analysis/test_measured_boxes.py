@@ -14,9 +14,9 @@ from training import CONFIGS, save_untrained
 
 from soft_teacher.analysis.measured_boxes import choose_images, join, measure
 from soft_teacher.data.mapper import InferenceMapper
-from soft_teacher.data.seeds import sample_seed
-from soft_teacher.engine import yaml_entry
-from soft_teacher.engine.trained import Trained
+from soft_teacher.data.streams.seeds import sample_seed
+from soft_teacher.experiment import yaml_entry
+from soft_teacher.experiment.trained import Trained
 from soft_teacher.modeling.families.base import MeasuresStability, TeacherPass
 from soft_teacher.modeling.views import ViewTransport
 

@@ -5,9 +5,9 @@ import pytest
 from detectron2.data import transforms as T
 
 from soft_teacher.analysis.transform_text import describe
-from soft_teacher.data import photometric as P
-from soft_teacher.data.policies import NAMES, VARIANTS, build_policy
-from soft_teacher.data.transforms import (
+from soft_teacher.data.augmentation import photometric as P
+from soft_teacher.data.augmentation.policies import NAMES, VARIANTS, build_policy
+from soft_teacher.data.augmentation.transforms import (
     AffineTransform,
     CutoutTransform,
     FlipTransform,

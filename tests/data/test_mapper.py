@@ -7,15 +7,15 @@ from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 from PIL import Image
 
-from soft_teacher.data import augmentation as A
 from soft_teacher.data import mapper as mapper_module
-from soft_teacher.data.image import UnreadableImage
+from soft_teacher.data.augmentation import spatial as A
+from soft_teacher.data.augmentation.policies import build_policy
+from soft_teacher.data.images.image import UnreadableImage
 from soft_teacher.data.mapper import (
     InferenceMapper,
     LabeledDatasetMapper,
     TwoViewDatasetMapper,
 )
-from soft_teacher.data.policies import build_policy
 from soft_teacher.geometry import transform_boxes
 
 H, W = 90, 120

@@ -13,11 +13,11 @@ from PIL import Image
 from training import CONFIGS
 
 from soft_teacher import ConfigError, add_soft_teacher_config
-from soft_teacher.data.build import build_two_stream_train_loader
-from soft_teacher.data.datasets import check_datasets
+from soft_teacher.data.datasets.dataset_dicts import check_datasets
 from soft_teacher.data.roles import LABELED, UNLABELED
-from soft_teacher.engine import SoftTeacherTrainer, lazy_entry, yaml_entry
-from soft_teacher.engine.lazy_train import evaluate
+from soft_teacher.data.streams.loader import build_two_stream_train_loader
+from soft_teacher.experiment import SoftTeacherTrainer, lazy_entry, yaml_entry
+from soft_teacher.experiment.lazy_train import evaluate
 
 NUM_GOOD, NUM_BAD = 8, 2
 
@@ -224,7 +224,7 @@ def test_small_sets_and_sets_of_one_orientation_go_round(wide, tall, labeled, tm
 def test_sizes_are_not_looked_up_where_they_are_known_or_not_needed(
     labeled, photos, tmp_path, monkeypatch
 ):
-    from soft_teacher.data import build as build_module
+    from soft_teacher.data.streams import loader as build_module
 
     asked = []
     usual = build_module.image_sizes

@@ -11,16 +11,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from soft_teacher.data import augmentation as A
-from soft_teacher.data.mapper import TwoViewDatasetMapper
-from soft_teacher.data.photometric import PhotometricTransform
-from soft_teacher.data.policies import NAMES, VARIANTS, build_policy
-from soft_teacher.data.transforms import (
+from soft_teacher.data.augmentation import spatial as A
+from soft_teacher.data.augmentation.photometric import PhotometricTransform
+from soft_teacher.data.augmentation.policies import NAMES, VARIANTS, build_policy
+from soft_teacher.data.augmentation.transforms import (
     AffineTransform,
     CutoutTransform,
     FlipTransform,
     ResizeTransform,
 )
+from soft_teacher.data.mapper import TwoViewDatasetMapper
 from soft_teacher.geometry import transform_boxes, transform_matrix
 
 # The grey that augmentations fill with, and a box that is brighter.

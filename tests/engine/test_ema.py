@@ -8,7 +8,7 @@ from torch import nn
 
 from soft_teacher.engine import ema as ema_module
 from soft_teacher.engine.ema import EMAHook, ema_momentum, ema_update
-from soft_teacher.errors import ConfigError
+from soft_teacher.utils.errors import ConfigError
 
 
 class Network(nn.Module):

@@ -1,7 +1,7 @@
 import pytest
 
 from soft_teacher import ConfigError
-from soft_teacher.data.policies import build_policy
+from soft_teacher.data.augmentation.policies import build_policy
 from soft_teacher.engine.identity import RunIdentity, flat
 
 

@@ -25,8 +25,8 @@ from detectron2.utils import logger as detectron2_logger
 from PIL import Image
 
 from soft_teacher.data.mapper import InferenceMapper
-from soft_teacher.engine.lazy_train import _for_dataset
 from soft_teacher.evaluation.unreadable import ReadableImagesEvaluator
+from soft_teacher.experiment.lazy_train import _for_dataset
 
 W, H, IMAGES = 60, 40, 4
 BOX = [10, 5, 40, 30]  # XYXY

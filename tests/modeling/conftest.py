@@ -3,11 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from detectron2.config import get_cfg
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from soft_teacher import add_soft_teacher_config
 from soft_teacher.modeling import SoftTeacher
 
 NUM_CLASSES = 3
@@ -19,39 +17,6 @@ def storage():
     """Detectron2 logs scalars while it trains."""
     with EventStorage() as storage:
         yield storage
-
-
-@pytest.fixture
-def tiny_cfg():
-    """A Faster R-CNN of some thousand parameters; three classes."""
-    cfg = get_cfg()
-    add_soft_teacher_config(cfg)
-    cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.BACKBONE.NAME = "build_small_resnet_fpn_backbone"
-    cfg.MODEL.RESNETS.NORM = "BN"
-    cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4"]
-    cfg.MODEL.FPN.OUT_CHANNELS = 8
-    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[12], [24], [48]]
-    cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = [[1.0]]
-    cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4"]
-    cfg.MODEL.RPN.BATCH_SIZE_PER_IMAGE = 16
-    cfg.MODEL.RPN.POST_NMS_TOPK_TRAIN = 24
-    cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 12
-    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = NUM_CLASSES
-    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3"]
-    cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 16
-    cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
-    cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 1
-    cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 16
-    cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 3
-    cfg.MODEL.RETINANET.NUM_CLASSES = NUM_CLASSES
-    cfg.MODEL.RETINANET.IN_FEATURES = ["p2", "p3", "p4"]
-    cfg.MODEL.RETINANET.NUM_CONVS = 1
-    cfg.SOFT_TEACHER.SMALL_RESNET.STEM_CHANNELS = 4
-    cfg.SOFT_TEACHER.SMALL_RESNET.STAGE_CHANNELS = (4, 6, 8)
-    cfg.SOFT_TEACHER.SMALL_RESNET.BLOCKS = (1, 1, 1)
-    return cfg
 
 
 @pytest.fixture

@@ -1,14 +1,8 @@
 """A training step asks the device for few numbers, however many images it has."""
 
-import sys
-
 import pytest
 import torch
-from training import ROOT
-
-sys.path.insert(0, str(ROOT / "tools"))
-
-from bench_reads import DeviceReads  # noqa: E402
+from bench_reads import DeviceReads
 
 BOXES = [[10, 10, 40, 40], [50, 20, 90, 60], [4, 40, 24, 60]]
 

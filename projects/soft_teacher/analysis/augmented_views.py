@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from detectron2.data import transforms as T
 
-from ..data.image import UnreadableImage, read_image
+from ..data.images.image import UnreadableImage, read_image
 from ..data.mapper import LabeledDatasetMapper, TwoViewDatasetMapper
 from ..data.roles import LABELED, UNLABELED
-from ..data.seeds import sample_seed
-from ..data.stream import seeded
-from ..errors import ConfigError, one_line
+from ..data.streams.dataset import seeded
+from ..data.streams.seeds import sample_seed
 from ..geometry import clip_boxes, nonempty, transform_boxes, transform_matrix
+from ..utils.errors import ConfigError, one_line
 from .annotations import annotated_boxes, boxed_annotations
 from .transform_text import describe
 

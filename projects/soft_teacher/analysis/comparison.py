@@ -4,7 +4,7 @@ from typing import Dict, List, Sequence
 
 import numpy as np
 
-from ..data.image import read_image
+from ..data.images.image import read_image
 from ..evaluation.pseudo_label_quality import match_boxes
 from .measured_boxes import MeasuredBoxes
 from .pictures import draw_boxes, drawable, ground_truth, picture_grid

@@ -12,10 +12,10 @@ import numpy as np
 from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
-from ..data.balance import Balance, Reason
-from ..data.datasets import dataset_reading
-from ..data.image import MAX_PIXELS, UnreadableImage, image_size, read_image
-from ..data.role_checks import check_images
+from ..data.datasets.dataset_dicts import dataset_reading
+from ..data.datasets.reading.balance import Balance, Reason
+from ..data.datasets.role_checks import check_images
+from ..data.images.image import MAX_PIXELS, UnreadableImage, image_size, read_image
 from ..data.roles import ROLES
 from .annotations import annotated_boxes
 

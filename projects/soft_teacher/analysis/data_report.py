@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from ..data.balance import Reason
+from ..data.datasets.reading.balance import Reason
 from .data_check import DatasetCheck, shared_content
 
 __all__ = ["problems", "report_figure", "report_text"]

@@ -6,9 +6,9 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..data.datasets import class_names
-from ..engine.trained import Trained
-from ..errors import ConfigError
+from ..data.datasets.dataset_dicts import class_names
+from ..experiment.trained import Trained
+from ..utils.errors import ConfigError
 from .box_measures import Correlation, Curve, correlation, foreground_curve
 from .measured_boxes import MeasuredBoxes, join
 

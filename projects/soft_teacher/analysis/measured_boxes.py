@@ -10,9 +10,9 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Instances
 from tqdm import tqdm
 
-from ..data.seeds import sample_seed, shuffled
-from ..engine.trained import Trained
+from ..data.streams.seeds import sample_seed, shuffled
 from ..evaluation.pseudo_label_quality import box_iou, judge_boxes
+from ..experiment.trained import Trained
 from ..modeling.pseudo_labels import rows_where
 from .annotations import annotated_boxes
 

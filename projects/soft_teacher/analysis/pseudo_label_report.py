@@ -9,9 +9,9 @@ from typing import Dict, List, Optional
 from detectron2.utils.collect_env import collect_env_info
 from tabulate import tabulate
 
-from ..atomic import atomic_write
+from ..monitoring.page import embedded_picture, preformatted, write_page
+from ..utils.atomic import atomic_write
 from .findings import Findings, Table
-from .page import embedded_picture, preformatted, write_page
 from .pseudo_label_figure import pseudo_label_figure
 
 __all__ = ["report_text", "write_findings"]

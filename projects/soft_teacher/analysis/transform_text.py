@@ -5,8 +5,8 @@ from typing import Iterable, List
 import numpy as np
 from detectron2.data import transforms as T
 
-from ..data import photometric as P
-from ..data.transforms import AffineTransform, CutoutTransform
+from ..data.augmentation import photometric as P
+from ..data.augmentation.transforms import AffineTransform, CutoutTransform
 
 __all__ = ["describe"]
 

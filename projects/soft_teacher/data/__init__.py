@@ -1,1 +1,1 @@
-from . import coco  # noqa: F401  makes its splits built-in datasets
+from .datasets import coco  # noqa: F401  makes its splits built-in datasets

@@ -12,9 +12,9 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
 from ..geometry import transform_matrix, weak_to_strong
-from . import given_labels, hidden_labels
-from .augmentation import never_empty
-from .image import MAX_PIXELS, UnreadableImage, read_image
+from .augmentation.spatial import never_empty
+from .images.image import MAX_PIXELS, UnreadableImage, read_image
+from .unlabeled_annotations import held_out, precomputed
 
 __all__ = ["InferenceMapper", "LabeledDatasetMapper", "TwoViewDatasetMapper"]
 
@@ -23,7 +23,7 @@ BLANK = (3, 32, 32)
 
 
 class LabeledDatasetMapper(DatasetMapper):
-    """Detectron2's DatasetMapper of training, reading through :func:`.image.read_image`."""
+    """Detectron2's DatasetMapper of training, reading through :func:`.images.image.read_image`."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class LabeledDatasetMapper(DatasetMapper):
         """
         Args:
             augmentations: "labeled image training" of Table 2.
-            image_format, max_pixels: of :func:`.image.read_image`.
+            image_format, max_pixels: of :func:`.images.image.read_image`.
         """
         super().__init__(True, augmentations=augmentations, image_format=image_format)
         self.max_pixels = max_pixels
@@ -66,8 +66,8 @@ class LabeledDatasetMapper(DatasetMapper):
 class TwoViewDatasetMapper:
     """One decode, two independent views, and the matrix between them.
 
-    Annotations are not read; hidden ones (:mod:`.hidden_labels`) and given ones
-    (:mod:`.given_labels`) change nothing but their own keys.
+    Annotations are not read; hidden ones (:mod:`.held_out`) and given ones
+    (:mod:`.precomputed`) change nothing but their own keys.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class TwoViewDatasetMapper:
             weak_augmentations, strong_augmentations: "pseudo-label generation" and "unlabeled
                 image training" of Table 2; they draw from ``np.random`` and move coordinates by
                 affine maps only.
-            image_format, max_pixels: of :func:`.image.read_image`.
+            image_format, max_pixels: of :func:`.images.image.read_image`.
         """
         self.weak = T.AugmentationList(weak_augmentations)
         self.strong = T.AugmentationList(strong_augmentations)
@@ -109,8 +109,8 @@ class TwoViewDatasetMapper:
         """
         sample = copy.copy(dataset_dict)
         sample.pop("annotations", None)
-        truth = sample.pop(hidden_labels.ANNOTATIONS, None)
-        given = sample.pop(given_labels.ANNOTATIONS, None)
+        truth = sample.pop(held_out.ANNOTATIONS, None)
+        given = sample.pop(precomputed.ANNOTATIONS, None)
         image = read_image(sample["file_name"], self.image_format, self.max_pixels)
         if given is not None:
             _check_size(sample, image)
@@ -122,11 +122,9 @@ class TwoViewDatasetMapper:
         sample["weak_to_strong"] = torch.as_tensor(matrix, dtype=torch.float32)
         size = tuple(sample["weak_image"].shape[1:])
         if truth is not None:
-            sample[hidden_labels.INSTANCES] = hidden_labels.hidden_instances(
-                truth, weak_matrix, size
-            )
+            sample[held_out.INSTANCES] = held_out.hidden_instances(truth, weak_matrix, size)
         if given is not None:
-            sample[given_labels.INSTANCES] = given_labels.given_instances(given, weak_matrix, size)
+            sample[precomputed.INSTANCES] = precomputed.given_instances(given, weak_matrix, size)
         return sample
 
 
@@ -148,7 +146,7 @@ class InferenceMapper:
         """
         Args:
             augmentations: of the evaluation; they draw nothing.
-            image_format, max_pixels: of :func:`.image.read_image`.
+            image_format, max_pixels: of :func:`.images.image.read_image`.
         """
         self.augmentations = T.AugmentationList([never_empty(a) for a in augmentations])
         self.image_format = image_format

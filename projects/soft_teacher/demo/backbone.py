@@ -6,7 +6,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem
 
-from ..errors import ConfigError
+from ..utils.errors import ConfigError
 
 __all__ = ["small_resnet_fpn", "build_small_resnet_fpn_backbone"]
 

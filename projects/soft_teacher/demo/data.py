@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Callable
 
-from ..data.builtin import BuiltIn, add_builtin, dataset_root, register_manifests
-from ..data.split_manifest import write_manifest
-from ..data.splits import coco_image_ids, without_replacement_split
+from ..data.datasets.builtin import BuiltIn, add_builtin, dataset_root, register_manifests
+from ..data.datasets.splits.families import coco_image_ids, without_replacement_split
+from ..data.datasets.splits.manifest import write_manifest
 from .digits import DigitsSpec, generate, register_digits
 
 __all__ = ["SPEC", "digits_files", "make_digits", "make_split"]

@@ -26,8 +26,8 @@ from detectron2.data.datasets import register_coco_instances
 from iopath.common.file_io import file_lock
 from PIL import Image
 
-from ..atomic import atomic_write
-from ..errors import ConfigError
+from ..utils.atomic import atomic_write
+from ..utils.errors import ConfigError
 from .scene import SPLITS, Scene, render_scene
 from .spec import DigitsSpec
 

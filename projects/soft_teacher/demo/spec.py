@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from numbers import Integral, Real
 
-from ..errors import ConfigError
+from ..utils.errors import ConfigError
 
 # A rotated, sheared and stretched glyph spans at most about this many times its nominal size.
 GLYPH_GROWTH = 1.45

@@ -6,8 +6,8 @@ import os
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
-from ..atomic import AtomicPathManager
-from ..errors import ConfigError, one_line
+from ..utils.atomic import AtomicPathManager
+from ..utils.errors import ConfigError, one_line
 from .identity import RunIdentity
 from .resumable import NoTraining, check_holds_training, check_resumed
 from .saving import BEST, numbered_checkpoints

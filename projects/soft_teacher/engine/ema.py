@@ -8,8 +8,8 @@ from detectron2.utils import comm
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ..checks import check_not_negative
-from ..errors import ConfigError
+from ..utils.checks import check_not_negative
+from ..utils.errors import ConfigError
 
 __all__ = ["ema_momentum", "ema_update", "EMAHook"]
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Dict, List
 
-from ..errors import ConfigError
+from ..utils.errors import ConfigError
 
 __all__ = ["RunIdentity", "flat"]
 

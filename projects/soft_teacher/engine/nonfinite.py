@@ -10,9 +10,9 @@ from detectron2.structures import Instances
 from detectron2.utils import comm
 from torch import nn
 
-from ..atomic import atomic_write
-from ..checks import check_not_negative
-from ..errors import TrainingError, one_line
+from ..utils.atomic import atomic_write
+from ..utils.checks import check_not_negative
+from ..utils.errors import TrainingError, one_line
 from .step_report import StepReport
 
 __all__ = ["NonFiniteGuard", "plain"]

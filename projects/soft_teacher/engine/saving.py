@@ -8,7 +8,7 @@ from typing import List, Optional
 
 from detectron2.engine import HookBase
 
-from ..errors import TrainingError, is_full_disk, one_line
+from ..utils.errors import TrainingError, is_full_disk, one_line
 
 __all__ = [
     "BEST",

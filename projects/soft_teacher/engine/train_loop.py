@@ -9,7 +9,7 @@ from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
-from ..data.seeds import STEP, sample_seed
+from ..data.streams.seeds import STEP, sample_seed
 from .nonfinite import NonFiniteGuard
 from .step_report import StepReport
 

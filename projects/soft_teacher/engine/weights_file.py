@@ -9,7 +9,7 @@ from typing import Callable
 import numpy as np
 import torch
 
-from ..errors import ConfigError, one_line
+from ..utils.errors import ConfigError, one_line
 
 __all__ = ["BrokenCheckpoint", "UnusableFile", "check_pickle", "plain_reason", "read_checked"]
 

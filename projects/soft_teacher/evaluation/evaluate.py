@@ -13,10 +13,10 @@ from detectron2.evaluation import (
     print_csv_format,
 )
 
-from ..checks import check_choice
-from ..data.evaluated import evaluation_name
-from ..data.paths import slug
-from ..errors import ConfigError, is_full_disk
+from ..data.datasets.evaluated import evaluation_name
+from ..data.datasets.paths import slug
+from ..utils.checks import check_choice
+from ..utils.errors import ConfigError, is_full_disk
 from .unreadable import ReadableImagesEvaluator
 
 __all__ = [
@@ -55,7 +55,7 @@ def build_evaluator(dataset: str, coco: Callable[[str], DatasetEvaluator]) -> Da
 
     Args:
         dataset: a registered dataset, or a path.
-        coco: name of the dataset as it was read (:mod:`~soft_teacher.data.evaluated`) -> evaluator.
+        coco: name of the dataset as it was read (:mod:`..data.datasets.evaluated`) -> evaluator.
     """
     if MetadataCatalog.get(dataset).get("evaluator_type") == "pascal_voc":
         return PascalVOCDetectionEvaluator(dataset)

@@ -9,9 +9,9 @@ from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode, Instances
 from tqdm import tqdm
 
-from ..checks import check_fraction
-from ..data.datasets import class_names
-from ..errors import ConfigError
+from ..data.datasets.dataset_dicts import class_names
+from ..utils.checks import check_fraction
+from ..utils.errors import ConfigError
 
 __all__ = ["check_label_threshold", "coco_categories", "label_images"]
 

@@ -6,8 +6,8 @@ import torch
 from detectron2.config import configurable
 from detectron2.structures import Boxes, Instances
 
-from ..checks import check_choice
-from ..errors import ConfigError
+from ..utils.checks import check_choice
+from ..utils.errors import ConfigError
 
 __all__ = ["BoxJitter", "jitter_boxes", "box_variance"]
 

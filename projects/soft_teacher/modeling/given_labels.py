@@ -1,7 +1,7 @@
 """Precomputed pseudo boxes, as the second stage of STAC has them, in place of a teacher's pass."""
 
-from ..data.given_labels import INSTANCES
-from ..errors import ConfigError
+from ..data.unlabeled_annotations.precomputed import INSTANCES
+from ..utils.errors import ConfigError
 from .families.base import TeacherPass
 
 __all__ = ["given_pass"]

@@ -1,6 +1,5 @@
 """From the teacher's detections to the two sets of pseudo boxes, and on to the student's view."""
 
-from dataclasses import dataclass, field
 from typing import List, Sized
 
 import torch
@@ -8,46 +7,12 @@ from detectron2.config import configurable
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage
 
-from ..checks import check_fraction
+from ..utils.checks import check_fraction
 from .families.base import TeacherPass
+from .step_record import PseudoLabels, TeacherBoxes
 from .views import ViewTransport
 
-__all__ = ["PseudoLabels", "PseudoLabeler", "TeacherBoxes", "log_mean_count", "rows_where"]
-
-
-@dataclass(frozen=True)
-class TeacherBoxes:
-    """The teacher's detections on one image, and what becomes of them.
-
-    Attributes:
-        detections: Instances with ``pred_boxes`` (weak view, absolute XYXY), ``pred_classes`` and
-            ``scores``.
-        confident: (n,) int64 rows of ``detections`` that make up G_cls.
-        candidates: (n,) int64 rows that are jittered; none without box jittering.
-        variances: their (n,) box regression variances.
-        stable: (n,) int64 rows that make up G_reg.
-    """
-
-    detections: Instances
-    confident: torch.Tensor
-    candidates: torch.Tensor
-    variances: torch.Tensor
-    stable: torch.Tensor
-
-
-@dataclass(frozen=True)
-class PseudoLabels:
-    """Pseudo boxes of a batch, per image, in the student's view (strong, absolute XYXY).
-
-    Attributes:
-        classification: G_cls, Instances with ``gt_boxes`` and ``gt_classes``.
-        regression: G_reg, likewise.
-        chosen_from: per image, the detections that they were chosen from, in the weak view.
-    """
-
-    classification: List[Instances]
-    regression: List[Instances]
-    chosen_from: List[TeacherBoxes] = field(default_factory=list)
+__all__ = ["PseudoLabeler", "log_mean_count", "rows_where"]
 
 
 class PseudoLabeler:

@@ -1,18 +1,52 @@
 """What a training step shows of its unlabeled images to whoever watches the training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import List, Optional
 
 import torch
+from detectron2.structures import Instances
 
-from .pseudo_labels import PseudoLabels, TeacherBoxes
-
-__all__ = ["COLUMNS", "StepView", "table"]
+__all__ = ["COLUMNS", "PseudoLabels", "StepView", "TeacherBoxes", "table"]
 
 COLUMNS = (
     *("x0", "y0", "x1", "y1"),
     *("score", "class", "confident", "candidate", "variance", "stable"),
 )
+
+
+@dataclass(frozen=True)
+class TeacherBoxes:
+    """The teacher's detections on one image, and what becomes of them.
+
+    Attributes:
+        detections: Instances with ``pred_boxes`` (weak view, absolute XYXY), ``pred_classes`` and
+            ``scores``.
+        confident: (n,) int64 rows of ``detections`` that make up G_cls.
+        candidates: (n,) int64 rows that are jittered; none without box jittering.
+        variances: their (n,) box regression variances.
+        stable: (n,) int64 rows that make up G_reg.
+    """
+
+    detections: Instances
+    confident: torch.Tensor
+    candidates: torch.Tensor
+    variances: torch.Tensor
+    stable: torch.Tensor
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """Pseudo boxes of a batch, per image, in the student's view (strong, absolute XYXY).
+
+    Attributes:
+        classification: G_cls, Instances with ``gt_boxes`` and ``gt_classes``.
+        regression: G_reg, likewise.
+        chosen_from: per image, the detections that they were chosen from, in the weak view.
+    """
+
+    classification: List[Instances]
+    regression: List[Instances]
+    chosen_from: List[TeacherBoxes] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

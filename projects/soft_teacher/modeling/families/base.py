@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from detectron2.structures import ImageList, Instances
 from fvcore.common.registry import Registry
 from torch import nn
 
-if TYPE_CHECKING:
-    from ..pseudo_labels import PseudoLabels
-    from ..views import ViewTransport
+from ..step_record import PseudoLabels
+from ..views import ViewTransport
 
 __all__ = [
     "FAMILY_REGISTRY",

@@ -1,19 +1,13 @@
 """RetinaNet in the recipe: its settings, and what reaches the losses."""
 
-import sys
-
 import pytest
 import torch
+from bench_reads import DeviceReads
 from steps import BOXES, CLASSES
-from training import ROOT
 
 from soft_teacher import ConfigError
 from soft_teacher.engine.checkpoint import SoftTeacherCheckpointer
 from soft_teacher.modeling import RetinaNetFamily
-
-sys.path.insert(0, str(ROOT / "tools"))
-
-from bench_reads import DeviceReads  # noqa: E402
 
 RETINANET = ("SOFT_TEACHER.DETECTOR", "RetinaNet", "MODEL.RESNETS.NORM", "FrozenBN")
 

@@ -6,8 +6,8 @@ from detectron2.modeling import RetinaNet
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
-from ....checks import check_choice
-from ....errors import ConfigError
+from ....utils.checks import check_choice
+from ....utils.errors import ConfigError
 from ...views import ViewTransport
 from ..base import FAMILY_REGISTRY, DetectorFamily, PseudoLosses
 from .losses import classification_loss, is_positive, regression_loss

@@ -6,8 +6,8 @@ from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import Boxes
 from torch import nn
 
-from ....checks import check_choice
-from ....errors import ConfigError
+from ....utils.checks import check_choice
+from ....utils.errors import ConfigError
 from ...background_weights import NEEDS_TEACHER
 from ...box_jitter import BoxJitter
 from ..base import FAMILY_REGISTRY, DetectorFamily, PseudoLosses

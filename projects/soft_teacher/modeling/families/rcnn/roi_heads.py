@@ -8,7 +8,7 @@ from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage
 
-from ....checks import check_choice
+from ....utils.checks import check_choice
 from ...background_weights import (
     FORMULAS,
     INDICATORS,
@@ -17,7 +17,8 @@ from ...background_weights import (
     overlap,
     reliability,
 )
-from ...pseudo_labels import PseudoLabels, log_mean_count
+from ...pseudo_labels import log_mean_count
+from ...step_record import PseudoLabels
 from .fast_rcnn import SoftFastRCNNOutputLayers
 from .foregrounds import ForegroundSampler
 

@@ -1,0 +1,70 @@
+"""COCO's unlabeled images and the splits of its labeled ones, as built-in datasets.
+
+===================================== ============================================
+``coco_2017_unlabeled``               unlabeled2017
+``coco_2017_NAME_labeled, _unlabeled``  for each manifest ``coco/splits/NAME.json``
+===================================== ============================================
+
+The images and boxes of the splits are those of Detectron2's ``coco_2017_train``.
+"""
+
+import re
+from functools import partial
+from pathlib import Path
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from .builtin import BuiltIn, add_builtin, dataset_root, register_manifests
+from .formats.coco import parse_file
+from .reading.records import records_of
+from .splits.families import FULL, PARTIAL_FAMILIES
+from .splits.registration import without_ground_truth
+
+__all__ = ["coco_root"]
+
+COCO = "coco_2017"
+UNLABELED = f"{COCO}_unlabeled"
+SPLIT_NAME = re.compile(
+    rf"{COCO}_(?:(?P<family>{'|'.join(PARTIAL_FAMILIES)})_(?P<percent>[^_]+)p_fold(?P<fold>\d+)"
+    rf"|{FULL})_(?:un)?labeled"
+)
+
+
+def coco_root() -> Path:
+    """COCO's folder: ``train2017/``, ``unlabeled2017/``, ``annotations/`` and our ``splits/``."""
+    return dataset_root() / "coco"
+
+
+def _register(root: Path) -> None:
+    if UNLABELED not in DatasetCatalog.list():
+        paths = {
+            "json_file": str(root / "coco" / "annotations" / "image_info_unlabeled2017.json"),
+            "image_root": str(root / "coco" / "unlabeled2017"),
+        }
+        DatasetCatalog.register(UNLABELED, partial(_load_unlabeled, **paths))
+        # No classes: the images serve a detector of any.
+        MetadataCatalog.get(UNLABELED).set(built_in=True, **paths)
+    register_manifests(COCO, f"{COCO}_train", root / "coco" / "splits", **{FULL: UNLABELED})
+
+
+def _load_unlabeled(json_file: str, image_root: str) -> list[dict]:
+    """Image records alone: the JSON needs neither "annotations" nor "categories"."""
+    dicts = records_of(parse_file(json_file, image_root)).dicts
+    return [without_ground_truth(d) for d in dicts]
+
+
+def _hint(name: str) -> str:
+    wanted = SPLIT_NAME.fullmatch(name)
+    if wanted is None:
+        return ""
+    family, percent, fold = wanted.group("family", "percent", "fold")
+    options = f"--family {family or FULL}"
+    if family:
+        options += f" --percent {percent} --folds {fold}"
+    if family == "unbiased_teacher":
+        options += " --index-file COCO_supervision.txt"
+    folder = coco_root() / "splits"
+    return f": run 'python tools/make_splits.py {options}' once, it writes to {folder}"
+
+
+add_builtin(f"{COCO}_", BuiltIn(_register, _hint))

@@ -1,0 +1,106 @@
+"""Registered datasets, each read once where a start needs it several times."""
+
+import gc
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from ...utils.errors import ConfigError
+from .formats.coco import parse_file
+from .reading.reader import Reading, read_records
+from .reading.records import Records, records_of
+
+__all__ = ["is_coco_json", "load_dicts", "load_reading", "loaded_once"]
+
+CLASSES, ID_MAP = "thing_classes", "thing_dataset_id_to_contiguous_id"
+
+
+@dataclass
+class _Loaded:
+    records: dict[str, Records] = field(default_factory=dict)
+    readings: dict[str, Reading] = field(default_factory=dict)
+
+
+_loaded: _Loaded | None = None
+
+
+def load_dicts(name: str) -> list[dict]:
+    """The dicts of a registered dataset, unchecked; inside :func:`loaded_once` they are shared.
+
+    Raises:
+        ConfigError: its images or categories cannot be told apart.
+    """
+    records = _load_records(name)
+    if records.faults:
+        raise ConfigError(records.faults[0].line)
+    return records.dicts
+
+
+def load_reading(name: str) -> Reading:
+    """A registered dataset, read and checked; inside :func:`loaded_once` it is shared."""
+    if _loaded is None:
+        return read_records(_load_records(name))
+    if name not in _loaded.readings:
+        _loaded.readings[name] = read_records(_load_records(name))
+    return _loaded.readings[name]
+
+
+@contextmanager
+def loaded_once():
+    """Inside, each dataset is loaded once; the outermost end forgets them.
+
+    It surrounds what needs the same datasets several times: to check them, to make the streams,
+    and as the common source of a split's parts. Nobody may change the dicts there. The cyclic
+    garbage collector rests meanwhile: to search a large JSON's millions of objects again and
+    again takes it as long as the JSON takes to read.
+    """
+    global _loaded
+    if _loaded is not None:
+        yield
+        return
+    collects = gc.isenabled()
+    _loaded = _Loaded()
+    gc.disable()
+    try:
+        yield
+    finally:
+        _loaded = None
+        if collects:
+            gc.enable()
+
+
+def is_coco_json(name: str) -> bool:
+    """Whether a dataset was registered by Detectron2's ``register_coco_instances``."""
+    made_by = getattr(DatasetCatalog[name], "__qualname__", "")
+    return made_by.startswith("register_coco_instances.")
+
+
+def _load_records(name: str) -> Records:
+    if _loaded is None:
+        return _read_records(name)
+    if name not in _loaded.records:
+        _loaded.records[name] = _read_records(name)
+    return _loaded.records[name]
+
+
+def _read_records(name: str) -> Records:
+    metadata = MetadataCatalog.get(name)
+    load = DatasetCatalog[name]
+    if hasattr(load, "records"):  # a path
+        records = load.records()
+        for key in (CLASSES, ID_MAP):  # the file may have changed since it was read last
+            vars(metadata).pop(key, None)
+    elif is_coco_json(name):
+        records = records_of(parse_file(str(metadata.json_file), str(metadata.image_root)))
+    else:
+        dicts = DatasetCatalog.get(name)  # which may add to the metadata
+        return Records(
+            dicts=dicts,
+            folder=str(metadata.get("image_root", "")),
+            classes=list(metadata.get(CLASSES, ())) or None,
+            id_map=metadata.get(ID_MAP, {}),
+        )
+    if records.classes:
+        metadata.set(**{CLASSES: records.classes, ID_MAP: records.id_map})
+    return records

@@ -1,0 +1,174 @@
+"""A raw dataset as Detectron2's dicts: images in the order of their ids, each with its annotations.
+
+Values of annotations stay as they are; :mod:`.annotation_checks` looks at them.
+"""
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from detectron2.structures import BoxMode
+
+from ....utils.checks import shown
+from ...values import as_flag, as_id, as_side, has_only, is_text, matching_id
+from .balance import LeftOut, Reason
+from .faults import Fault, Kind
+from .raw_dataset import NOT_MEASURED, RawDataset
+
+__all__ = ["Records", "records_of"]
+
+# What is kept of an annotation: nobody uses masks and keypoints, so that they cannot be wrong.
+KEYS = ("iscrowd", "bbox", "category_id", "score", NOT_MEASURED)
+
+
+@dataclass
+class Records:
+    """Dataset dicts whose annotations nobody has looked at.
+
+    Attributes:
+        dicts: in Detectron2's format; ``category_id`` is None for an unknown class.
+        folder: of the images, to look for missing ones.
+        classes: names by class number; None if they are not known.
+        id_map: category id -> class number.
+        ids, areas: the annotations' own, in the order of the dicts; None if they have none.
+        orphans: annotations of no image.
+        faults, notes: what was found already, and what there is to say.
+        json_file: COCO JSON that holds the same.
+    """
+
+    dicts: list[dict]
+    folder: str = ""
+    classes: list[str] | None = None
+    id_map: dict = field(default_factory=dict)
+    ids: list | None = None
+    areas: list | None = None
+    orphans: list[LeftOut] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    json_file: str | None = None
+
+
+def records_of(raw: RawDataset) -> Records:
+    """The records of a raw dataset."""
+    faults: list[Fault] = []
+    classes, id_map = _classes(raw, faults)
+    dicts, is_plain = _images(raw, faults)
+    places: dict = {}
+    for place, record in enumerate(dicts):
+        places.setdefault(record["image_id"], place)
+    found = [a for a in raw.annotations if isinstance(a, dict)]
+    image_ids, same_images = _matched([a.get("image_id") for a in found], places)
+    category_ids, same_categories = _matched([a.get("category_id") for a in found], id_map)
+    members: list[list[int]] = [[] for _ in dicts]
+    orphans = [_orphan(raw.where, a) for a in raw.annotations if not isinstance(a, dict)]
+    for number, image_id in enumerate(image_ids):
+        place = places.get(image_id)
+        if place is None:
+            orphans.append(_orphan(raw.where, found[number]))
+        else:
+            members[place].append(number)
+    for record, numbers in zip(dicts, members):
+        record["annotations"] = [
+            _annotation(found[n], id_map.get(category_ids[n])) for n in numbers
+        ]
+    order = [n for numbers in members for n in numbers]
+    is_plain &= same_images and same_categories and not any("ignore" in a for a in found)
+    ids = [found[n].get("id") for n in order]
+    return Records(
+        dicts=dicts,
+        folder=raw.folder,
+        classes=classes,
+        id_map=id_map,
+        ids=None if ids and has_only(ids, type(None)) else ids,
+        areas=[found[n].get("area") for n in order],
+        orphans=orphans,
+        faults=faults,
+        notes=list(raw.notes),
+        json_file=raw.json_file if is_plain else None,
+    )
+
+
+def _classes(raw: RawDataset, faults: list[Fault]) -> tuple[list[str], dict]:
+    """Names of the classes in the order of their ids, and id -> number; nothing if they are odd."""
+    names: dict = {}
+    for number, category in enumerate(raw.categories):
+        fields = category if isinstance(category, dict) else {}
+        category_id, name = as_id(fields.get("id")), fields.get("name")
+        name = str(name) if has_only([name], int) else name
+        if category_id is None or not is_text(name):
+            where = f"{raw.where}: categories[{number}]"
+            line = f"{where} needs an id and a name, got {shown(category)}"
+        elif category_id in names:
+            line = (
+                f"{raw.where}: category id {category_id} stands twice, for '{names[category_id]}' "
+                f"and '{name}': give every category an id of its own"
+            )
+        else:
+            names[category_id] = name
+            continue
+        faults.append(Fault(Kind.CATEGORY, line))
+        return [], {}
+    if not (has_only(names, int) or has_only(names, str)):
+        line = f"{raw.where}: some category ids are numbers and some are texts: use one kind"
+        faults.append(Fault(Kind.CATEGORY, line))
+        return [], {}
+    if not names and raw.annotations:
+        line = f'{raw.where}: "categories" is empty: list the classes there, with id and name'
+        faults.append(Fault(Kind.CATEGORY, line))
+    ids = sorted(names)
+    return [names[i] for i in ids], {i: number for number, i in enumerate(ids)}
+
+
+def _images(raw: RawDataset, faults: list[Fault]) -> tuple[list[dict], bool]:
+    """Records without annotations, and whether all ids were as they should be."""
+    records, is_plain = [], True
+    for number, image in enumerate(raw.images):
+        fields = image if isinstance(image, dict) else {}
+        name = fields.get("file_name")
+        if not is_text(name):
+            line = f"{raw.where}: images[{number}] needs a file_name, got {shown(image)}"
+            faults.append(Fault(Kind.FILE_NAME, line))
+            continue
+        image_id = as_id(fields.get("id"))
+        is_plain &= type(fields.get("id")) in (int, str)
+        if image_id is None:
+            line = (
+                f"{raw.where}: the id of {name} is {shown(fields.get('id'))}: give every image a "
+                "whole number of its own"
+            )
+            faults.append(Fault(Kind.IMAGE_ID, line))
+        record = {"file_name": os.path.join(raw.folder, name), "image_id": image_id}
+        size = [as_side(fields.get(side)) for side in ("height", "width")]
+        if None not in size:
+            record["height"], record["width"] = size
+        records.append(record)
+    ids = [record["image_id"] for record in records]
+    if has_only(ids, int) or has_only(ids, str):
+        records.sort(key=lambda record: record["image_id"])
+    elif not has_only(ids, int, type(None)):
+        line = f"{raw.where}: some image ids are numbers and some are texts: use one kind"
+        faults.append(Fault(Kind.IMAGE_ID, line))
+    return records, is_plain
+
+
+def _matched(values: list, known: dict) -> tuple[list, bool]:
+    """The ids in ``known`` that values speak of, and whether they are the values themselves."""
+    if has_only(values, int) and has_only(known, int):
+        return values, True
+    found = [matching_id(value, known) for value in values]
+    return found, found == values
+
+
+def _annotation(annotation: dict, category: int | None) -> dict:
+    kept: dict[str, Any] = {key: annotation[key] for key in KEYS if key in annotation}
+    kept["bbox_mode"] = BoxMode.XYWH_ABS
+    kept["category_id"] = category
+    if as_flag(annotation.get("ignore")):
+        kept["iscrowd"] = 1
+    return kept
+
+
+def _orphan(where: str, annotation: Any) -> LeftOut:
+    fields = annotation if isinstance(annotation, dict) else {}
+    place = f"{where}, annotation id {shown(fields.get('id'))}"
+    return LeftOut(Reason.IMAGE, f"{place} of image id {shown(fields.get('image_id'))}")

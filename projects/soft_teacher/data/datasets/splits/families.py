@@ -1,0 +1,237 @@
+"""Which images of a dataset are labeled: the published families of splits.
+
+A split is drawn over positions in a list of image ids, so the order of that list matters:
+``coco_image_ids`` gives the order each family was published with.
+
+===================== ============================ ========================== ======
+family                ids                          draw                       folds
+===================== ============================ ========================== ======
+stac                  all, in the JSON's order     with replacement, deduped  1 - 5
+without_replacement   all, in the JSON's order     without replacement        any
+unbiased_teacher      with boxes only, ascending   positions from their file  0 - 9
+full                  all of two JSONs             none                       none
+===================== ============================ ========================== ======
+"""
+
+from __future__ import annotations
+
+import json
+from operator import index
+from pathlib import Path
+from typing import Iterable, Sequence
+
+import numpy as np
+from detectron2.utils.file_io import PathManager
+
+from ....utils.errors import ConfigError, one_line
+from .manifest import Split
+
+__all__ = [
+    "FAMILIES",
+    "FULL",
+    "PARTIAL_FAMILIES",
+    "coco_image_ids",
+    "full_split",
+    "read_coco_ids",
+    "split_name",
+    "stac_split",
+    "unbiased_teacher_split",
+    "without_replacement_split",
+]
+
+PARTIAL_FAMILIES = ("stac", "without_replacement", "unbiased_teacher")
+FULL = "full"
+FAMILIES = (*PARTIAL_FAMILIES, FULL)
+
+
+def split_name(family: str, percent: float | None = None, fold: int | None = None) -> str:
+    """``stac_10p_fold1`` or ``full``: a manifest's file name, and part of its datasets' names."""
+    return FULL if family == FULL else f"{family}_{percent:g}p_fold{fold}"
+
+
+def read_coco_ids(json_file: Path | str) -> dict[str, list[int]]:
+    """Image ids of a COCO JSON, for each family in the order that it is drawn over.
+
+    Raises:
+        ConfigError: the file is missing or is no COCO JSON.
+    """
+    try:
+        with PathManager.open(str(json_file)) as file:
+            coco = json.load(file)
+        ids = [index(image["id"]) for image in coco["images"]]
+        annotations = coco.get("annotations", ())
+        with_boxes = {a["image_id"] for a in annotations if not a.get("iscrowd", 0)}
+        ascending = sorted(with_boxes.intersection(ids))
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{json_file} cannot be read as COCO JSON: {one_line(error)}") from error
+    return {family: ascending if family == "unbiased_teacher" else ids for family in FAMILIES}
+
+
+def coco_image_ids(json_file: Path | str, family: str = "stac") -> list[int]:
+    """What ``read_coco_ids`` gives for one of the families."""
+    return read_coco_ids(json_file)[family]
+
+
+def stac_split(
+    image_ids: Sequence[int],
+    percent: float | None = None,
+    fold: int = 1,
+    *,
+    count: int | None = None,
+    source: str = "",
+) -> Split:
+    """STAC's split: draws with replacement, so fewer images than draws are labeled.
+
+    Args:
+        image_ids: all images, in the order of the JSON.
+        percent: in (0, 100], or else
+        count: number of draws.
+        fold: seed of numpy's legacy generator; published are 1 to 5.
+        source: recorded in the split.
+
+    Raises:
+        ConfigError: an argument is out of range.
+    """
+    ids = _checked_ids(image_ids)
+    draws = _labeled_count(len(ids), percent, count)
+    chosen = _generator(fold).choice(len(ids), size=draws)
+    return _split(ids, chosen, source, "stac", percent, count, fold)
+
+
+def without_replacement_split(
+    image_ids: Sequence[int],
+    percent: float | None = None,
+    fold: int = 1,
+    *,
+    count: int | None = None,
+    source: str = "",
+) -> Split:
+    """Exactly ``count`` or int(percent / 100 * N) labeled images; arguments as ``stac_split``."""
+    ids = _checked_ids(image_ids)
+    size = _labeled_count(len(ids), percent, count)
+    chosen = _generator(fold).choice(len(ids), size=size, replace=False)
+    return _split(ids, chosen, source, "without_replacement", percent, count, fold)
+
+
+def unbiased_teacher_split(
+    index_file: Path | str,
+    image_ids: Sequence[int],
+    percent: float,
+    fold: int,
+    *,
+    source: str = "",
+) -> Split:
+    """Unbiased Teacher's published split.
+
+    Args:
+        index_file: their COCO_supervision.txt: {"10.0": {"1": [position, ...]}}.
+        image_ids: ids of the images with boxes, ascending (117,266 of train2017), because the
+            positions count in that list.
+        percent, fold: entry to take.
+        source: recorded in the split.
+
+    Raises:
+        ConfigError: the file cannot be read, lacks the entry, or does not fit ``image_ids``.
+    """
+    ids = _checked_ids(image_ids)
+    positions = _published_positions(index_file, percent, fold)
+    expected = _labeled_count(len(ids), percent, None)
+    fits = len(set(positions)) == len(positions) == expected
+    if not fits or min(positions) < 0 or max(positions) >= len(ids):
+        raise ConfigError(
+            f"{index_file}: {len(positions)} positions at {percent:g} % do not fit {len(ids)} "
+            "images: it was made for the images with boxes of COCO's train2017 (117266), ascending"
+        )
+    return _split(ids, positions, source, "unbiased_teacher", percent, None, fold)
+
+
+def full_split(
+    labeled_ids: Sequence[int], unlabeled_ids: Sequence[int], *, source: str = ""
+) -> Split:
+    """All images of one dataset labeled, all images of another one unlabeled.
+
+    Args:
+        labeled_ids, unlabeled_ids: image ids; those of one dataset may occur in the other.
+        source: recorded in the split.
+
+    Raises:
+        ConfigError: one of the two is empty, or an id is twice in it.
+    """
+    return Split(
+        source=source,
+        family=FULL,
+        percent=100.0,
+        count=None,
+        fold=None,
+        labeled=tuple(sorted(_checked_ids(labeled_ids))),
+        unlabeled=tuple(sorted(_checked_ids(unlabeled_ids))),
+    )
+
+
+def _checked_ids(image_ids: Sequence[int]) -> list[int]:
+    ids = [index(i) for i in image_ids]
+    if not ids:
+        raise ConfigError("a split needs at least one image (unbiased_teacher: one with boxes)")
+    if len(set(ids)) != len(ids):
+        raise ConfigError(f"{len(ids) - len(set(ids))} image ids occur more than once")
+    return ids
+
+
+def _labeled_count(total: int, percent: float | None, count: int | None) -> int:
+    if (percent is None) == (count is None):
+        raise ConfigError("give either percent or count")
+    if count is not None:
+        if not 1 <= count <= total:
+            raise ConfigError(f"count = {count}: use 1 to {total}, the number of images")
+        return int(count)
+    if not 0 < percent <= 100:
+        raise ConfigError(f"percent = {percent}: use more than 0 and at most 100")
+    # Truncated, as all the published splits are.
+    size = int(percent / 100.0 * total)
+    if size < 1:
+        raise ConfigError(f"percent = {percent:g} of {total} images is none: use a larger share")
+    return size
+
+
+def _generator(fold: int) -> np.random.RandomState:
+    """The stream that ``np.random.seed(fold)`` starts, without touching the global one."""
+    if not 0 <= fold < 2**32:
+        raise ConfigError(f"fold = {fold}: use 0 to 2**32 - 1")
+    return np.random.RandomState(fold)
+
+
+def _published_positions(index_file: Path | str, percent: float, fold: int) -> list[int]:
+    try:
+        with PathManager.open(str(index_file)) as file:
+            content = json.load(file)
+        folds = {float(key): entry for key, entry in content.items()}
+        by_fold = folds.get(float(percent), {})
+        positions = [index(p) for p in by_fold.get(str(fold), [])]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{index_file} is no index file: {one_line(error)}") from error
+    if not by_fold:
+        raise ConfigError(f"{index_file} has no {percent:g} %: it has {', '.join(content)}")
+    if not positions:
+        raise ConfigError(f"{index_file} has no fold {fold}: it has {', '.join(by_fold)}")
+    return positions
+
+
+def _split(
+    ids: Sequence[int],
+    positions: Iterable[int],
+    source: str,
+    family: str,
+    percent: float | None,
+    count: int | None,
+    fold: int,
+) -> Split:
+    chosen = {ids[p] for p in positions}
+    return Split(
+        source=str(source),
+        family=family,
+        percent=None if percent is None else float(percent),
+        count=None if count is None else int(count),
+        fold=int(fold),
+        labeled=tuple(sorted(chosen)),
+        unlabeled=tuple(sorted(set(ids) - chosen)),
+    )

@@ -1,0 +1,97 @@
+"""An endless stream of samples in which every position is reproducible on its own."""
+
+import hashlib
+import os
+import random
+from contextlib import contextmanager
+from itertools import islice
+from typing import Callable, List
+
+import numpy as np
+from detectron2.data import DatasetFromList
+from torch.utils.data import Dataset
+
+from ..images.image import UnreadableImage
+from ..unlabeled_annotations.precomputed import ANNOTATIONS, SCORE
+from .order import StreamOrder
+from .seeds import SAMPLE, sample_seed
+
+__all__ = ["StreamDataset", "dicts_digest", "seeded"]
+
+# Images that are tried for one position.
+TRIES = 20
+
+
+@contextmanager
+def seeded(seed: int):
+    """Seeds ``random`` and ``np.random`` inside, and gives them their state back after."""
+    states = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+class StreamDataset(Dataset):
+    """Maps a position of the stream to a sample.
+
+    The image and its augmentation depend on (seed, stream, position) alone, whatever the number
+    of workers and wherever training was interrupted; so does the image that takes the place of an
+    unreadable one.
+    """
+
+    def __init__(self, dataset_dicts: List[dict], mapper: Callable, order: StreamOrder):
+        """
+        Args:
+            dataset_dicts: in Detectron2's format, at least one.
+            mapper: dataset dict -> sample dict; raises UnreadableImage.
+            order: of these images.
+        """
+        self.digest = dicts_digest(dataset_dicts)
+        # One buffer of bytes: workers that read Python objects would copy their pages.
+        self.dicts = DatasetFromList(dataset_dicts, serialize=True)
+        self.mapper = mapper
+        self.order = order
+
+    def __len__(self) -> int:
+        return len(self.dicts)
+
+    def __getitem__(self, position: int) -> dict:
+        """The mapper's sample at a position.
+
+        Returns:
+            the sample with ``seed``, a number that is this position's own, and ``unreadable``, a
+            message for each image that was tried before. If there is no readable one, that alone.
+        """
+        seed = sample_seed(self.order.seed, SAMPLE, self.order.stream, position)
+        unreadable = []
+        for index in self._candidates(position):
+            try:
+                with seeded(seed):
+                    sample = self.mapper(self.dicts[index])
+            except UnreadableImage as error:
+                unreadable.append(str(error))
+            else:
+                return {**sample, "seed": seed, "unreadable": unreadable}
+        return {"unreadable": unreadable}
+
+    def _candidates(self, position: int):
+        yield self.order.index(position)
+        yield from islice(self.order.substitutes(position), TRIES)
+
+
+def dicts_digest(dataset_dicts: List[dict]) -> str:
+    """A checksum of the images' names and of the boxes to learn, wherever the files lie."""
+    digest = hashlib.sha256()
+    for record in dataset_dicts:
+        annotations = (*record.get("annotations", ()), *record.get(ANNOTATIONS, ()))
+        boxes = [(a.get("bbox"), a["category_id"], *_score(a)) for a in annotations]
+        digest.update(repr((os.path.basename(record.get("file_name", "")), boxes)).encode())
+    return digest.hexdigest()
+
+
+def _score(annotation: dict) -> tuple:
+    return (annotation[SCORE],) if SCORE in annotation else ()

@@ -1,0 +1,96 @@
+"""BatchNorm over the images of all ranks."""
+
+from typing import Callable, Sequence
+
+import torch
+from detectron2.layers import NaiveSyncBatchNorm
+from detectron2.utils import comm
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..utils.errors import ConfigError
+
+__all__ = ["synchronize_batch_norm", "check_no_idle_rank"]
+
+SYNCHRONIZED = (nn.SyncBatchNorm, NaiveSyncBatchNorm)
+
+
+def synchronize_batch_norm(model: nn.Module) -> nn.Module:
+    """Makes the BatchNorm layers of the student's backbone see all ranks' images, in place.
+
+    Parameters and buffers stay the same tensors under the same names, so that it does not matter
+    whether an optimizer or the EMA hook already hold them. FrozenBN and the teacher, which is
+    always in eval mode, are left alone, and so are a single process and BatchNorm in the heads: a
+    head runs once per stream, and a rank may lack a stream.
+
+    Args:
+        model: a SoftTeacher on its device, not yet wrapped for the ranks.
+
+    Returns:
+        the model.
+
+    Raises:
+        ConfigError: for a synchronised BatchNorm in the heads, which would wait for ever.
+    """
+    if comm.get_world_size() == 1:
+        return model
+    student = model.student
+    _check_heads(student)
+    on_cpu = next(student.parameters()).device.type == "cpu"
+    _replace(student.backbone, _for_cpu if on_cpu else _for_gpu)
+    return model
+
+
+def check_no_idle_rank(model: nn.Module, images: Sequence[int], batches: int) -> None:
+    """Raises ConfigError if BatchNorm would wait for a rank that has no image at a step.
+
+    Args:
+        model: a SoftTeacher after :func:`synchronize_batch_norm`.
+        images: of each step, over all ranks.
+        batches: that a step deals them to.
+    """
+    if comm.get_world_size() == 1:
+        return
+    if not any(isinstance(m, SYNCHRONIZED) for m in model.student.backbone.modules()):
+        return
+    for step, count in enumerate(images):
+        if 0 < count < batches:
+            raise ConfigError(
+                f"SOFT_TEACHER.BURN_IN: step {step} has {count} labeled images for "
+                f"{batches} batches, and BatchNorm needs one in each: raise "
+                "SOFT_TEACHER.LABELED_SHARE or set MODEL.RESNETS.NORM to 'FrozenBN'"
+            )
+
+
+def _check_heads(student: nn.Module) -> None:
+    for name, module in student.named_modules():
+        if isinstance(module, SYNCHRONIZED) and not name.startswith("backbone."):
+            raise ConfigError(
+                f"'{name}' is a synchronised BatchNorm outside of the backbone, and a process "
+                "without images of a stream would not take part: set its NORM to 'GN' or 'BN'"
+            )
+
+
+def _replace(module: nn.Module, synchronized: Callable[[_BatchNorm], _BatchNorm]) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, _BatchNorm):
+            setattr(module, name, synchronized(child))
+        else:
+            _replace(child, synchronized)
+
+
+def _for_gpu(norm: _BatchNorm) -> _BatchNorm:
+    return norm if isinstance(norm, SYNCHRONIZED) else nn.SyncBatchNorm.convert_sync_batchnorm(norm)
+
+
+def _for_cpu(norm: _BatchNorm) -> _BatchNorm:
+    """Detectron2's layer: torch's own refuses tensors on the CPU."""
+    if isinstance(norm, NaiveSyncBatchNorm):
+        return norm
+    with torch.device("meta"):  # its own tensors are given up at once
+        found = NaiveSyncBatchNorm(
+            norm.num_features, eps=norm.eps, momentum=norm.momentum, stats_mode="N"
+        )
+    for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+        setattr(found, name, getattr(norm, name))
+    return found.train(norm.training)

@@ -1,0 +1,3 @@
+from .trainer import SoftTeacherTrainer
+
+__all__ = ["SoftTeacherTrainer"]

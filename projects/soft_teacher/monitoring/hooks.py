@@ -1,0 +1,273 @@
+"""Hooks that show what the teacher does while it trains. None of them changes a training."""
+
+import logging
+import os
+import shlex
+import sys
+import time
+from typing import Callable, List, Optional, Sequence
+
+import numpy as np
+import torch
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from PIL import Image
+
+from ..data.roles import LABELED, UNLABELED
+from ..data.streams.schedule import BatchSchedule
+from ..modeling import SoftTeacher
+from ..modeling.step_record import StepView
+from ..utils.atomic import atomic_write
+from ..utils.checks import check_not_negative
+from ..utils.errors import one_line
+from .health import HealthCheck
+from .run_report import write_report
+from .statistics import Totals, Window, scalars
+from .training_pictures import training_picture
+
+__all__ = ["HTMLReport", "PictureHook", "WatchHook", "build_watch_hooks"]
+
+logger = logging.getLogger(__name__)
+
+
+def build_watch_hooks(
+    model: SoftTeacher,
+    schedule: BatchSchedule,
+    *,
+    output_dir: str,
+    log_period: int = 20,
+    vis_period: int = 0,
+    patience: int = 200,
+    saves: Callable[[int], bool] = lambda done: False,
+    class_names: Sequence[str] = (),
+    image_format: str = "BGR",
+) -> List[HookBase]:
+    """The hooks of this rank, to be registered after the teacher's update and before the writers.
+
+    Args:
+        model: not wrapped for the ranks.
+        schedule: of the training's loader.
+        output_dir: pictures go to its folder ``pictures``.
+        log_period: of the writers.
+        vis_period: steps between pictures, 0 for none.
+        patience: see :class:`~soft_teacher.monitoring.health.HealthCheck`.
+        saves: see :class:`WatchHook`.
+        class_names: by class number, for the pictures.
+        image_format: of the samples.
+
+    Raises:
+        ConfigError: for a value outside its range.
+    """
+    check_not_negative("VIS_PERIOD", vis_period)
+    given = model.label_source == "dataset"
+    health = HealthCheck(model.pseudo_labeler, patience=patience, given=given)
+    watch = WatchHook(model, schedule, health, period=log_period, saves=saves)
+    found: List[HookBase] = [watch]
+    if vis_period and comm.is_main_process():
+        folder = os.path.join(output_dir, "pictures")
+        found.append(
+            PictureHook(
+                model, folder, period=vis_period, class_names=class_names, image_format=image_format
+            )
+        )
+    return found
+
+
+class WatchHook(HookBase):
+    """Logs means over the steps and ranks since the last log line, and warns of bad health.
+
+    Nothing is read from the device but at log lines and checkpoints. A training that goes on from
+    a checkpoint logs what it would have without the interruption.
+    """
+
+    def __init__(
+        self,
+        model: SoftTeacher,
+        schedule: BatchSchedule,
+        health: HealthCheck,
+        *,
+        period: int = 20,
+        saves: Callable[[int], bool] = lambda done: False,
+    ):
+        """
+        Args:
+            model, schedule: see :func:`build_watch_hooks`.
+            health: told of every window.
+            period: steps between log lines, that of the writers.
+            saves: says, alike on all ranks, whether a checkpoint is saved when so many steps are
+                done; it then holds what all ranks have seen.
+        """
+        self.model = model
+        self.schedule = schedule
+        self.health = health
+        self.period = period
+        self.saves = saves
+        self._step: List[StepView] = []
+        self._window = Window()
+        # On the main rank, of all ranks.
+        self._collected = Totals()
+        self._images, self._seconds = 0, 0.0
+
+    def before_train(self) -> None:
+        self.model.observers.append(self._step.append)
+
+    def before_step(self) -> None:
+        self._started = time.perf_counter()
+
+    def after_step(self) -> None:
+        self._seconds += time.perf_counter() - self._started
+        self._images += sum(self._counts(self.trainer.iter))
+        # Only now: a step that is broken off is trained again, and must not count twice.
+        for view in self._step:
+            self._window.add(view)
+        self._step.clear()
+        done = self.trainer.iter + 1
+        if done % self.period == 0 or done == self.trainer.max_iter:
+            self._report()
+        elif self.saves(done):
+            self._collect()
+
+    def after_train(self) -> None:
+        if self._step.append in self.model.observers:
+            self.model.observers.remove(self._step.append)
+
+    def state_dict(self) -> dict:
+        totals = self._collected + self._window.totals()
+        return {"totals": totals.state_dict(), "health": self.health.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        if comm.is_main_process():
+            self._collected = Totals.from_state_dict(state["totals"])
+            self.health.load_state_dict(state["health"])
+
+    def _collect(self) -> float:
+        """Brings all windows to the main rank; returns the most that any GPU has held."""
+        parts = comm.gather((self._window.totals(), _gpu_memory(self.model.device)))
+        self._window.clear()
+        self._collected = sum((totals for totals, _ in parts), self._collected)
+        return max((memory for _, memory in parts), default=0.0)
+
+    def _report(self) -> None:
+        gpu_memory = self._collect()
+        if comm.is_main_process():
+            self._log(self._collected, gpu_memory)
+        self._collected = Totals()
+        self._images, self._seconds = 0, 0.0
+
+    def _log(self, totals: Totals, gpu_memory: float) -> None:
+        step = self.trainer.iter
+        counts = [self._counts(s) for s in range(step - step % self.period, step + 1)]
+        labeled, unlabeled = map(sum, zip(*counts))
+        found = {
+            **scalars(totals),
+            "labeled_share": labeled / (labeled + unlabeled),
+            "images_per_second": self._images / self._seconds,
+        }
+        if gpu_memory:
+            found["gpu_memory_gib"] = gpu_memory
+        self.trainer.storage.put_scalars(smoothing_hint=False, **found)
+        self.health.add(totals, steps=sum(n > 0 for _, n in counts), step=step)
+
+    def _counts(self, step: int) -> tuple:
+        """Labeled and unlabeled images of a step on all ranks."""
+        return self.schedule.total(LABELED, step), self.schedule.total(UNLABELED, step)
+
+
+def _gpu_memory(device: torch.device) -> float:
+    """The most that tensors took on a GPU so far, GiB; 0 elsewhere."""
+    return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else 0.0
+
+
+class PictureHook(HookBase):
+    """Draws a step in every ``period``: what the teacher saw, and what the student learned from.
+
+    It is the first unlabeled image of this rank at the first step, from a multiple of ``period``
+    on, that has one. Other steps are not looked at.
+    """
+
+    def __init__(
+        self,
+        model: SoftTeacher,
+        folder: str,
+        *,
+        period: int,
+        class_names: Sequence[str] = (),
+        image_format: str = "BGR",
+    ):
+        """
+        Args:
+            model, class_names, image_format: see :func:`build_watch_hooks`.
+            folder: gets ``step_0001234.png`` and so on; made when it is needed.
+            period: at least 1.
+        """
+        self.model = model
+        self.folder = folder
+        self.period = period
+        self.class_names = class_names
+        self.image_format = image_format
+        self._view: Optional[StepView] = None
+        self._waits = False
+        self._failing = False
+
+    def before_step(self) -> None:
+        if self.trainer.iter % self.period == 0 and not self._waits:
+            self._waits = True
+            self.model.observers.append(self._keep)
+
+    def after_step(self) -> None:
+        if self._view is not None:
+            self._draw(self._view)
+            self._stop()
+
+    def after_train(self) -> None:
+        self._stop()
+
+    def _keep(self, view: StepView) -> None:
+        self._view = self._view or view
+
+    def _stop(self) -> None:
+        if self._waits:
+            self.model.observers.remove(self._keep)
+        self._view, self._waits = None, False
+
+    def _draw(self, view: StepView) -> None:
+        step = self.trainer.iter
+        picture = training_picture(
+            view, class_names=self.class_names, image_format=self.image_format, title=f"step {step}"
+        )
+        self.trainer.storage.put_image("pseudo_boxes", picture.transpose(2, 0, 1))
+        try:
+            self._save(picture, f"step_{step:07d}.png")
+        except OSError as error:
+            if not self._failing:
+                reason = one_line(error)
+                logger.error("no picture in %s (%s); training goes on", self.folder, reason)
+            self._failing = True
+        else:
+            self._failing = False
+
+    def _save(self, picture: np.ndarray, name: str) -> None:
+        os.makedirs(self.folder, exist_ok=True)
+        with atomic_write(os.path.join(self.folder, name), "wb") as file:
+            Image.fromarray(picture).save(file, format="PNG")
+
+
+class HTMLReport(HookBase):
+    """Writes the report of a training that came to its end. Register it after the event files."""
+
+    def __init__(self, output_dir: str):
+        """
+        Args:
+            output_dir: folder of the training.
+        """
+        self.output_dir = output_dir
+
+    def after_train(self) -> None:
+        if self.trainer.iter < self.trainer.max_iter:
+            return
+        try:
+            path = write_report(self.output_dir, command=shlex.join(["python", *sys.argv]))
+        except Exception as error:  # nothing about a report is worth failing a finished training
+            logger.error("no report: %s", one_line(error))
+        else:
+            logger.info("report: %s", path)

@@ -1,0 +1,131 @@
+"""One HTML page about a training: curves, results, pictures, config, versions, command."""
+
+import html
+import io
+from pathlib import Path
+from typing import Dict, List, Sequence, Tuple
+
+from detectron2.utils.collect_env import collect_env_info
+from matplotlib.figure import Figure
+
+from .metrics_file import read_metrics
+from .page import embedded_picture, preformatted, write_page
+
+__all__ = ["series", "write_report"]
+
+REPORT = "report.html"
+NETWORKS = ("student", "teacher")
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+MOST_PICTURES = 8
+# Curves that belong together: title -> beginnings of the scalars' names.
+PANELS = {
+    "AP on the test images": ("student/bbox/AP", "teacher/bbox/AP"),
+    "supervised losses": ("sup/loss",),
+    "unsupervised losses": ("unsup/loss",),
+    "pseudo boxes per image": ("pseudo/num_",),
+    "precision and recall of the pseudo boxes": ("pseudo/precision", "pseudo/recall"),
+    "variance of the candidates, reliability of the background": (
+        "pseudo/mean_variance",
+        "unsup/mean_background",
+    ),
+    "learning rate": ("lr",),
+    "EMA momentum, labeled share": ("ema_momentum", "labeled_share"),
+    "images per second": ("images_per_second",),
+    "seconds a step": ("time", "data_time"),
+}
+
+
+def series(lines: Sequence[dict], name: str) -> List[Tuple[int, float]]:
+    """(steps done, value) of a scalar, in order."""
+    return sorted((line["iteration"] + 1, line[name]) for line in lines if name in line)
+
+
+def write_report(folder: Path, *, title: str = "Soft Teacher", command: str = "") -> Path:
+    """Writes ``report.html`` into a training's folder; it needs no other file.
+
+    Args:
+        folder: OUTPUT_DIR of a training.
+        title: heading of the page.
+        command: that the training was started with.
+
+    Raises:
+        ConfigError: the folder holds no training.
+    """
+    folder = Path(folder)
+    lines = read_metrics(folder)
+    sections = {
+        "Results": _results(lines),
+        "Curves": _curves(lines),
+        "Pictures": _pictures(folder),
+        "Command": preformatted(command),
+        "Config": preformatted(_config_text(folder)),
+        "Versions": preformatted(collect_env_info()),
+    }
+    path = folder / REPORT
+    write_page(path, title, sections)
+    return path
+
+
+def _results(lines: Sequence[dict]) -> str:
+    """A row for every evaluation of every network and dataset."""
+    rows: Dict[tuple, dict] = {}
+    for line in lines:
+        for name, value in line.items():
+            where, _, metric = name.rpartition("/bbox/")
+            if where.split("/")[0] in NETWORKS and metric in METRICS:
+                rows.setdefault((line["iteration"] + 1, where), {})[metric] = value
+    if not rows:
+        return "<p>No evaluation.</p>"
+    header = "".join(f"<th>{text}</th>" for text in ("steps", "network", *METRICS))
+    body = "".join(
+        f"<tr><td>{step:,}</td><td>{html.escape(where)}</td>"
+        + "".join(f"<td>{_number(values.get(metric))}</td>" for metric in METRICS)
+        + "</tr>\n"
+        for (step, where), values in sorted(rows.items())
+    )
+    return f"<table><tr>{header}</tr>\n{body}</table>"
+
+
+def _number(value) -> str:
+    return "" if value is None or value != value else f"{value:.1f}"
+
+
+def _curves(lines: Sequence[dict]) -> str:
+    names = sorted({name for line in lines for name in line})
+    found = []
+    for title, beginnings in PANELS.items():
+        chosen = [n for n in names if n.startswith(beginnings) and "-" not in n]
+        if title.startswith("AP"):
+            chosen = [n for n in chosen if n.endswith("/AP")]
+        curves = {name: series(lines, name) for name in chosen}
+        if curves:
+            found.append(_figure(title, curves))
+    return "".join(found)
+
+
+def _figure(title: str, curves: Dict[str, List[tuple]]) -> str:
+    figure = Figure(figsize=(7.5, 3.2))
+    axis = figure.subplots()
+    for name, points in curves.items():
+        axis.plot(*zip(*points), label=name, marker="." if len(points) < 20 else None)
+    axis.set_title(title, fontsize=11)
+    axis.set_xlabel("steps")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=7)
+    figure.tight_layout()
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=90)
+    return embedded_picture(image.getvalue(), title)
+
+
+def _pictures(folder: Path) -> str:
+    """Some of the training's pictures, from the first to the last."""
+    paths = sorted((folder / "pictures").glob("*.png"))
+    step = max(len(paths) / MOST_PICTURES, 1)
+    chosen = sorted({paths[-1 - int(n * step)] for n in range(min(len(paths), MOST_PICTURES))})
+    return "".join(embedded_picture(path.read_bytes(), path.stem) for path in chosen)
+
+
+def _config_text(folder: Path) -> str:
+    path = folder / "config.yaml"
+    return path.read_text() if path.is_file() else ""

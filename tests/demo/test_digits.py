@@ -1,0 +1,448 @@
+import json
+
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+from PIL import Image
+from pycocotools.coco import COCO
+
+from soft_teacher.demo import digits
+from soft_teacher.demo.digits import DigitsSpec, generate, main, register_digits
+from soft_teacher.demo.scene import SPLITS, render_scene
+from soft_teacher.demo.sources import (
+    PHOTOS,
+    digits_by_class,
+    load_digit_samples,
+    load_photo,
+    photo_region,
+)
+from soft_teacher.utils.errors import ConfigError
+
+SPEC = DigitsSpec(num_train=12, num_unlabeled=10, num_val=8)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    root = tmp_path_factory.mktemp("digits")
+    return root, generate(root, SPEC)
+
+
+@pytest.fixture
+def prefix():
+    """A name prefix whose datasets are gone after the test."""
+    yield "digits_test"
+    for name in [n for n in DatasetCatalog.list() if n.startswith("digits_test")]:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def load(path):
+    return json.loads(path.read_text())
+
+
+def contents(root):
+    return {
+        p.relative_to(root): p.read_bytes()
+        for p in root.rglob("*")
+        if p.is_file() and p.suffix != ".lock"
+    }
+
+
+def scenes(spec, split="train", count=20):
+    return [render_scene(spec, split, i) for i in range(count)]
+
+
+# --- the spec -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("num_classes", 0),
+        ("num_classes", 11),
+        ("num_classes", 2.5),
+        ("num_classes", True),
+        ("image_size", 16),
+        ("min_objects", -1),
+        ("max_objects", 0),
+        ("max_objects", 50),
+        ("digit_size", (4, 20)),
+        ("digit_size", (30, 20)),
+        ("digit_size", (16, 127)),
+        ("digit_size", 16),
+        ("contrast", 0.0),
+        ("contrast", 1.5),
+        ("contrast", float("nan")),
+        ("contrast", "high"),
+        ("clutter", -1),
+        ("num_train", 0),
+        ("num_unlabeled", -1),
+        ("num_val", 0),
+        ("seed", -1),
+    ],
+)
+def test_a_wrong_field_is_named_in_one_line(field, value):
+    with pytest.raises(ValueError, match=rf"^DigitsSpec\.{field} = .*: .+$") as error:
+        DigitsSpec(**{field: value})
+    assert "\n" not in str(error.value)
+
+
+def test_spec_survives_json():
+    assert DigitsSpec(**json.loads(json.dumps(SPEC.to_dict()))) == SPEC
+
+
+# --- the sources --------------------------------------------------------------------------------
+
+
+def test_both_sides_have_every_digit_and_share_none():
+    _, labels = load_digit_samples()
+    rest, val = digits_by_class(False), digits_by_class(True)
+    for digit in range(10):
+        assert set(labels[rest[digit]]) == set(labels[val[digit]]) == {digit}
+        assert len(val[digit]) >= 40
+    used = np.concatenate([*rest, *val])
+    assert len(used) == len(set(used)) == len(labels)
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_photo_regions_of_the_two_sides_tile_the_photo(name):
+    height, width = load_photo(name).shape[:2]
+    cover = np.zeros((height, width), int)
+    for val in (False, True):
+        x, y, w, h = photo_region(name, val)
+        cover[y : y + h, x : x + w] += 1
+    assert (cover == 1).all()
+
+
+# --- one image ----------------------------------------------------------------------------------
+
+
+def test_an_image_depends_only_on_seed_split_and_index():
+    last = render_scene(SPEC, "train", 7)
+    larger = DigitsSpec(num_train=5000, num_val=3)
+    assert np.array_equal(last.image, render_scene(larger, "train", 7).image)
+    others = [
+        render_scene(SPEC, "train", 8),
+        render_scene(SPEC, "val", 7),
+        render_scene(SPEC, "unlabeled", 7),
+        render_scene(DigitsSpec(seed=1), "train", 7),
+    ]
+    assert not any(np.array_equal(last.image, other.image) for other in others)
+
+
+def test_boxes_lie_inside_and_touch_visible_pixels_on_all_four_sides():
+    for scene in scenes(SPEC, count=40):
+        for digit in scene.digits:
+            x, y, w, h = digit.box
+            assert x >= 0 and y >= 0 and x + w <= SPEC.image_size and y + h <= SPEC.image_size
+            shown = digit.alpha >= 0.5
+            inside = shown[y : y + h, x : x + w]
+            assert inside.sum() == shown.sum()
+            assert inside[0].any() and inside[-1].any()
+            assert inside[:, 0].any() and inside[:, -1].any()
+
+
+def test_boxes_are_tight_on_what_changed_in_the_image():
+    spec = DigitsSpec(contrast=0.6, min_objects=1, max_objects=1, clutter=0)
+    for scene in scenes(spec):
+        (digit,) = scene.digits
+        change = np.abs(scene.image.astype(int) - scene.background).max(2)
+        x, y, w, h = digit.box
+        outside = np.ones_like(change, bool)
+        outside[max(y - 6, 0) : y + h + 6, max(x - 6, 0) : x + w + 6] = False
+        assert not change[outside].any()
+        assert change[y : y + h, x : x + w].mean() > 10 * change[outside].mean()
+        rows, columns = np.nonzero(change > 0.6 * change.max())
+        found = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+        assert np.abs(np.subtract(found, (x, y, x + w, y + h))).max() <= 0.15 * max(w, h) + 2
+
+
+def test_boxes_of_an_image_hardly_overlap():
+    crowded = DigitsSpec(min_objects=8, max_objects=10, digit_size=(12, 40))
+    for scene in scenes(crowded):
+        boxes = np.array([d.box for d in scene.digits])
+        for i, a in enumerate(boxes):
+            for b in boxes[i + 1 :]:
+                size = np.minimum(a[:2] + a[2:], b[:2] + b[2:]) - np.maximum(a[:2], b[:2])
+                shared = np.prod(np.maximum(size, 0))
+                assert shared / (a[2] * a[3] + b[2] * b[3] - shared) < 0.1
+
+
+def test_a_covered_pixel_belongs_to_the_digit_on_top():
+    crowded = DigitsSpec(min_objects=8, max_objects=10, digit_size=(12, 40))
+    for scene in scenes(crowded):
+        shares = np.sum([d.alpha for d in scene.digits], axis=0)
+        assert shares.min() >= 0 and shares.max() <= 1 + 1e-5
+
+
+def test_number_of_digits_and_classes_follow_the_spec():
+    spec = DigitsSpec(num_classes=3, min_objects=2, max_objects=4, digit_size=(12, 24))
+    found = scenes(spec, count=60)
+    assert {len(s.digits) for s in found} == {2, 3, 4}
+    assert {d.label for s in found for d in s.digits} == {0, 1, 2}
+    _, labels = load_digit_samples()
+    assert all(labels[d.sample] == d.label for s in found for d in s.digits)
+
+
+def test_sizes_follow_the_spec():
+    small = DigitsSpec(digit_size=(12, 14))
+    heights = [d.box[3] for s in scenes(small) for d in s.digits]
+    assert 8 <= min(heights) and max(heights) <= 18
+    wide = [d.box[3] for s in scenes(DigitsSpec(), count=60) for d in s.digits]
+    assert min(wide) < 20 and max(wide) > 48
+
+
+def colour_change(spec):
+    changes = []
+    for scene in scenes(spec, count=30):
+        for digit in scene.digits:
+            shown = digit.alpha > 0.9
+            gap = scene.image[shown].mean(0) - scene.background[shown].mean(0)
+            changes.append(np.sqrt((gap**2).mean()) / 255)
+    return np.mean(changes)
+
+
+def test_contrast_sets_the_colour_distance():
+    low, high = (colour_change(DigitsSpec(contrast=c, clutter=0)) for c in (0.1, 0.4))
+    assert 0.06 < low < 0.12
+    assert 0.26 < high < 0.44
+
+
+def test_clutter_sets_the_number_of_distractors():
+    assert all(not s.distractors for s in scenes(DigitsSpec(clutter=0)))
+    found = scenes(DigitsSpec(clutter=5), count=60)
+    assert {len(s.distractors) for s in found} == set(range(6))
+    assert {d["kind"] for s in found for d in s.distractors} == {"patch", "stroke", "piece"}
+
+
+def test_digits_among_the_distractors_are_never_objects():
+    _, labels = load_digit_samples()
+    pieces = [
+        d["digit"]
+        for s in scenes(DigitsSpec(clutter=8), count=40)
+        for d in s.distractors
+        if d["kind"] == "piece"
+    ]
+    assert pieces and labels[pieces].min() >= 5
+    every_digit = DigitsSpec(num_classes=10, clutter=8)
+    assert all(d["kind"] != "piece" for s in scenes(every_digit) for d in s.distractors)
+
+
+@pytest.mark.parametrize("spec", [DigitsSpec(image_size=32, max_objects=1, digit_size=(8, 22))])
+def test_smallest_images_can_be_drawn(spec):
+    assert all(s.image.shape == (32, 32, 3) for s in scenes(spec, count=60))
+
+
+# --- the dataset --------------------------------------------------------------------------------
+
+
+def test_same_spec_gives_the_same_bytes(dataset, tmp_path):
+    generate(tmp_path, SPEC)
+    assert contents(tmp_path) == contents(dataset[0])
+
+
+def test_annotations_and_files_agree_with_the_scenes(dataset):
+    root, files = dataset
+    for split, count in zip(SPLITS, (SPEC.num_train, SPEC.num_unlabeled, SPEC.num_val)):
+        truth = load(files["unlabeled_gt" if split == "unlabeled" else split])
+        assert len(truth["images"]) == len(list((root / split).iterdir())) == count
+        for index, image in enumerate(truth["images"]):
+            scene = render_scene(SPEC, split, index)
+            boxes = [a["bbox"] for a in truth["annotations"] if a["image_id"] == image["id"]]
+            assert boxes == [list(map(float, d.box)) for d in scene.digits]
+            with Image.open(root / split / image["file_name"]) as file:
+                assert file.size == (image["width"], image["height"])
+                error = np.abs(np.asarray(file, int) - scene.image)
+            assert error.mean() < 4  # JPEG
+
+
+def provenance(truth):
+    """The digit samples and the (photo, x, y, w, h) rectangles that a JSON claims to use."""
+    distractors = [d for i in truth["images"] for d in i["distractors"]]
+    samples = {a["digit"] for a in truth["annotations"]}
+    samples |= {d["digit"] for d in distractors if "digit" in d}
+    crops = {(p["photo"], *p["crop"]) for p in truth["images"] + distractors if "photo" in p}
+    return samples, crops
+
+
+def test_validation_shares_no_digit_and_no_photo_region(tmp_path):
+    files = generate(tmp_path, DigitsSpec(num_train=60, num_unlabeled=60, num_val=60))
+    val_samples, val_crops = provenance(load(files["val"]))
+    assert len(val_samples) > 50 and len({c[0] for c in val_crops}) > 8
+    for name in ("train", "unlabeled_gt"):
+        samples, crops = provenance(load(files[name]))
+        assert not samples & val_samples
+        for photo, x, y, w, h in crops:
+            for other, a, b, c, d in val_crops:
+                apart = x + w <= a or a + c <= x or y + h <= b or b + d <= y
+                assert photo != other or apart
+
+
+def test_claimed_crops_are_what_the_image_shows(dataset):
+    """With the claimed crop undone, the picture matches its photograph up to tint and paste."""
+    spec = DigitsSpec(min_objects=0, max_objects=1, clutter=0)
+    for scene in scenes(spec, "val"):
+        x, y, w, h = scene.photo["crop"]
+        crop = Image.fromarray(load_photo(scene.photo["photo"])[y : y + h, x : x + w])
+        expected = np.asarray(crop.resize((128, 128), Image.BICUBIC), float)
+        shown = scene.background[:, ::-1] if scene.photo["flip"] else scene.background
+        if min(expected.std(), shown.std()) > 5:
+            assert np.corrcoef(expected.mean(2).ravel(), shown.mean(2).ravel())[0, 1] > 0.9
+
+
+def test_pool_hides_its_ground_truth(dataset):
+    _, files = dataset
+    pool, truth = load(files["unlabeled"]), load(files["unlabeled_gt"])
+    assert pool["annotations"] == [] and truth["annotations"]
+    assert pool["images"] == truth["images"] and pool["categories"] == truth["categories"]
+
+
+def test_image_ids_are_unique_across_splits(dataset):
+    ids = [i["id"] for s in SPLITS for i in load(dataset[1][s])["images"]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_pycocotools_and_detectron2_read_every_file(dataset):
+    root, files = dataset
+    for name, path in files.items():
+        coco = COCO(str(path))
+        assert sorted(coco.getCatIds()) == [1, 2, 3, 4, 5]
+        assert all(a["area"] == a["bbox"][2] * a["bbox"][3] > 0 for a in coco.anns.values())
+        assert all(isinstance(v, float) for a in coco.anns.values() for v in a["bbox"])
+        dicts = load_coco_json(str(path), str(root / name.removesuffix("_gt")))
+        assert len(dicts) == len(coco.imgs)
+        assert sum(len(d["annotations"]) for d in dicts) == len(coco.anns)
+
+
+def test_an_empty_pool_is_possible(tmp_path):
+    files = generate(tmp_path, DigitsSpec(num_train=1, num_unlabeled=0, num_val=1))
+    assert load(files["unlabeled"])["images"] == []
+
+
+# --- reuse --------------------------------------------------------------------------------------
+
+TINY = DigitsSpec(num_train=3, num_unlabeled=2, num_val=2)
+
+
+def generated(root, spec=TINY):
+    """How many images a call had to draw, of how many."""
+    calls = []
+    generate(root, spec, progress=lambda done, total: calls.append((done, total)))
+    return len(calls)
+
+
+def test_progress_counts_every_image(tmp_path):
+    calls = []
+    generate(tmp_path, TINY, progress=lambda *call: calls.append(call))
+    assert calls == [(i, 7) for i in range(1, 8)]
+
+
+def test_same_spec_is_reused_and_another_replaces_it(tmp_path):
+    assert generated(tmp_path) == 7
+    assert generated(tmp_path) == 0
+    assert generated(tmp_path, DigitsSpec(num_train=1, num_unlabeled=1, num_val=1)) == 3
+    assert len(list((tmp_path / "train").iterdir())) == 1
+    assert generated(tmp_path) == 7
+
+
+def test_harmed_files_are_noticed(tmp_path):
+    generated(tmp_path)
+    whole = contents(tmp_path)
+    (tmp_path / "val" / "000001.jpg").unlink()
+    assert generated(tmp_path) == 7
+    path = tmp_path / "annotations" / "train.json"
+    path.write_text(path.read_text()[:-20])
+    assert generated(tmp_path) == 7
+    assert contents(tmp_path) == whole
+
+
+@pytest.mark.parametrize("images", [1, 4, 7])
+def test_interrupted_generation_is_not_taken_for_a_finished_one(tmp_path, images, prefix):
+    def interrupt(done, total):
+        if done == images:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(tmp_path, TINY, progress=interrupt)
+    with pytest.raises(ConfigError, match="no complete digits dataset"):
+        register_digits(tmp_path, prefix)
+    assert generated(tmp_path) == 7
+    assert not list(tmp_path.glob(".partial*"))
+
+
+def test_interrupted_swap_is_not_taken_for_a_finished_one(tmp_path, monkeypatch):
+    generated(tmp_path)
+    other = DigitsSpec(num_train=2, num_unlabeled=2, num_val=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(digits, "_checksum", lambda root: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            generate(tmp_path, other)
+    assert generated(tmp_path) == 7
+
+
+def test_foreign_files_are_left_alone(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "mine.txt").write_text("keep")
+    with pytest.raises(ConfigError, match="use an empty folder"):
+        generate(tmp_path, TINY)
+    assert (tmp_path / "train" / "mine.txt").read_text() == "keep"
+
+
+# --- registration -------------------------------------------------------------------------------
+
+
+def test_registration_is_lazy_complete_and_repeatable(dataset, prefix):
+    root, files = dataset
+    for _ in range(2):
+        names = register_digits(root, prefix)
+    assert names == [f"{prefix}_{n}" for n in ("train", "unlabeled", "unlabeled_gt", "val")]
+    for name in names:
+        meta = MetadataCatalog.get(name)
+        assert meta.thing_classes == ["zero", "one", "two", "three", "four"]
+        assert meta.evaluator_type == "coco" and meta.json_file in map(str, files.values())
+    labels = {a["category_id"] for d in DatasetCatalog.get(names[0]) for a in d["annotations"]}
+    assert labels <= set(range(5))
+    assert not any(d["annotations"] for d in DatasetCatalog.get(names[1]))
+    assert any(d["annotations"] for d in DatasetCatalog.get(names[2]))
+    for record in DatasetCatalog.get(names[2]):
+        Image.open(record["file_name"]).close()
+
+
+def test_registration_follows_a_regenerated_folder(tmp_path, prefix):
+    for classes in (2, 4):
+        generate(tmp_path, DigitsSpec(num_classes=classes, num_train=2, num_unlabeled=0, num_val=1))
+        name = register_digits(tmp_path, prefix)[0]
+        assert len(MetadataCatalog.get(name).thing_classes) == classes
+        DatasetCatalog.get(name)
+
+
+def test_registration_tells_how_to_generate(tmp_path, prefix):
+    with pytest.raises(ConfigError, match="run python -m soft_teacher.demo"):
+        register_digits(tmp_path / "nothing", prefix)
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_registration_refuses_a_taken_name(dataset, tmp_path, prefix):
+    register_digits(dataset[0], prefix)
+    generate(tmp_path, TINY)
+    with pytest.raises(ConfigError, match="use another prefix"):
+        register_digits(tmp_path, prefix)
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+def test_command_takes_every_field(tmp_path, capsys):
+    sizes = ["--num-train", "2", "--num-unlabeled", "1", "--num-val", "1"]
+    main([str(tmp_path), *sizes, "--contrast", "0.5", "--digit-size", "12", "20"])
+    assert "train.json" in capsys.readouterr().out
+    spec = load(tmp_path / "spec.json")["spec"]
+    assert spec["contrast"] == 0.5 and spec["digit_size"] == [12, 20]
+
+
+def test_command_reports_a_mistake_without_a_traceback(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([str(tmp_path), "--contrast", "7"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("DigitsSpec.contrast = 7.0: use")

@@ -1,0 +1,233 @@
+"""BatchNorm over all ranks: what is converted, and that it is the BatchNorm of the whole batch."""
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+from detectron2.engine import launch
+from detectron2.layers import FrozenBatchNorm2d, NaiveSyncBatchNorm
+from processes import backbone_on_rank
+from torch import nn
+
+from soft_teacher import ConfigError
+from soft_teacher.data.streams.schedule import BatchSchedule
+from soft_teacher.demo import small_resnet_fpn
+from soft_teacher.distributed import sync_bn as sync_bn_module
+from soft_teacher.distributed.sync_bn import check_no_idle_rank, synchronize_batch_norm
+from soft_teacher.engine import EMAHook
+
+SMALL = dict(stem_channels=4, stage_channels=(4, 6), blocks=(1, 1), out_channels=4)
+
+
+def steps_of(schedule):
+    return schedule.images, schedule.world_size
+
+
+class Model(nn.Module):
+    """What matters of a SoftTeacher."""
+
+    def __init__(self, norm="BN", head=None):
+        super().__init__()
+        torch.manual_seed(0)
+        self.student = nn.Module()
+        self.student.backbone = small_resnet_fpn(norm=norm, **SMALL)
+        self.student.head = nn.Sequential(nn.Conv2d(4, 4, 1), head or nn.Identity())
+        self.teacher = copy.deepcopy(self.student).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """world(size): pretends that there are as many ranks."""
+
+    def pretend(size):
+        monkeypatch.setattr(sync_bn_module.comm, "get_world_size", lambda: size)
+
+    pretend(2)
+    return pretend
+
+
+def norms(module, kind):
+    """Names of the modules of exactly this kind."""
+    return [name for name, m in module.named_modules() if type(m) is kind]
+
+
+def plain(module):
+    return norms(module, type(Model().student.backbone.bottom_up.stem.conv1.norm))
+
+
+class TestConversion:
+    def test_one_process_keeps_its_model(self, world):
+        world(1)
+        model = Model()
+        names = plain(model)
+        assert synchronize_batch_norm(model) is model
+        assert plain(model) == names != []
+
+    def test_a_model_without_batch_norm_stays_as_it_is(self, world):
+        model = Model(norm="FrozenBN")
+        names = norms(model, FrozenBatchNorm2d)
+        synchronize_batch_norm(model)
+        assert norms(model, FrozenBatchNorm2d) == names != []
+        assert norms(model, NaiveSyncBatchNorm) == []
+
+    def test_every_batch_norm_of_the_students_backbone_is_synchronised(self, world):
+        model = Model()
+        before = plain(model.student), plain(model.teacher)
+        assert synchronize_batch_norm(model) is model
+        assert norms(model.student, NaiveSyncBatchNorm) == before[0]
+        assert plain(model.student) == []
+        assert plain(model.teacher) == before[1] == before[0]
+
+    def test_batch_norm_of_a_head_stays_each_ranks_own(self, world):
+        """A head runs once per stream, and a rank may lack a stream."""
+        model = Model(head=nn.BatchNorm2d(4))
+        synchronize_batch_norm(model)
+        assert type(model.student.head[1]) is nn.BatchNorm2d
+
+    @pytest.mark.parametrize("kind", [nn.SyncBatchNorm, NaiveSyncBatchNorm])
+    def test_a_synchronised_head_is_refused(self, world, kind):
+        with pytest.raises(ConfigError, match="'head.1' .* set its NORM to 'GN' or 'BN'"):
+            synchronize_batch_norm(Model(head=kind(4)))
+
+    def test_torchs_own_layer_does_not_run_on_the_cpu_and_is_replaced(self, world):
+        model = Model(norm="SyncBN")
+        names = norms(model.student, nn.SyncBatchNorm)
+        synchronize_batch_norm(model)
+        assert norms(model.student, NaiveSyncBatchNorm) == names != []
+
+    def test_detectron2s_own_layer_is_kept(self, world):
+        model = Model(norm="naiveSyncBN")
+        layer = model.student.backbone.bottom_up.stem.conv1.norm
+        synchronize_batch_norm(model)
+        assert model.student.backbone.bottom_up.stem.conv1.norm is layer
+
+    def test_on_gpus_torchs_own_layer_is_used(self, world, monkeypatch):
+        """As far as it can be seen without a GPU."""
+        model = Model()
+        names = plain(model.student)
+        on_gpu = SimpleNamespace(device=torch.device("cuda"))
+        monkeypatch.setattr(model.student, "parameters", lambda: iter([on_gpu]))
+        tensors = dict(model.named_parameters())
+        synchronize_batch_norm(model)
+        assert norms(model.student, nn.SyncBatchNorm) == names
+        assert all(p is tensors[name] for name, p in model.named_parameters())
+
+
+class TestWhatStays:
+    def test_parameters_and_buffers_are_the_same_tensors_under_the_same_names(self, world):
+        model = Model()
+        before = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        keys = list(model.state_dict())
+        values = {k: v.clone() for k, v in model.state_dict().items()}
+        synchronize_batch_norm(model)
+        after = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        assert all(after[name] is tensor for name, tensor in before.items())
+        assert list(after) == list(before) and list(model.state_dict()) == keys
+        assert all(torch.equal(v, values[k]) for k, v in model.state_dict().items())
+
+    def test_an_optimizer_that_was_built_before_trains_the_new_layers(self, world):
+        model = Model()
+        optimizer = torch.optim.SGD(model.student.parameters(), lr=1.0)
+        synchronize_batch_norm(model)
+        world(1)  # a forward without other ranks
+        layer = model.student.backbone.bottom_up.stem.conv1.norm
+        before = layer.weight.detach().clone()
+        model.student.backbone(torch.randn(2, 3, 16, 16))["p2"].square().sum().backward()
+        optimizer.step()
+        assert not torch.equal(layer.weight, before)
+
+    def test_an_ema_that_was_built_before_sees_the_new_layers_statistics(self, world):
+        model = Model()
+        ema = EMAHook(model.student, model.teacher)
+        synchronize_batch_norm(model)
+        layer = model.student.backbone.bottom_up.stem.conv1.norm
+        layer.running_mean += 1
+        seen = [student for _, student in ema._float_buffers]
+        assert any(torch.equal(t, layer.running_mean) and t.sum() > 0 for t in seen)
+
+    @pytest.mark.parametrize("training", [True, False])
+    def test_mode_and_settings(self, world, training):
+        model = Model().train(training)
+        old = model.student.backbone.bottom_up.stem.conv1.norm
+        old.eps, old.momentum = 0.25, 0.5
+        synchronize_batch_norm(model)
+        new = model.student.backbone.bottom_up.stem.conv1.norm
+        assert (new.training, new.eps, new.momentum) == (training, 0.25, 0.5)
+
+    def test_a_checkpoint_of_one_process_loads(self, world):
+        model, other = Model(), Model()
+        other.student.backbone.bottom_up.stem.conv1.norm.running_mean += 3
+        synchronize_batch_norm(model)
+        found = model.load_state_dict(other.state_dict())
+        assert not found.missing_keys and not found.unexpected_keys
+        assert model.student.backbone.bottom_up.stem.conv1.norm.running_mean.min() == 3
+
+
+class TestIdleRanks:
+    @staticmethod
+    def schedule(**changes):
+        settings = dict(batch_size=4, share=0.25, decay_steps=0, max_iter=6, burn_in=3)
+        settings |= dict(draw="global", world_size=2, seed=0)
+        return BatchSchedule(**{**settings, **changes})
+
+    def test_a_rank_without_images_cannot_be_waited_for(self, world):
+        model = synchronize_batch_norm(Model())
+        with pytest.raises(ConfigError) as error:
+            check_no_idle_rank(model, *steps_of(self.schedule()))
+        assert str(error.value).startswith(
+            "SOFT_TEACHER.BURN_IN: step 0 has 1 labeled images for 2 batches"
+        )
+
+    @pytest.mark.parametrize("changes", [dict(burn_in=0), dict(share=0.5), dict(batch_size=8)])
+    def test_enough_images_for_all(self, world, changes):
+        check_no_idle_rank(synchronize_batch_norm(Model()), *steps_of(self.schedule(**changes)))
+
+    def test_a_step_without_any_image_makes_nobody_wait(self, world):
+        model = synchronize_batch_norm(Model())
+        schedule = self.schedule(batch_size=2, share=1e-9)
+        assert schedule.total(0, 0) == 0
+        check_no_idle_rank(model, *steps_of(schedule))
+
+    def test_without_batch_norm_ranks_may_be_idle(self, world):
+        check_no_idle_rank(synchronize_batch_norm(Model("FrozenBN")), *steps_of(self.schedule()))
+
+    def test_one_process_waits_for_nobody(self, world):
+        world(1)
+        check_no_idle_rank(synchronize_batch_norm(Model()), *steps_of(self.schedule(world_size=1)))
+
+
+COUNTS = [(2, 2), (1, 3)]
+
+
+@pytest.fixture(scope="module")
+def on_two_processes(tmp_path_factory):
+    """A backbone, a batch, and what two processes find with the batch dealt in several ways."""
+    torch.manual_seed(1)
+    images = torch.randn(4, 3, 32, 32)
+    backbone = small_resnet_fpn(norm="BN", **SMALL)
+    folder = tmp_path_factory.mktemp("ranks")
+    torch.save((backbone.state_dict(), images, COUNTS, SMALL), folder / "start.pth")
+    launch(backbone_on_rank, 2, dist_url="auto", args=(str(folder),))
+    return backbone, images, [torch.load(folder / f"rank{rank}.pth") for rank in range(2)]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("deal", range(len(COUNTS)), ids=map(str, COUNTS))
+def test_two_processes_normalise_as_one(deal, on_two_processes):
+    """Outputs, gradients and running means."""
+    backbone, images, found = on_two_processes
+    backbone = copy.deepcopy(backbone)
+    ranks = [rank[deal] for rank in found]
+    levels = backbone(images)
+    sum(level.exp().sum() for level in levels.values()).backward()
+    for name, level in levels.items():
+        torch.testing.assert_close(torch.cat([r["levels"][name] for r in ranks]), level.detach())
+    for name, parameter in backbone.named_parameters():
+        for rank in ranks:
+            mean = rank["gradients"][name]
+            torch.testing.assert_close(2 * mean, parameter.grad, rtol=1e-4, atol=1e-3)
+    for name, buffer in backbone.named_buffers():
+        if name.endswith("running_mean"):
+            torch.testing.assert_close(ranks[0]["buffers"][name], buffer)
+            assert torch.equal(ranks[0]["buffers"][name], ranks[1]["buffers"][name]), name

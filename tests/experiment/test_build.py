@@ -1,0 +1,234 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from detectron2.engine import HookBase, hooks
+from fvcore.common.checkpoint import Checkpointer
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from soft_teacher.engine.ema import EMAHook
+from soft_teacher.engine.evaluation_hooks import Evaluation, PendingEvaluation
+from soft_teacher.engine.saving import BestTeacher, LastStepSaver, Saver, StepsDone
+from soft_teacher.engine.stopping import StopOnSignal
+from soft_teacher.experiment import build as build_module
+from soft_teacher.experiment.build import (
+    build_hooks,
+    build_train_loop,
+    check_amp,
+    saves_after,
+    wrap_ddp,
+)
+from soft_teacher.monitoring.events import EventFiles, EventHistory
+from soft_teacher.monitoring.hooks import HTMLReport
+from soft_teacher.utils.errors import ConfigError
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Pretends that there is a GPU; ``gpu(bf16=False)`` one that lacks bfloat16."""
+
+    def pretend(bf16=True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    return pretend
+
+
+def refusal(function, *args, **kwargs):
+    with pytest.raises(ConfigError) as error:
+        function(*args, **kwargs)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# --- mixed precision ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_without_mixed_precision_every_device_will_do(device, precision, gpu):
+    check_amp(False, precision, device)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("precision", ["", "fp32", "float16"])
+def test_an_unknown_precision_is_refused_even_where_it_is_not_used(precision, enabled, gpu):
+    gpu()
+    found = refusal(check_amp, enabled, precision, "cuda")
+    assert "SOLVER.AMP.PRECISION" in found and "fp16, bf16" in found and f"'{precision}'" in found
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_mixed_precision_needs_a_gpu(precision, gpu):
+    for device in ("cpu", "cuda"):
+        found = refusal(check_amp, True, precision, device)
+        assert "SOLVER.AMP.ENABLED" in found and "set it to False" in found
+    gpu()
+    for device in ("cuda", "cuda:1"):
+        check_amp(True, precision, device)
+    # A GPU that is there but not used is of no help.
+    assert "SOLVER.AMP.ENABLED" in refusal(check_amp, True, precision, "cpu")
+
+
+def test_bf16_needs_a_gpu_that_has_it(gpu):
+    gpu(bf16=False)
+    check_amp(True, "fp16", "cuda")
+    found = refusal(check_amp, True, "bf16", "cuda")
+    assert "SOLVER.AMP.PRECISION 'bf16'" in found and "use 'fp16'" in found
+
+
+LOADER = SimpleNamespace(schedule=SimpleNamespace(images=[], world_size=1))
+
+
+def loop_of(tmp_path, model=None, **options):
+    model = model or Model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return build_train_loop(model, LOADER, optimizer, output_dir=str(tmp_path), seed=7, **options)
+
+
+@pytest.mark.parametrize("amp", [False, True])
+@pytest.mark.parametrize("precision, dtype", [("fp16", torch.float16), ("bf16", torch.bfloat16)])
+def test_the_precision_matters_where_it_is_mixed(amp, precision, dtype, tmp_path):
+    loop = loop_of(tmp_path, amp=amp, precision=precision)
+    assert loop.precision is (dtype if amp else None)
+
+
+def test_the_loop_gets_what_it_needs(tmp_path):
+    model = Model()
+    loop = loop_of(tmp_path, model, chunks=3, max_nonfinite=4)
+    assert loop.model is model and loop.data_loader is LOADER
+    assert (loop.seed, loop.chunks, loop.guard.max_skips) == (7, 3, 4)
+    assert loop.guard.folder == str(tmp_path / "nonfinite")
+
+
+# --- several ranks ------------------------------------------------------------------------------
+
+
+class Model(nn.Module):
+    def __init__(self, device="cpu"):
+        super().__init__()
+        self.device = torch.device(device)
+        self.norm = nn.BatchNorm1d(2)
+
+    def forward(self, x):
+        return self.norm(x)
+
+
+@pytest.fixture
+def process_group(tmp_path):
+    """A gloo group of this process alone."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+    )
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_one_rank_needs_no_ddp():
+    model = Model()
+    assert wrap_ddp(model) is model
+
+
+def test_ddp_runs_on_the_cpu_and_leaves_buffers_to_the_ema(process_group, monkeypatch):
+    monkeypatch.setattr("detectron2.engine.defaults.comm.get_world_size", lambda: 2)
+    model = Model()
+    wrapped = wrap_ddp(model)
+    assert isinstance(wrapped, DistributedDataParallel) and wrapped.module is model
+    assert wrapped.device_ids is None
+    assert wrapped.broadcast_buffers is False
+    wrapped(torch.arange(8.0).view(4, 2)).square().sum().backward()
+    assert model.norm.weight.grad.abs().sum() > 0
+
+
+def test_on_gpus_a_rank_drives_its_own(monkeypatch):
+    asked = []
+    monkeypatch.setattr(build_module, "create_ddp_model", lambda *a, **k: asked.append((a, k)))
+    monkeypatch.setattr(build_module.comm, "get_local_rank", lambda: 3)
+    model = Model("cuda")
+    wrap_ddp(model)
+    assert asked == [((model,), {"broadcast_buffers": False, "device_ids": [3]})]
+
+
+# --- hooks --------------------------------------------------------------------------------------
+
+
+def hooks_of(**changes):
+    network = nn.Linear(1, 1)
+    settings = dict(
+        loop=SimpleNamespace(stops=False),
+        output_dir="output",
+        ema=EMAHook(network, network),
+        checkpointer=Checkpointer(network),
+        checkpoint_period=5,
+        eval_period=6,
+        evaluate=dict,
+        best_metric="teacher/bbox/AP",
+        build_writers=lambda: [],
+    )
+    return build_hooks(**{**settings, **changes})
+
+
+def test_the_teacher_is_updated_before_it_is_evaluated_and_all_is_written_before_it_is_saved():
+    assert [type(hook) for hook in hooks_of()] == [
+        hooks.IterationTimer,
+        hooks.LRScheduler,
+        EMAHook,
+        StepsDone,
+        LastStepSaver,
+        Evaluation,
+        BestTeacher,
+        EventFiles,
+        EventHistory,
+        Saver,
+        HTMLReport,
+        StopOnSignal,
+        PendingEvaluation,
+    ]
+
+
+def test_only_the_main_rank_saves_and_writes(monkeypatch):
+    monkeypatch.setattr(build_module.comm, "is_main_process", lambda: False)
+    assert [type(hook) for hook in hooks_of()] == [
+        hooks.IterationTimer,
+        hooks.LRScheduler,
+        EMAHook,
+        StepsDone,
+        Evaluation,
+        StopOnSignal,
+        PendingEvaluation,
+    ]
+
+
+def test_the_hooks_get_what_they_need():
+    checkpointer, scheduler, ema = Checkpointer(nn.Linear(1, 1)), HookBase(), HookBase()
+    found = hooks_of(
+        checkpointer=checkpointer,
+        ema=ema,
+        scheduler=scheduler,
+        max_to_keep=2,
+        evaluate=lambda: 5,
+        log_period=9,
+    )
+    _, second, third, steps_done, before, evaluation, best, files, history, saver = found[:10]
+    report, stop, pending = found[10:]
+    assert (second, third) == (scheduler, ema)
+    assert (saver.checkpointer, saver.period, saver.max_to_keep) == (checkpointer, 5, 2)
+    assert saver.steps_done is steps_done and before.saver is saver
+    assert (evaluation._period, evaluation._func()) == (6, 5)
+    assert (best.checkpointer, best.metric) == (checkpointer, "teacher/bbox/AP")
+    assert (files.output_dir, files.period, history.files) == ("output", 9, files)
+    assert pending.evaluation is evaluation and pending.closing == found[6:11]
+    assert report.output_dir == "output" and stop.loop.stops is False
+
+
+@pytest.mark.parametrize(
+    "eval_period, stops, expected",
+    [(0, False, [4, 8]), (3, False, [3, 4, 6, 8]), (0, True, [1, 2, 3, 4, 5, 6, 7, 8])],
+)
+def test_a_checkpoint_may_be_saved_after_a_period_an_evaluation_or_a_signal(
+    eval_period, stops, expected
+):
+    saves = saves_after(SimpleNamespace(stops=stops), 4, eval_period)
+    assert [done for done in range(1, 9) if saves(done)] == expected

@@ -1,0 +1,108 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from soft_teacher import ConfigError
+from soft_teacher.monitoring.metrics_file import read_metrics
+from soft_teacher.monitoring.run_report import series, write_report
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "report.py"
+
+
+def write_lines(folder, *lines):
+    (folder / "metrics.json").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+@pytest.fixture
+def training(tmp_path):
+    """A folder as a training leaves it."""
+    lines = [{"iteration": n, "sup/loss_cls": 1 / (n + 1), "lr": 0.1} for n in (4, 9)]
+    lines[1].update({"teacher/bbox/AP": 31.25, "teacher/bbox/AP-one": 3.5})
+    lines[1].update({"student/bbox/AP": 30.0, "student/bbox/APl": float("nan")})
+    write_lines(tmp_path, *lines)
+    (tmp_path / "config.yaml").write_text("SEED: 5  # <b>\n")
+    (tmp_path / "pictures").mkdir()
+    for n in range(20):
+        pixels = np.full((4, 5, 3), n, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"step_{n:07d}.png")
+    return tmp_path
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def test_a_folder_without_a_training_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="holds no training"):
+        write_report(tmp_path)
+
+
+def test_no_lines_have_no_series(tmp_path):
+    write_lines(tmp_path)
+    assert read_metrics(tmp_path) == [] and series([], "lr") == []
+
+
+def test_a_series_is_in_order_and_counts_steps_done(tmp_path):
+    write_lines(tmp_path, {"iteration": 9, "a": 2.0}, {"iteration": 4, "a": 1.0}, {"iteration": 5})
+    with (tmp_path / "metrics.json").open("a") as file:
+        file.write('{"iteration": 14, "a"')
+    assert series(read_metrics(tmp_path), "a") == [(5, 1.0), (10, 2.0)]
+
+
+# --- the page -----------------------------------------------------------------------------------
+
+
+def test_a_training_that_wrote_nothing_has_a_page_all_the_same(tmp_path):
+    write_lines(tmp_path)
+    text = write_report(tmp_path).read_text()
+    assert "No evaluation." in text and "Curves" not in text and "Pictures" not in text
+
+
+def test_the_page_needs_no_other_file(training):
+    text = write_report(training, title="A & B", command="python train_net.py '<x>'").read_text()
+    assert not re.search(r"(src|href)=(?!'data:)", text)
+    assert "<h1>A &amp; B</h1>" in text
+    assert "python train_net.py &#x27;&lt;x&gt;&#x27;" in text
+    assert "SEED: 5  # &lt;b&gt;" in text
+    assert "PyTorch" in text and "detectron2" in text.lower()
+
+
+def test_the_table_has_a_row_for_every_evaluation(training):
+    text = write_report(training).read_text()
+    rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*)</tr>", text)]
+    assert [row for row in rows if row] == [
+        ["10", "student", "30.0", "", "", "", "", ""],
+        ["10", "teacher", "31.2", "", "", "", "", ""],
+    ]
+
+
+def test_there_is_a_curve_for_what_was_logged_and_for_nothing_else(training):
+    text = write_report(training).read_text()
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", text)
+    curves = [caption for caption in captions if not caption.startswith("step_")]
+    assert curves == ["AP on the test images", "supervised losses", "learning rate"]
+
+
+def test_some_of_many_pictures_are_shown_the_last_among_them(training):
+    text = write_report(training).read_text()
+    shown = re.findall(r"<figcaption>(step_\d+)</figcaption>", text)
+    assert len(shown) == 8 and shown == sorted(shown) and shown[-1] == "step_0000019"
+
+
+def test_the_tool_writes_it_again(training):
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", str(TOOL), str(training)], capture_output=True, text=True
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.strip() == str(training / "report.html")
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", str(TOOL), str(training / "pictures")],
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 2 and "holds no training" in found.stderr

@@ -1,0 +1,175 @@
+"""Sums over the steps since the last log line."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from watching import LEFT, RIGHT, step_view, targets, teacher_boxes
+
+from soft_teacher.evaluation.pseudo_label_quality import Matches
+from soft_teacher.monitoring.statistics import ONE, Totals, Window, scalars
+
+# Three detections: two of G_cls, two jittered, one of G_reg.
+SEEN = teacher_boxes(
+    [LEFT, RIGHT, [0, 0, 5, 5]],
+    [1, 2, 0],
+    [0.95, 0.92, 0.1],
+    confident=[0, 1],
+    variances={0: 0.04, 1: 0.01},
+    stable=[1],
+)
+NOTHING = teacher_boxes()
+
+
+def totals_of(*views):
+    window = Window()
+    for view in views:
+        window.add(view)
+    return window.totals()
+
+
+# --- sums
+
+
+def test_no_step_gives_zeros():
+    assert Window().totals() == Totals()
+
+
+def test_an_image_without_detections_counts_as_an_image():
+    assert totals_of(step_view(NOTHING)) == Totals(images=1)
+
+
+def test_boxes_are_counted_by_what_becomes_of_them():
+    found = totals_of(step_view(SEEN, NOTHING), step_view(NOTHING), step_view(SEEN))
+    assert (found.images, found.detections) == (4, 6)
+    assert (found.confident, found.candidates, found.stable) == (4, 4, 2)
+    assert found.best_score == pytest.approx(0.95)
+    assert found.measured == 4 and found.mean_variance == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize("odd", [float("inf"), float("nan")])
+def test_variances_that_are_no_numbers_are_left_out_of_the_mean(odd):
+    boxes = teacher_boxes([LEFT, RIGHT], [0, 0], [0.6, 0.7], variances={0: odd, 1: 0.03})
+    found = totals_of(step_view(boxes))
+    assert found.candidates == 2
+    assert (found.measured, found.mean_variance) == (1, pytest.approx(0.03))
+
+
+def test_reliabilities_are_summed_over_the_passes_that_have_one():
+    views = [step_view(NOTHING, reliability=r) for r in (0.5, None, 0.75, float("nan"))]
+    found = totals_of(*views)
+    assert (found.passes, found.mean_reliability) == (2, pytest.approx(0.625))
+
+
+def test_sums_do_not_depend_on_how_they_are_divided():
+    views = [step_view(SEEN, reliability=0.1 * n) for n in range(1, 8)]
+    parts = [totals_of(*views[:3]), totals_of(*views[3:4]), totals_of(*views[4:])]
+    assert parts[2] + (parts[1] + parts[0]) == totals_of(*views)
+
+
+def test_pseudo_boxes_are_compared_with_the_truth_where_it_is_known():
+    truth = targets([LEFT, [0, 30, 10, 40]], [1, 1])
+    found = totals_of(step_view(SEEN, SEEN, NOTHING, truths=[truth, None, targets([LEFT], [0])]))
+    # LEFT is found, RIGHT is no object; two objects are left
+    assert found.classification == Matches(1, 1, 2)
+    assert found.regression == Matches(0, 1, 3)
+
+
+def test_an_image_that_is_known_to_be_empty_has_false_positives_only():
+    found = totals_of(step_view(SEEN, truths=[targets()]))
+    assert (found.classification, found.regression) == (Matches(0, 2, 0), Matches(0, 1, 0))
+
+
+def test_boxes_are_matched_by_class_and_in_the_order_of_their_scores():
+    near = [5, 10, 25, 30]
+    seen = teacher_boxes(
+        [near, LEFT, LEFT], [1, 1, 2], [0.9, 0.99, 0.95], confident=[0, 1, 2], stable=[0]
+    )
+    found = totals_of(step_view(seen, truths=[targets([LEFT], [1])]))
+    assert (found.classification, found.regression) == (Matches(1, 2, 0), Matches(1, 0, 0))
+
+
+# --- the window
+
+
+def test_totals_are_kept_until_the_window_is_cleared():
+    window = Window()
+    window.add(step_view(SEEN))
+    first = window.totals()
+    assert window.totals() == first
+    window.add(step_view(SEEN))
+    assert window.totals() == first + first
+    window.clear()
+    assert window.totals() == Totals()
+
+
+def test_nothing_is_read_before_somebody_asks(monkeypatch):
+    reads = []
+    read = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: reads.append(self) or read(self))
+    window = Window()
+    for _ in range(5):
+        window.add(step_view(SEEN, SEEN, reliability=0.5))
+    assert reads == []
+    window.totals()
+    window.totals()
+    assert len(reads) == 1
+
+
+# --- what is logged
+
+
+def test_of_no_images_nothing_is_logged():
+    assert scalars(Totals()) == {}
+
+
+def test_a_mean_over_nothing_is_left_out():
+    assert scalars(Totals(images=3)) == {}
+    found = scalars(Totals(images=3, detections=2, best_score=0.4))
+    assert found == {"pseudo/best_score": 0.4}
+
+
+def test_means_and_shares():
+    totals = Totals(
+        images=10,
+        detections=40,
+        measured=4,
+        variance=ONE // 8,
+        passes=5,
+        reliability=9 * ONE // 2,
+        best_score=0.97,
+        classification=Matches(3, 1, 2),
+        regression=Matches(0, 0, 5),
+    )
+    assert scalars(totals) == pytest.approx(
+        {
+            "pseudo/best_score": 0.97,
+            "pseudo/mean_variance": 0.03125,
+            "unsup/mean_background_reliability": 0.9,
+            "pseudo/precision_cls": 0.75,
+            "pseudo/recall_cls": 0.6,
+            "pseudo/recall_reg": 0.0,
+        }
+    )
+
+
+def test_sums_of_ranks_add_up_and_the_best_score_is_the_best():
+    one = Totals(images=1, detections=2, variance=5, best_score=0.7)
+    other = Totals(images=3, confident=4, best_score=0.6, regression=Matches(1, 2, 3))
+    assert one + other == Totals(
+        images=4,
+        detections=2,
+        confident=4,
+        variance=5,
+        best_score=0.7,
+        regression=Matches(1, 2, 3),
+    )
+    assert other + one == one + other and one + Totals() == one
+
+
+def test_totals_survive_a_checkpoint():
+    totals = replace(totals_of(step_view(SEEN)), classification=Matches(1, 2, 3))
+    state = totals.state_dict()
+    assert Totals.from_state_dict(state) == totals
+    plain = {type(v) for v in state.values()} | {type(v) for v in state["regression"].values()}
+    assert plain == {int, float, dict}

@@ -1,0 +1,188 @@
+"""The picture of a training step: which boxes it shows, in which colour, with which words."""
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_hex, to_rgb
+from watching import LEFT, RIGHT, SIZE, step_view, teacher_boxes
+
+from soft_teacher.monitoring.training_pictures import (
+    COLORS,
+    MOST_DROPPED,
+    training_figure,
+    training_picture,
+)
+
+LOW = [2, 20, 12, 38]
+# Kept for both; for classification alone; for regression alone; dropped though jittered.
+BOXES = [LEFT, RIGHT, LOW, [30, 4, 50, 24]]
+SEEN = teacher_boxes(
+    BOXES,
+    [0, 1, 0, 1],
+    [0.98, 0.95, 0.6, 0.55],
+    confident=[0, 1],
+    variances={0: 0.011, 1: 0.03, 2: 0.012, 3: 0.04},
+    stable=[0, 2],
+)
+CLASS, REG, DROPPED = (COLORS[k] for k in ("classification", "regression", "dropped"))
+
+
+def outlines(axis):
+    """(colour, XYXY) of every outline, in the order they are drawn."""
+    return [
+        (to_hex(p.get_edgecolor()), [p.get_x(), p.get_y(), p.get_x() + p.get_width(),
+         p.get_y() + p.get_height()]) for p in axis.patches
+    ]  # fmt: skip
+
+
+def words(axis):
+    """(text, colour of its paper) of every text."""
+    return [(t.get_text(), to_hex(t.get_bbox_patch().get_facecolor())) for t in axis.texts]
+
+
+def axes(*images, **options):
+    return training_figure(step_view(*images), **options).axes
+
+
+# --- boxes and words
+
+
+def test_without_detections_both_views_are_shown_bare():
+    for axis in axes(teacher_boxes()):
+        assert outlines(axis) == words(axis) == []
+        assert len(axis.images) == 1 and axis.get_title()
+
+
+def test_given_labels_are_not_said_to_be_the_teacher_s():
+    view = step_view(SEEN)
+    titles = [training_figure(view).axes[0].get_title()]
+    view.samples[0]["given_instances"] = SEEN.detections
+    titles.append(training_figure(view).axes[0].get_title())
+    assert titles == ["weak view: what the teacher finds", "weak view: the given labels"]
+
+
+def test_boxes_have_the_colour_of_what_becomes_of_them():
+    weak, strong = axes(SEEN)
+    assert sorted(outlines(weak)) == sorted(
+        [
+            (CLASS, BOXES[0]),
+            (CLASS, BOXES[1]),
+            (REG, BOXES[0]),
+            (REG, BOXES[2]),
+            (DROPPED, BOXES[3]),
+        ]
+    )
+    assert sorted(outlines(strong)) == sorted(
+        [(CLASS, BOXES[0]), (CLASS, BOXES[1]), (REG, BOXES[0]), (REG, BOXES[2])]
+    )
+
+
+def test_what_is_kept_lies_over_what_is_dropped():
+    colors = [color for color, _ in outlines(axes(SEEN)[0])]
+    assert colors.index(CLASS) > colors.index(DROPPED)
+
+
+def test_the_teachers_boxes_tell_class_score_and_variance():
+    weak, _ = axes(SEEN, class_names=["cat", "dog"])
+    assert sorted(words(weak)) == [
+        ("cat 0.60 var 0.012", REG),
+        ("cat 0.98 var 0.011", CLASS),
+        ("dog 0.55 var 0.040", DROPPED),
+        ("dog 0.95 var 0.030", CLASS),
+    ]
+
+
+def test_a_box_that_was_not_jittered_has_no_variance():
+    weak, _ = axes(teacher_boxes([LEFT], [0], [0.3]), class_names=["cat"])
+    assert words(weak) == [("cat 0.30", DROPPED)]
+
+
+def test_the_students_boxes_tell_their_class_for_each_use():
+    _, strong = axes(SEEN, class_names=["cat", "dog"])
+    assert sorted(words(strong)) == sorted(
+        [("cat", CLASS), ("dog", CLASS), ("cat", REG), ("cat", REG)]
+    )
+
+
+def test_classes_without_a_name_go_by_their_number():
+    weak, _ = axes(teacher_boxes([LEFT, RIGHT], [0, 7], [0.3, 0.2]), class_names=["cat"])
+    assert sorted(text for text, _ in words(weak)) == ["7 0.20", "cat 0.30"]
+
+
+def test_of_many_dropped_boxes_the_most_certain_are_drawn():
+    count = MOST_DROPPED + 5
+    scores = [0.01 * (n + 1) for n in range(count)]
+    boxes = [[n, n, n + 5.0, n + 5.0] for n in range(count)]
+    kept = [0, 1]  # the least certain, and kept all the same
+    weak, _ = axes(teacher_boxes(boxes, [0] * count, scores, confident=kept))
+    drawn = {int(box[0]) for color, box in outlines(weak) if color == DROPPED}
+    assert drawn == set(range(count - MOST_DROPPED, count))
+    assert {int(box[0]) for color, box in outlines(weak) if color == CLASS} == {0, 1}
+
+
+@pytest.mark.parametrize("top", [0, 12])
+def test_words_stay_inside_the_view(top):
+    box = [10, top, 30, SIZE[0]]
+    seen = teacher_boxes([box], [0], [0.95], confident=[0], stable=[0])
+    for axis in axes(seen):
+        for text in axis.texts:
+            y = text.get_position()[1]
+            above = text.get_va() == "bottom"
+            assert (y > 0.02 * SIZE[0]) if above else (y < 0.98 * SIZE[0])
+
+
+def test_the_first_image_is_drawn():
+    weak, strong = axes(teacher_boxes(), SEEN)
+    assert outlines(weak) == outlines(strong) == []
+
+
+def test_the_legend_names_the_three_fates():
+    figure = training_figure(step_view(SEEN), title="step 7")
+    (legend,) = figure.legends
+    found = {
+        text.get_text(): line.get_color()
+        for text, line in zip(legend.get_texts(), legend.get_lines())
+    }
+    assert found == {
+        "kept for classification": CLASS,
+        "kept for regression": REG,
+        "dropped": DROPPED,
+    }
+    assert figure.get_suptitle() == "step 7"
+
+
+# --- pixels
+
+
+def near(picture, color):
+    """bool (H, W): pixels of a colour."""
+    return (np.abs(picture.astype(int) - np.array(to_rgb(color)) * 255) < 12).all(axis=2)
+
+
+def test_it_is_an_rgb_image_with_boxes_on_both_sides():
+    picture = training_picture(step_view(SEEN))
+    assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+    middle = picture.shape[1] // 2
+    views = picture[int(0.15 * len(picture)) : int(0.85 * len(picture))]  # no title, no legend
+    for color, both in ((CLASS, True), (REG, True), (DROPPED, False)):
+        assert near(views[:, :middle], color).sum() > 100, color
+        assert (near(views[:, middle:], color).sum() > 100) == both, color
+
+
+@pytest.mark.parametrize("image_format", ["BGR", "RGB"])
+def test_colours_are_those_of_the_photograph(image_format):
+    view = step_view(teacher_boxes())
+    red = torch.zeros(3, *SIZE, dtype=torch.uint8)
+    red[2 if image_format == "BGR" else 0] = 255
+    view.samples[0].update(image=red, weak_image=red)
+    picture = training_picture(view, image_format=image_format)
+    assert near(picture, "red").mean() > 0.5 and near(picture, "blue").sum() == 0
+
+
+@pytest.mark.parametrize("size", [(20, 80), (80, 20), (300, 500), (1, 1)])
+def test_views_of_any_size_fit(size):
+    view = step_view(teacher_boxes())
+    other = torch.zeros(3, *size, dtype=torch.uint8)
+    view.samples[0]["image"] = other
+    picture = training_picture(view)
+    assert max(picture.shape) < 1600

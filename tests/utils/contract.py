@@ -1,0 +1,81 @@
+"""The contract's cases, one for each detector that can be wrapped, and steps to hold to it."""
+
+import copy
+from pathlib import Path
+
+import torch
+import toy  # noqa: F401  registers a family
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+from steps import WITHOUT_SAMPLING
+
+from soft_teacher.distributed.launch import leave_group
+from soft_teacher.experiment.build import wrap_ddp
+from soft_teacher.modeling.families.base import MeasuresStability, TeacherPass
+
+# Meta-architecture -> what the tiny config is to say for it: images do not touch each other in
+# normalisation, nothing is sampled, and all have as many samples.
+CASES = {
+    "GeneralizedRCNN": (
+        *("MODEL.RESNETS.NORM", "FrozenBN"),
+        *("MODEL.RPN.NMS_THRESH", 1.0),
+        *WITHOUT_SAMPLING,
+    ),
+    "RetinaNet": ("MODEL.RESNETS.NORM", "FrozenBN"),
+    "ToyDetector": ("SOFT_TEACHER.JITTER.ENABLED", False),
+}
+
+
+class Found(TeacherPass, MeasuresStability):
+    """A pass with other detections, all of them stable; the real one is asked the rest."""
+
+    def __init__(self, seen: TeacherPass, detections: list):
+        super().__init__(detections)
+        self._seen = seen
+
+    def variances(self, rows, seeds):
+        return [torch.zeros(len(r)) for r in rows]
+
+    def __getattr__(self, name):
+        return getattr(self._seen, name)
+
+
+def let_find(model, found: list) -> None:
+    """Makes the teacher of one model detect these, whatever it sees."""
+    teach = model.family.teach
+    model.family.teach = lambda *args: Found(teach(*args), found)
+
+
+def gradients_after(model, batch: list[dict]) -> tuple[dict, dict]:
+    """Losses of a step of a copy of the model, and the gradient of each trainable parameter.
+
+    The teacher detects what stands under "found" in the unlabeled samples.
+    """
+    model = copy.deepcopy(model)
+    return _step(model, model, batch)
+
+
+def step_on_rank(model, parts: list[list[dict]], folder: str) -> None:
+    """The same on one of several ranks, with its own part of a batch; noted in the folder."""
+    torch.set_num_threads(1)
+    rank = comm.get_rank()
+    with EventStorage():
+        losses, gradients = _step(model, wrap_ddp(model), parts[rank])
+    losses = {name: loss.detach() for name, loss in losses.items()}
+    torch.save((losses, gradients), Path(folder) / f"{rank}.pth")
+    leave_group()
+
+
+def _step(model, forward, batch: list[dict]) -> tuple[dict, dict]:
+    let_find(model, [x["found"] for x in batch if "found" in x])
+    torch.manual_seed(0)
+    losses = forward(batch)
+    sum(losses.values()).backward()
+    parameters = model.student.named_parameters()
+    return losses, {name: p.grad for name, p in parameters if p.requires_grad}
+
+
+def dealt(stream: list[dict], counts: tuple[int, ...]) -> list[list[dict]]:
+    """A stream in parts, with the weights that the loader gives to images of several parts."""
+    weighted = [{**x, "image_weight": len(counts) / len(stream)} for x in stream]
+    return [[weighted.pop(0) for _ in range(count)] for count in counts]

@@ -1,0 +1,129 @@
+import io
+import os
+import socket
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+import torch
+from full_disk import full_disk
+
+from soft_teacher.utils.atomic import AtomicPathManager, atomic_write, remove_temporary
+
+HOST = socket.gethostname()
+
+
+def test_nothing_written_is_an_empty_file(tmp_path):
+    with atomic_write(str(tmp_path / "a.txt")):
+        pass
+    assert (tmp_path / "a.txt").read_text() == ""
+
+
+@pytest.mark.parametrize("mode, content", [("w", "new"), ("wb", b"new")])
+def test_the_file_takes_its_name_when_it_is_whole(mode, content, tmp_path):
+    path = tmp_path / "a"
+    path.write_text("old")
+    with atomic_write(str(path), mode) as file:
+        file.write(content)
+        file.flush()
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("error", [OSError("No space left on device"), KeyboardInterrupt()])
+def test_an_error_leaves_what_was_there(error, tmp_path):
+    path = tmp_path / "a"
+    path.write_text("old")
+    with pytest.raises(type(error)):
+        with atomic_write(str(path)) as file:
+            file.write("half")
+            raise error
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_path_manager_reads_and_finds_as_before_and_writes_atomically(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("old")
+    opened = []
+
+    def usual(path, mode="r", **kwargs):
+        opened.append((path, mode))
+        return io.StringIO("remote") if "://" in path else open(path, mode)
+
+    manager = AtomicPathManager(SimpleNamespace(open=usual, exists=lambda p: p == "a"))
+    assert manager.exists("a")
+    with manager.open(str(path)) as file:
+        assert file.read() == "old"
+    manager.open("s3://bucket/a", "w")
+    assert opened == [(str(path), "r"), ("s3://bucket/a", "w")]
+    with manager.open(str(path), "w") as file:
+        file.write("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new" and len(opened) == 2
+
+
+# --- what killed processes leave ----------------------------------------------------------------
+
+
+@pytest.fixture
+def dead_pid():
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def left(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).touch()
+    return sorted(names)
+
+
+def test_a_missing_or_empty_folder_is_no_matter(tmp_path):
+    remove_temporary(str(tmp_path / "gone"))
+    remove_temporary(str(tmp_path))
+    assert left(tmp_path) == []
+
+
+def test_a_write_removes_what_dead_processes_left_of_the_same_file(dead_pid, tmp_path):
+    touch(tmp_path, f"a.{dead_pid}@{HOST}.tmp", f"a.{10**30}@{HOST}.tmp")
+    kept = touch(tmp_path, f"b.{dead_pid}@{HOST}.tmp", f"a.{os.getppid()}@{HOST}.tmp")
+    with atomic_write(str(tmp_path / "a")):
+        pass
+    assert left(tmp_path) == sorted(["a", *kept])
+
+
+def test_of_all_files_too(dead_pid, tmp_path):
+    touch(tmp_path, f"a.{dead_pid}@{HOST}.tmp", f"b.pth.{os.getpid()}@{HOST}.tmp")
+    kept = touch(
+        tmp_path, f"a.{os.getppid()}@{HOST}.tmp", "notes.tmp", "5.tmp", "a.5", f"a.5@{HOST}"
+    )
+    remove_temporary(str(tmp_path))
+    assert left(tmp_path) == kept
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_those_of_other_hosts_go_if_nobody_else_writes(alone, tmp_path):
+    touched = touch(tmp_path, "a.7@elsewhere.tmp", f"a.{os.getpid()}@else.where.tmp", "a.7.tmp")
+    kept = touch(tmp_path, f"a.{os.getppid()}@{HOST}.tmp")
+    remove_temporary(str(tmp_path), alone=alone)
+    assert left(tmp_path) == sorted(kept if alone else [*kept, *touched])
+
+
+def test_a_full_disk_is_told_as_such_where_torch_hides_it(tmp_path):
+    with pytest.raises(OSError, match="File too large"):
+        with full_disk(1000), atomic_write(str(tmp_path / "a"), "wb") as file:
+            torch.save(torch.zeros(10**5), file)
+    assert left(tmp_path) == []
+
+
+def test_an_error_that_is_not_the_disk_s_is_left_alone(tmp_path):
+    with pytest.raises(RuntimeError, match="a bug"):
+        with atomic_write(str(tmp_path / "a")):
+            raise RuntimeError("a bug")
+    assert left(tmp_path) == []

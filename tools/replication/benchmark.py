@@ -1,0 +1,151 @@
+"""Where the paper's experiments are run: on COCO as in the paper, or on the embedded digits."""
+
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from detectron2.data import DatasetCatalog
+
+from soft_teacher.data.datasets.builtin import missing_dataset_hint, register_builtin
+from soft_teacher.data.datasets.coco import coco_root
+from soft_teacher.data.datasets.dataset_dicts import train_names
+from soft_teacher.data.datasets.splits.families import FULL, split_name
+from soft_teacher.demo.data import digits_files, make_digits, make_split
+from soft_teacher.utils.errors import ConfigError
+
+from .queue import say
+from .recipes import BURN_IN, SOFT_TEACHER, SUPERVISED, Recipe
+from .run import REPOSITORY, Run
+
+__all__ = ["Benchmark", "Coco", "Digits"]
+
+CONFIGS = REPOSITORY / "configs"
+
+
+class Benchmark:
+    """Configs and data.
+
+    Attributes:
+        title: for people.
+        folder: of its runs, below the output folder.
+        configs: :attr:`Recipe.config` -> file; what is not there cannot be run.
+        family: of the splits.
+        seeds: default seeds of the ablations. Seed S learns from fold S + 1.
+        fold_seeds: default seeds of the tables that the paper averages over folds.
+    """
+
+    title: str
+    folder: str
+    configs: Dict[str, Path]
+    family: str
+    seeds: Tuple[int, ...]
+    fold_seeds: Tuple[int, ...]
+
+    def opts(self, recipe: Recipe, seed: int) -> List[str]:
+        """Overrides of a recipe with one seed."""
+        found = {"SEED": seed}
+        if recipe.percent is not None:
+            found["DATASETS.SPLIT.PERCENT"] = float(recipe.percent)
+            found["DATASETS.SPLIT.FOLD"] = seed + 1
+        found.update(recipe.opts)
+        return [str(part) for item in found.items() for part in item]
+
+    def split(self, recipe: Recipe, seed: int) -> str:
+        """Name of the split that a run learns from."""
+        return split_name(self.family if recipe.percent else FULL, recipe.percent, seed + 1)
+
+    def start(self, recipe: Recipe) -> Optional[str]:
+        """Name of the recipe whose final weights a recipe starts from."""
+        return None
+
+    def data_files(self, split: str) -> List[Path]:
+        """What tells the data of a split."""
+        raise NotImplementedError
+
+    def prepare(self, runs: Sequence[Run]) -> None:
+        """Sees to it that the data of all runs are there.
+
+        Raises:
+            ConfigError: they are not.
+        """
+        raise NotImplementedError
+
+
+class Digits(Benchmark):
+    """A small replication: 10, 50 and 100 of 1,000 images have labels."""
+
+    title = folder = "digits"
+    configs = {
+        kind: CONFIGS / "replication" / f"{kind}.yaml"
+        for kind in (BURN_IN, SUPERVISED, SOFT_TEACHER)
+    }
+    family = "without_replacement"
+    seeds = fold_seeds = (0, 1, 2)
+
+    def start(self, recipe: Recipe) -> Optional[str]:
+        return None if recipe.config == BURN_IN else f"{BURN_IN}_{recipe.percent:g}p"
+
+    def data_files(self, split: str) -> List[Path]:
+        return digits_files(split)
+
+    def prepare(self, runs: Sequence[Run]) -> None:
+        make_digits(say)
+        wanted = [run.cfg.DATASETS.SPLIT for run in runs]
+        for percent, fold in sorted({(split.PERCENT, split.FOLD) for split in wanted}):
+            make_split(split_name(self.family, percent, fold), fold, percent=percent)
+        register_builtin()
+
+
+class Coco(Benchmark):
+    """The paper's protocol, or the released code's variant of it."""
+
+    family = "stac"
+    seeds = (0,)
+    fold_seeds = (0, 1, 2, 3, 4)
+
+    def __init__(self, variant: str):
+        """
+        Args:
+            variant: "paper" or "reference".
+        """
+        self.title = f"COCO, {variant}"
+        self.folder = f"coco/{variant}"
+        names = {
+            SUPERVISED: "faster_rcnn_R_50_FPN_partial_180k",
+            SOFT_TEACHER: "soft_teacher_R_50_FPN_partial_180k",
+            "supervised_full": "faster_rcnn_R_50_FPN_full_720k",
+            "soft_teacher_full": "soft_teacher_R_50_FPN_full_720k",
+            "supervised_full_R_101": "faster_rcnn_R_101_FPN_full_720k",
+            "soft_teacher_full_R_101": "soft_teacher_R_101_FPN_full_720k",
+        }
+        folder = CONFIGS / "coco" / variant
+        self.configs = {kind: folder / f"{name}.yaml" for kind, name in names.items()}
+
+    def opts(self, recipe: Recipe, seed: int) -> List[str]:
+        """See the base class.
+
+        Raises:
+            ConfigError: there is no such fold.
+        """
+        if recipe.percent is not None and seed not in self.fold_seeds:
+            raise ConfigError(
+                f"--seeds {seed}: seed S learns from STAC's fold S + 1, and there are folds 1 to "
+                f"{len(self.fold_seeds)}"
+            )
+        return super().opts(recipe, seed)
+
+    def data_files(self, split: str) -> List[Path]:
+        return [coco_root() / "splits" / f"{split}.json"]
+
+    def prepare(self, runs: Sequence[Run]) -> None:
+        annotations = coco_root() / "annotations" / "instances_train2017.json"
+        if not annotations.is_file():
+            raise ConfigError(
+                f"COCO is not there, {annotations} is missing: set $DETECTRON2_DATASETS to the "
+                "folder that holds coco/, see docs/coco.md"
+            )
+        register_builtin()
+        for run in runs:
+            for name in sum(train_names(run.cfg), []):
+                if name not in DatasetCatalog.list():
+                    hint = missing_dataset_hint(name)
+                    raise ConfigError(f"dataset '{name}' is not there{hint}")
