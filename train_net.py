@@ -11,7 +11,7 @@ from soft_teacher import ConfigError
 from soft_teacher.distributed.device import share_cpu
 from soft_teacher.distributed.launch import run
 from soft_teacher.distributed.launch_args import is_first_here, parse_launch_args
-from soft_teacher.experiment.entry import entry_of
+from soft_teacher.experiment.entry import load_experiment
 from soft_teacher.utils.command_line import USAGE_ERROR
 
 EPILOG = """
@@ -39,7 +39,7 @@ Examples:
 def main(args):
     """Runs on every rank."""
     share_cpu(args.num_gpus)
-    return entry_of(args.config_file).main(args)
+    return load_experiment(args.config_file, args.opts).main(args)
 
 
 def parse_args(argv=None):

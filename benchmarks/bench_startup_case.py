@@ -17,12 +17,12 @@ import torch
 from soft_teacher.data.datasets.builtin import register_builtin
 from soft_teacher.data.datasets.loading import loaded_once
 from soft_teacher.data.streams.loader import build_two_stream_train_loader
-from soft_teacher.experiment.yaml_entry import check_config, load_config
+from soft_teacher.experiment.yaml_experiment import YamlExperiment
 
 MEGABYTE = 1e6
 
 
-def measure(cfg, steps: int) -> dict:
+def measure(experiment, steps: int) -> dict:
     """Starts as train_net.py does, but for the model, and takes ``steps`` batches.
 
     Returns:
@@ -33,8 +33,8 @@ def measure(cfg, steps: int) -> dict:
     before = _memory()["Rss"]
     wall, cpu = time.perf_counter(), time.process_time()
     with loaded_once():
-        check_config(cfg, eval_only=False)
-        loader = build_two_stream_train_loader(cfg)
+        experiment.check(eval_only=False)
+        loader = build_two_stream_train_loader(experiment.cfg)
     batches = iter(loader)
     next(batches)
     found = {
@@ -80,9 +80,9 @@ def main() -> None:
     parser.add_argument("opts", nargs=argparse.REMAINDER)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    cfg = load_config(args.config_file, args.opts)
+    experiment = YamlExperiment.load(args.config_file, args.opts)
     register_builtin()
-    print(json.dumps(measure(cfg, args.steps)))
+    print(json.dumps(measure(experiment, args.steps)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 import ast
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ from detectron2.config import get_cfg
 
 import soft_teacher
 from soft_teacher import ConfigError, add_soft_teacher_config
-from soft_teacher.experiment import lazy_entry, yaml_entry
+from soft_teacher.experiment import lazy_config, yaml_config
+from soft_teacher.experiment.train_settings import TrainSettings
+from soft_teacher.experiment.yaml_experiment import YamlExperiment
 
 PACKAGE = Path(soft_teacher.__file__).parent
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -59,7 +62,8 @@ def config_keys_read_in(source):
 def keys_read():
     sources = [path for path in PACKAGE.rglob("*.py") if path.name != "config.py"]
     assert len(sources) > 20
-    return set().union(*(config_keys_read_in(path.read_text()) for path in sources))
+    by_settings = {field.metadata["key"] for field in fields(TrainSettings)}
+    return by_settings.union(*(config_keys_read_in(path.read_text()) for path in sources))
 
 
 def test_a_read_is_found_through_names_for_a_part_of_the_config():
@@ -168,11 +172,11 @@ def refusal(function, *args, **kwargs):
 
 
 def yaml_refusal(*args):
-    return refusal(yaml_entry.load_config, *args)
+    return refusal(yaml_config.load_config, *args)
 
 
 def test_a_config_of_no_keys_is_the_defaults(write):
-    cfg = yaml_entry.load_config(write("{}"))
+    cfg = yaml_config.load_config(write("{}"))
     assert cfg.MODEL.META_ARCHITECTURE == "SoftTeacher"
     found = leaves(cfg)
     assert {key: found[key] for key in OURS} == OURS
@@ -180,7 +184,7 @@ def test_a_config_of_no_keys_is_the_defaults(write):
 
 def test_the_command_line_goes_before_the_file(write):
     path = write("SOFT_TEACHER:\n  ALPHA: 3.0\n  BURN_IN: 5\n")
-    cfg = yaml_entry.load_config(path, ["SOFT_TEACHER.ALPHA", "2.0"])
+    cfg = yaml_config.load_config(path, ["SOFT_TEACHER.ALPHA", "2.0"])
     assert (cfg.SOFT_TEACHER.ALPHA, cfg.SOFT_TEACHER.BURN_IN) == (2.0, 5)
 
 
@@ -197,15 +201,15 @@ def test_the_command_line_goes_before_the_file(write):
     ],
 )
 def test_the_command_line_takes_values_as_people_write_them(key, text, value, write):
-    found = leaves(yaml_entry.load_config(write("{}"), [key, text]))[key]
+    found = leaves(yaml_config.load_config(write("{}"), [key, text]))[key]
     assert found == value and type(found) is type(value)
 
 
 def test_a_meta_architecture_of_detectron2_is_the_detector_that_is_wrapped(write):
     key = "MODEL.META_ARCHITECTURE"
-    in_the_file = yaml_entry.load_config(write("MODEL:\n  META_ARCHITECTURE: RetinaNet\n"))
-    on_the_command_line = yaml_entry.load_config(write("{}"), [key, "RetinaNet"])
-    dumped = yaml_entry.load_config(write(in_the_file.dump()))
+    in_the_file = yaml_config.load_config(write("MODEL:\n  META_ARCHITECTURE: RetinaNet\n"))
+    on_the_command_line = yaml_config.load_config(write("{}"), [key, "RetinaNet"])
+    dumped = yaml_config.load_config(write(in_the_file.dump()))
     for cfg in (in_the_file, on_the_command_line, dumped):
         assert cfg.MODEL.META_ARCHITECTURE == "SoftTeacher"
         assert cfg.SOFT_TEACHER.DETECTOR == "RetinaNet"
@@ -213,7 +217,7 @@ def test_a_meta_architecture_of_detectron2_is_the_detector_that_is_wrapped(write
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: p.stem)
 def test_the_configs_that_come_along_load(path):
-    assert yaml_entry.load_config(str(path)).MODEL.META_ARCHITECTURE == "SoftTeacher"
+    assert yaml_config.load_config(str(path)).MODEL.META_ARCHITECTURE == "SoftTeacher"
 
 
 MISSPELT = [
@@ -270,7 +274,7 @@ def test_a_key_without_a_value(write):
     assert "SOFT_TEACHER.ALPHA" in yaml_refusal(write("{}"), ["SOFT_TEACHER.ALPHA"])
 
 
-@pytest.mark.parametrize("load", [yaml_entry.load_config, lazy_entry.load_config])
+@pytest.mark.parametrize("load", [yaml_config.load_config, lazy_config.load_config])
 def test_a_missing_config_file(load, tmp_path):
     missing = tmp_path / "missing.yaml"
     assert refusal(load, str(missing)) == f"--config-file '{missing}' does not exist"
@@ -281,10 +285,10 @@ def test_a_missing_config_file(load, tmp_path):
 
 
 def checked(eval_only=False, **options):
-    cfg = yaml_entry.load_config(str(CONFIGS / "demo" / "base.yaml"))
+    cfg = yaml_config.load_config(str(CONFIGS / "demo" / "base.yaml"))
     cfg.merge_from_list(["DATASETS.TRAIN_LABELED", ()])
     cfg.merge_from_list([item for pair in options.items() for item in pair])
-    return yaml_entry.check_config(cfg, eval_only=eval_only)
+    return YamlExperiment(cfg).check(eval_only=eval_only)
 
 
 TRAINED_ON = {"DATASETS.TRAIN_LABELED": ("labeled",), "SOFT_TEACHER.LABELED_SHARE": 1.0}
@@ -343,7 +347,7 @@ train = dict(device="cpu", amp=dict(enabled=False), init_checkpoint=None)
 
 
 def load_lazy(write, *overrides):
-    return lazy_entry.load_config(write(LAZY, "config.py"), overrides)
+    return lazy_config.load_config(write(LAZY, "config.py"), overrides)
 
 
 def test_a_lazy_config_without_overrides(write):
@@ -398,7 +402,7 @@ def test_a_yaml_file_that_is_no_config_is_one_line(text, tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError) as error:
-        yaml_entry.load_config(str(path))
+        yaml_config.load_config(str(path))
     assert "\n" not in str(error.value) and str(path) in str(error.value)
 
 
@@ -406,7 +410,7 @@ def test_a_yaml_tag_runs_no_code(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text(f"MODEL: !!python/object/apply:os.mkdir ['{tmp_path / 'made'}']")
     with pytest.raises(ConfigError):
-        yaml_entry.load_config(str(path))
+        yaml_config.load_config(str(path))
     assert not (tmp_path / "made").exists()
 
 
@@ -414,9 +418,9 @@ def test_a_key_in_lower_case_is_told_the_right_one(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("{}")
     with pytest.raises(ConfigError, match="did you mean SOFT_TEACHER.ALPHA"):
-        yaml_entry.load_config(str(path), ["soft_teacher.alpha", "1.0"])
+        yaml_config.load_config(str(path), ["soft_teacher.alpha", "1.0"])
 
 
 def test_a_misspelt_lazy_key_is_told_the_right_one():
     with pytest.raises(ConfigError, match="did you mean train.max_iter"):
-        lazy_entry.load_config(str(CONFIGS / "demo" / "supervised.py"), ["train.max_itr=1"])
+        lazy_config.load_config(str(CONFIGS / "demo" / "supervised.py"), ["train.max_itr=1"])

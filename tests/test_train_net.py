@@ -26,7 +26,7 @@ from training import (
 )
 
 from soft_teacher import ConfigError
-from soft_teacher.experiment import SoftTeacherTrainer, lazy_entry, yaml_entry
+from soft_teacher.experiment import SoftTeacherTrainer, lazy_config, yaml_config
 from soft_teacher.modeling import FasterRCNNFamily
 
 pytestmark = pytest.mark.usefixtures("tiny_digits")
@@ -121,8 +121,8 @@ class TestStart:
 
 class TestBothLanguages:
     def test_the_same_model_gives_the_same_losses_on_the_same_batch(self, trained):
-        lazy = lazy_entry.load_config(str(CONFIGS / "soft_teacher.py"), LAZY_OPTS)
-        yaml = yaml_entry.load_config(str(CONFIGS / "soft_teacher.yaml"), YAML_OPTS)
+        lazy = lazy_config.load_config(str(CONFIGS / "soft_teacher.py"), LAZY_OPTS)
+        yaml = yaml_config.load_config(str(CONFIGS / "soft_teacher.yaml"), YAML_OPTS)
         models = [instantiate(lazy.model), SoftTeacherTrainer.build_model(yaml)]
         loaders = [
             instantiate(lazy.dataloader.train),
@@ -177,7 +177,7 @@ class TestEvalOnly:
         assert set(results) == {"student", "teacher"}
 
     def test_a_stock_checkpoint_fills_both_networks(self, tmp_path):
-        cfg = yaml_entry.load_config(str(CONFIGS / "soft_teacher.yaml"))
+        cfg = yaml_config.load_config(str(CONFIGS / "soft_teacher.yaml"))
         stock = FasterRCNNFamily.detector_config(cfg)
         stock.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
         DetectionCheckpointer(GeneralizedRCNN(stock), str(tmp_path)).save("stock")

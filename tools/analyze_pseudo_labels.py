@@ -24,8 +24,9 @@ from soft_teacher.analysis.measured_boxes import choose_images, measure
 from soft_teacher.analysis.pseudo_label_report import report_text, write_findings
 from soft_teacher.data.datasets.builtin import register_builtin
 from soft_teacher.data.datasets.ground_truth import truth_dicts
+from soft_teacher.data.roles import TEST
 from soft_teacher.evaluation.evaluate import NETWORKS
-from soft_teacher.experiment.entry import entry_of
+from soft_teacher.experiment.entry import load_experiment
 from soft_teacher.experiment.trained import Trained
 from soft_teacher.utils.checks import check_fraction, check_not_negative
 from soft_teacher.utils.command_line import add_config_arguments, exit_status, make_output
@@ -87,9 +88,8 @@ def check_options(args) -> None:
 def load_compared(args, num_classes: int) -> Trained:
     """The model of --compare, which must have as many classes."""
     file, opts = (args.compare_config, []) if args.compare_config else (args.config_file, args.opts)
-    entry = entry_of(file)
     try:
-        compared = entry.load_trained(entry.load_config(file, opts), weights=args.compare)
+        compared = load_experiment(file, opts).load_trained(weights=args.compare)
     except ConfigError as error:
         raise ConfigError(f"--compare: {error}") from error
     if compared.num_classes != num_classes:
@@ -102,9 +102,9 @@ def load_compared(args, num_classes: int) -> Trained:
 def load_images(args, names: List[str], trained: Trained) -> Tuple[str, List[dict]]:
     """Name of the dataset and dicts of the images to be measured."""
     if not (args.dataset or names):
-        raise ConfigError("DATASETS.TEST is empty: name a dataset with --dataset")
-    key, name = ("--dataset", args.dataset) if args.dataset else ("DATASETS.TEST", names[0])
-    classes_key = trained.model.family.num_classes_key
+        raise ConfigError(f"{TEST} is empty: name a dataset with --dataset")
+    key, name = ("--dataset", args.dataset) if args.dataset else (TEST, names[0])
+    classes_key = trained.model.family.num_classes_parameter
     dicts = truth_dicts(key, name, num_classes=trained.num_classes, classes_key=classes_key)
     return name, choose_images(dicts, args.images, args.seed)
 
@@ -139,12 +139,12 @@ def analyze(args) -> None:
     check_options(args)
     make_output(args.output)
     register_builtin()
-    entry = entry_of(args.config_file)
-    cfg = entry.load_config(args.config_file, args.opts)
-    trained = entry.load_trained(cfg)
+    experiment = load_experiment(args.config_file, args.opts)
+    trained = experiment.load_trained()
     compared = load_compared(args, trained.num_classes) if args.compare else None
-    names = entry.dataset_names(cfg, eval_only=True)["test"]
-    dataset, dicts = load_images(args, names, trained)
+    names = experiment.dataset_names(eval_only=True)["test"]
+    with experiment.words.spoken():
+        dataset, dicts = load_images(args, names, trained)
     found = measure(trained, args.network, dicts, seed=args.seed, title=f"ours, {dataset}")
     findings = findings_of(found, trained, network=args.network, dataset=dataset)
     comparison = None

@@ -15,7 +15,7 @@ from soft_teacher.analysis.data_check import check_dataset
 from soft_teacher.analysis.data_report import report_figure, report_text
 from soft_teacher.data.datasets.builtin import register_builtin
 from soft_teacher.data.datasets.loading import loaded_once
-from soft_teacher.experiment.entry import entry_of
+from soft_teacher.experiment.entry import load_experiment
 from soft_teacher.utils.command_line import add_config_arguments, exit_status, make_output
 
 EPILOG = """
@@ -49,15 +49,14 @@ def check(args) -> bool:
         ConfigError: the folder, the config or its datasets are refused.
     """
     make_output(args.output)
-    entry = entry_of(args.config_file)
-    cfg = entry.load_config(args.config_file, args.opts)
+    experiment = load_experiment(args.config_file, args.opts)
     register_builtin()
-    with loaded_once():
-        warnings = entry.check_config(cfg, eval_only=False)
-        how = {"headers_only": args.headers_only, "max_pixels": entry.max_pixels(cfg)}
+    with loaded_once(), experiment.words.spoken():
+        warnings = experiment.check(eval_only=False)
+        how = {"headers_only": args.headers_only, "max_pixels": experiment.max_pixels}
         checks = [
             check_dataset(role, name, **how)
-            for role, names in entry.dataset_names(cfg).items()
+            for role, names in experiment.dataset_names().items()
             for name in names
         ]
     unreadable = [line for found in checks for line in found.unreadable]

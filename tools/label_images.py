@@ -17,7 +17,8 @@ from soft_teacher.data.datasets.builtin import register_builtin
 from soft_teacher.data.datasets.dataset_dicts import check_datasets, unlabeled_dicts
 from soft_teacher.evaluation.evaluate import NETWORKS
 from soft_teacher.evaluation.labeling import check_label_threshold, coco_categories, label_images
-from soft_teacher.experiment.entry import entry_of
+from soft_teacher.experiment.entry import load_experiment
+from soft_teacher.experiment.experiment import Experiment
 from soft_teacher.utils.atomic import atomic_write
 from soft_teacher.utils.command_line import add_config_arguments, exit_status
 from soft_teacher.utils.errors import one_line
@@ -49,18 +50,16 @@ def parse_args(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def labeled(args) -> dict:
+def labeled(args, experiment: Experiment) -> dict:
     """The dataset to write.
 
     Raises:
         ConfigError: for a mistake in the arguments, the config, the data or the weights.
     """
-    entry = entry_of(args.config_file)
-    cfg = entry.load_config(args.config_file, args.opts)
     register_builtin()
-    classes_from, names = entry.train_names(cfg)
+    classes_from, names = experiment.train_names()
     dicts = unlabeled_dicts(names, hidden_labels=False)
-    trained = entry.load_trained(cfg)
+    trained = experiment.load_trained()
     detector = getattr(trained.model, args.network)
     num_classes = trained.num_classes
     check_datasets(
@@ -68,7 +67,7 @@ def labeled(args) -> dict:
         unlabeled=names,
         test=[],
         num_classes=num_classes,
-        classes_key=trained.model.family.num_classes_key,
+        classes_key=trained.model.family.num_classes_parameter,
     )
     thresh = (
         trained.model.pseudo_labeler.score_thresh
@@ -76,7 +75,7 @@ def labeled(args) -> dict:
         else args.score_thresh
     )
     family = trained.model.family
-    check_label_threshold(family.score_floor(detector), thresh, key=family.score_floor_key)
+    check_label_threshold(family.score_floor(detector), thresh, key=family.score_floor_parameter)
     return label_images(
         detector,
         trained.loader(dicts),
@@ -108,7 +107,9 @@ def main(argv=None) -> None:
         raise ConfigError(f"--output must end in .json, got '{args.output}'")
     with output_errors():
         args.output.parent.mkdir(parents=True, exist_ok=True)
-    dataset = labeled(args)
+    experiment = load_experiment(args.config_file, args.opts)
+    with experiment.words.spoken():
+        dataset = labeled(args, experiment)
     with output_errors(), atomic_write(str(args.output)) as file:
         json.dump(dataset, file)
     boxes, images = len(dataset["annotations"]), len(dataset["images"])

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from tabulate import tabulate
 
 from soft_teacher import ConfigError
-from soft_teacher.experiment import lazy_entry, yaml_entry
+from soft_teacher.experiment import lazy_config, yaml_config
 from soft_teacher.experiment.scaling import LAZY_KEYS, YAML_KEYS, scaled_values
 from soft_teacher.utils.command_line import add_config_arguments, exit_status
 
@@ -50,11 +50,11 @@ def parse_args(argv=None) -> argparse.Namespace:
 def read_values(args) -> dict:
     """Values of the config that the plan is about."""
     if args.config_file.endswith(".py"):
-        cfg = lazy_entry.load_config(args.config_file, args.opts)
+        cfg = lazy_config.load_config(args.config_file, args.opts)
         values = {key: OmegaConf.select(cfg, key) for key in LAZY_KEYS}
         return {k: list(v) if OmegaConf.is_list(v) else v for k, v in values.items()}
-    cfg = yaml_entry.load_config(args.config_file, args.opts)
-    return {key: yaml_entry.value_of(cfg, key) for key in YAML_KEYS}
+    cfg = yaml_config.load_config(args.config_file, args.opts)
+    return {key: yaml_config.value_of(cfg, key) for key in YAML_KEYS}
 
 
 def target_images(args, now: int) -> int:

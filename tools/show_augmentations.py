@@ -24,8 +24,9 @@ from soft_teacher.analysis.augmented_views import Policies
 from soft_teacher.data.augmentation.policies import VARIANTS
 from soft_teacher.data.datasets.builtin import register_builtin
 from soft_teacher.data.datasets.dataset_dicts import as_list, dataset_reading
+from soft_teacher.data.roles import KEYS, LABELED
 from soft_teacher.data.streams.loader import build_two_stream_train_loader
-from soft_teacher.experiment.entry import entry_of
+from soft_teacher.experiment.entry import load_experiment
 from soft_teacher.utils.checks import check_not_negative
 from soft_teacher.utils.command_line import add_config_arguments, exit_status
 from soft_teacher.utils.errors import one_line
@@ -117,14 +118,20 @@ def draw(args) -> Path:
             raise ConfigError(f"{option} must be at least 1, got {value}")
     if args.output.suffix != ".png":
         raise ConfigError(f"--output must end in .png, got '{args.output}'")
-    cfg = entry_of(args.config_file).load_config(args.config_file, args.opts)
+    experiment = load_experiment(args.config_file, args.opts)
+    with experiment.words.spoken():
+        return draw_views(args, experiment.cfg)
+
+
+def draw_views(args, cfg) -> Path:
+    """The same for a config that could be read."""
     read = lazy_policies if OmegaConf.is_config(cfg) else yaml_policies
     policies, labeled = read(cfg, args.variant)
     register_builtin()
     if not (args.dataset or labeled):
         raise ConfigError("the config names no labeled dataset: name one with --dataset")
     name = args.dataset or labeled[0]
-    key = "--dataset" if args.dataset else "DATASETS.TRAIN_LABELED"
+    key = "--dataset" if args.dataset else KEYS[LABELED]
     dicts = dataset_reading(key, name).dicts
     try:
         args.output.parent.mkdir(parents=True, exist_ok=True)

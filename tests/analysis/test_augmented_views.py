@@ -146,5 +146,5 @@ def test_a_view_that_no_matrix_describes_is_refused_in_one_line(sample):
 
 
 def test_an_unknown_channel_order_is_refused_naming_the_key(sample):
-    with pytest.raises(ConfigError, match="^INPUT.FORMAT must be one of BGR, RGB"):
+    with pytest.raises(ConfigError, match="^image_format must be one of BGR, RGB"):
         views_of(sample, image_format="HSV")

@@ -96,7 +96,7 @@ def test_boxes_by_width_and_height_are_understood():
 
 
 def test_an_unknown_dataset_is_refused_with_its_key():
-    with pytest.raises(ConfigError, match="DATASETS.TEST names 'data_check_test_none'"):
+    with pytest.raises(ConfigError, match="test_names names 'data_check_test_none'"):
         check_dataset("test", "data_check_test_none")
 
 
@@ -155,7 +155,7 @@ def test_images_with_more_pixels_than_allowed_are_unreadable(role, headers_only,
     how = {"headers_only": headers_only}
     assert check_dataset(role, name, max_pixels=W * H, **how).unreadable == []
     (line,) = check_dataset(role, name, max_pixels=W * H - 1, **how).unreadable
-    assert "0.png: 40 x 30 pixels are more than INPUT.MAX_PIXELS" in line
+    assert "0.png: 40 x 30 pixels are more than max_pixels" in line
 
 
 # --- copies -------------------------------------------------------------------------------------

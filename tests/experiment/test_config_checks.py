@@ -5,23 +5,23 @@ import logging
 import pytest
 import torch
 from detectron2.modeling import BACKBONE_REGISTRY
-from training import CONFIGS, LAZY_OPTS, YAML_OPTS, arguments
+from training import CONFIGS, LAZY_OPTS, YAML_OPTS, arguments, main
 
 from soft_teacher import ConfigError
 from soft_teacher.demo.backbone import build_small_resnet_fpn_backbone
-from soft_teacher.experiment import config_checks, lazy_entry, yaml_entry
+from soft_teacher.experiment import config_checks, experiment
+from soft_teacher.experiment.entry import load_experiment
 
 pytestmark = pytest.mark.usefixtures("tiny_digits")
 
 
 def check(language, *opts, eval_only=False):
     """What check_config warns of."""
-    entry, file, usual = {
-        "yaml": (yaml_entry, "soft_teacher.yaml", YAML_OPTS),
-        "lazy": (lazy_entry, "soft_teacher.py", LAZY_OPTS),
+    file, usual = {
+        "yaml": ("soft_teacher.yaml", YAML_OPTS),
+        "lazy": ("soft_teacher.py", LAZY_OPTS),
     }[language]
-    cfg = entry.load_config(str(CONFIGS / file), [*usual, *opts])
-    return entry.check_config(cfg, eval_only=eval_only)
+    return load_experiment(str(CONFIGS / file), [*usual, *opts]).check(eval_only=eval_only)
 
 
 def refusal(language, *opts, **options):
@@ -229,16 +229,16 @@ def test_a_rehearsal_takes_no_memory_logs_nothing_and_keeps_the_random_numbers(c
 
 
 @pytest.mark.parametrize(
-    "entry, config, opts",
+    "config, opts",
     [
-        (yaml_entry, "soft_teacher.yaml", [*YAML_OPTS, "SOFT_TEACHER.EMA.MOMENTUM", "1.0"]),
-        (lazy_entry, "soft_teacher.py", [*LAZY_OPTS, "ema.momentum=1.0"]),
+        ("soft_teacher.yaml", [*YAML_OPTS, "SOFT_TEACHER.EMA.MOMENTUM", "1.0"]),
+        ("soft_teacher.py", [*LAZY_OPTS, "ema.momentum=1.0"]),
     ],
     ids=["yaml", "lazy"],
 )
-def test_the_run_has_not_begun_when_a_mistake_is_found(entry, config, opts, tmp_path, monkeypatch):
+def test_the_run_has_not_begun_when_a_mistake_is_found(config, opts, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(entry, "default_setup", lambda *args: pytest.fail("the run has begun"))
+    monkeypatch.setattr(experiment, "default_setup", lambda *args: pytest.fail("the run has begun"))
     with pytest.raises(ConfigError):
-        entry.main(arguments(config, opts))
+        main(arguments(config, opts))
     assert not list(tmp_path.iterdir())

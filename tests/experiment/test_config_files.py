@@ -5,7 +5,7 @@ import os
 import pytest
 
 from soft_teacher import ConfigError
-from soft_teacher.experiment.entry import entry_of
+from soft_teacher.experiment.entry import load_experiment
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def refusal(tmp_path):
         path = tmp_path / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         with pytest.raises(ConfigError) as error:
-            entry_of(name).load_config(str(path), opts)
+            load_experiment(str(path), opts)
         assert "\n" not in str(error.value)
         return str(error.value).replace(f"{tmp_path}/", "")
 
@@ -105,7 +105,7 @@ def test_a_file_that_may_not_be_read(name, tmp_path):
     path.write_text("")
     path.chmod(0)
     with pytest.raises(ConfigError, match="Permission denied"):
-        entry_of(name).load_config(str(path))
+        load_experiment(str(path))
 
 
 # --- overrides ----------------------------------------------------------------------------------

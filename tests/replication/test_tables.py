@@ -12,7 +12,7 @@ from replication.tables import TABLES, find_table
 from soft_teacher import ConfigError
 from soft_teacher.data.datasets.dataset_dicts import train_names
 from soft_teacher.engine.identity import flat
-from soft_teacher.experiment.yaml_entry import load_config
+from soft_teacher.experiment.yaml_config import load_config
 
 # Of section 4.2 and of the tables, written out once more: what each row's training must be.
 METHOD = {

@@ -5,7 +5,7 @@ import pytest
 from training import CONFIGS, ROOT
 
 from soft_teacher import ConfigError
-from soft_teacher.experiment import lazy_entry, yaml_entry
+from soft_teacher.experiment import lazy_config, yaml_config
 
 YAML, LAZY = (str(CONFIGS / name) for name in ("soft_teacher.yaml", "soft_teacher.py"))
 
@@ -25,16 +25,16 @@ def overrides(text):
 def test_the_overrides_that_are_printed_and_the_config_that_is_written_are_the_plan(tool, tmp_path):
     path = tmp_path / "half.yaml"
     args = ["--config-file", YAML, "--images", "5", "--write", str(path)]
-    printed = yaml_entry.load_config(YAML, overrides(tool.plan(tool.parse_args(args))))
+    printed = yaml_config.load_config(YAML, overrides(tool.plan(tool.parse_args(args))))
     assert printed.SOLVER.IMS_PER_BATCH == 5 and printed.SOLVER.BASE_LR == 0.0005
     assert printed.SOLVER.MAX_ITER == 3600 and printed.SOLVER.STEPS == (3000,)
     assert printed.SOFT_TEACHER.BURN_IN == 1000
-    assert yaml_entry.load_config(str(path)).dump() == printed.dump()
+    assert yaml_config.load_config(str(path)).dump() == printed.dump()
 
 
 def test_a_lazy_config_gets_overrides_of_its_own(tool):
     args = ["--config-file", LAZY, "--num-gpus", "1", "--of-gpus", "2"]
-    cfg = lazy_entry.load_config(LAZY, overrides(tool.plan(tool.parse_args(args))))
+    cfg = lazy_config.load_config(LAZY, overrides(tool.plan(tool.parse_args(args))))
     assert cfg.dataloader.train.batch_size == 5 and cfg.optimizer.lr == 0.0005
     assert list(cfg.lr_multiplier.scheduler.milestones) == [3000, 3600]
 

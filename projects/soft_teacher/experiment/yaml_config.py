@@ -57,7 +57,7 @@ def load_config(config_file: str, opts=()):
     if cfg.MODEL.META_ARCHITECTURE != "SoftTeacher":  # a config of Detectron2's own
         cfg.SOFT_TEACHER.DETECTOR = cfg.MODEL.META_ARCHITECTURE
         cfg.MODEL.META_ARCHITECTURE = "SoftTeacher"
-    cfg.MODEL.DEVICE = usable_device(cfg.MODEL.DEVICE)
+    cfg.MODEL.DEVICE = usable_device("MODEL.DEVICE", cfg.MODEL.DEVICE)
     return cfg
 
 
