@@ -60,7 +60,7 @@ def check_yaml(key, value):
     # Of the model itself only what is as small as the demo's.
     small = yaml_config.load_config(str(CONFIGS / "soft_teacher.yaml"), YAML_OPTS)
     model = SoftTeacherTrainer.build_model(small)
-    optimizer = SoftTeacherTrainer.LazyExperiment(cfg).build_optimizer(model)
+    optimizer = SoftTeacherTrainer.build_optimizer(cfg, model)
     SoftTeacherTrainer.build_lr_scheduler(cfg, optimizer)
     SoftTeacherTrainer.build_ema(cfg, model)
     build_two_stream_train_loader(cfg)
