@@ -38,6 +38,7 @@ def test_a_good_config_is_not_remarked_upon(language, eval_only):
     assert check(language, *warmup, eval_only=eval_only) == []
 
 
+SHARE_KEY = {"yaml": "SOFT_TEACHER.LABELED_SHARE", "lazy": "dataloader.train.labeled_share"}
 # YAML key, LazyConfig's key if it has one, the value, what is said after the key
 BAD = [
     ("SOLVER.MAX_ITER", "train.max_iter", "0", "at least 1"),
@@ -104,20 +105,37 @@ BAD = [
      "paper, reference"),
     ("DATASETS.SPLIT.PERCENT", "", "0.0", "above 0"),
     ("OUTPUT_DIR", "train.output_dir", "''", "not empty"),
+    ("SOFT_TEACHER.EVAL_NETWORKS", "train.eval_networks", "[]", "is empty"),
+    ("SOFT_TEACHER.EVAL_NETWORKS", "train.eval_networks", "[pupil]", "student, teacher"),
+    ("DATASETS.TRAIN_LABELED", "dataloader.train.labeled_names", "[]", "is empty"),
+    ("DATASETS.TRAIN_LABELED", "dataloader.train.labeled_names", "nowhere", "names 'nowhere'"),
+    ("DATASETS.TRAIN_UNLABELED", "dataloader.train.unlabeled_names", "[]", "set {share} to 1"),
+    ("DATASETS.TEST", "dataloader.test.dataset.names", "nowhere", "names 'nowhere'"),
+    ("SOLVER.AMP.ENABLED", "train.amp.enabled", "True", "needs a CUDA GPU"),
+    ("SOFT_TEACHER.DETECTOR", "", "PanopticFPN", "cannot be wrapped: use "),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("key, _, value, said", [row for row in BAD if row[0]])
 def test_a_bad_value_in_yaml(key, _, value, said):
     found = refusal("yaml", key, value)
-    assert key in found and said in found
+    assert key in found and said.format(share=SHARE_KEY["yaml"]) in found
 
 
 @pytest.mark.parametrize("_, key, value, said", [row for row in BAD if row[1]])
 def test_a_bad_value_in_a_lazy_config(_, key, value, said):
     override = key.replace("[0]", ".0")
     found = refusal("lazy", f"{override}={value}")
-    assert key in found and said in found
+    assert key in found and said.format(share=SHARE_KEY["lazy"]) in found
+
+
+@pytest.mark.parametrize("language", ["yaml", "lazy"])
+def test_what_only_trains_is_not_checked_for_an_evaluation(language):
+    opts = {
+        "yaml": ["DATASETS.TRAIN_LABELED", "nowhere", "SOLVER.AMP.PRECISION", "fp8"],
+        "lazy": ["dataloader.train.labeled_names=nowhere", "train.amp.enabled=True"],
+    }
+    assert check(language, *opts[language], eval_only=True) == []
 
 
 @pytest.mark.parametrize(
@@ -163,7 +181,6 @@ def test_what_detectron2_refuses_is_one_line_that_names_the_place(opts, said):
 NO_TEST = {"yaml": ["DATASETS.TEST", "()"], "lazy": ["dataloader.test.dataset.names=[]"]}
 BATCH = {"yaml": ["SOLVER.IMS_PER_BATCH", "{}"], "lazy": ["dataloader.train.batch_size={}"]}
 TEST_KEY = {"yaml": "DATASETS.TEST", "lazy": "dataloader.test.dataset.names"}
-SHARE_KEY = {"yaml": "SOFT_TEACHER.LABELED_SHARE", "lazy": "dataloader.train.labeled_share"}
 
 
 def warnings(language, *opts):
