@@ -24,9 +24,9 @@ Examples:
   change options
     train_net.py --config-file configs/demo/soft_teacher.yaml SOFT_TEACHER.ALPHA 2.0
     train_net.py --config-file configs/demo/soft_teacher.py model.alpha=2.0
-  go on after an interruption
+  resume an interrupted run
     train_net.py --config-file configs/demo/soft_teacher.yaml --resume
-  evaluate student and teacher of a checkpoint of ours, or any Detectron2 detector
+  evaluate student and teacher of one of our checkpoints, or any Detectron2 detector
     train_net.py --config-file configs/demo/soft_teacher.yaml --eval-only MODEL.WEIGHTS model.pth
   two machines
     (machine0) train_net.py --machine-rank 0 --num-machines 2 --dist-url tcp://HOST:PORT ...

@@ -148,7 +148,7 @@ def run_identity(values: dict, loader, allow_changes: bool) -> RunIdentity:
 def saves_after(loop: SoftTeacherLoop, settings: TrainSettings) -> Callable[[int], bool]:
     """steps done -> whether a checkpoint may be saved then; all ranks know it alike.
 
-    An evaluation can be broken off by a signal, after which there is no time to ask other ranks.
+    A signal can interrupt an evaluation, after which there is no time to ask other ranks.
     """
 
     def saves(done: int) -> bool:

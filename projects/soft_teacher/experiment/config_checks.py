@@ -1,8 +1,8 @@
-"""What can be known to be wrong with a config before a dataset is read or a model is built.
+"""Mistakes in a config that can be found before a dataset is read or a model is built.
 
-Single values are held to a table (:mod:`.settings`). Everything else is found out by a
-rehearsal: the parts of the run are built by the very code that builds them later, on torch's
-"meta" device, where tensors have a shape and no memory. So no rule stands in two places.
+Single values are held to a table (:mod:`.settings`). Everything else is found by a
+rehearsal: the parts of the run are built by the code that builds them later, on torch's "meta"
+device, where tensors have a shape and no memory. So no rule is written twice.
 """
 
 import logging
@@ -106,7 +106,7 @@ def check_amp(enabled: bool, precision: str, device: str) -> None:
 
 
 def check_monitors(model, config: Config) -> None:
-    """Builds what watches over a training.
+    """Builds the monitors of a run.
 
     Args:
         model: of :func:`rehearsed_model`.
@@ -123,10 +123,10 @@ def check_monitors(model, config: Config) -> None:
 
 @contextmanager
 def rehearsal(what: str):
-    """Turns whatever goes wrong inside into a ConfigError; nothing is logged, the run itself will.
+    """Turns any error inside into a ConfigError. Logging is off: the run itself will log.
 
     Args:
-        what: is built inside.
+        what: names what is built inside.
     """
     usual = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -144,7 +144,7 @@ def rehearsal(what: str):
 
 
 def rehearsed_model(build: Callable[[], torch.nn.Module]) -> torch.nn.Module | None:
-    """The model without memory, or None if it is of a kind that cannot be without.
+    """The model without memory, or None if it cannot be built without.
 
     Raises:
         ConfigError: it cannot be built.

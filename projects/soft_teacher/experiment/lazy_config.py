@@ -1,4 +1,4 @@
-"""Reading LazyConfig files, with every mistake in them told in one line."""
+"""Reading LazyConfig files, with every mistake reported in one line."""
 
 import inspect
 import sys
@@ -65,7 +65,7 @@ def load_config(config_file: str, overrides=()):
 
 
 def values_of(cfg, key: str) -> list[tuple[str, object]]:
-    """(LazyConfig's key, value) of every place in a LazyConfig that a YAML key stands for."""
+    """(LazyConfig's key, value) of every place in a LazyConfig that a YAML key represents."""
     found = [(path, OmegaConf.select(cfg, path, default=ABSENT)) for path in SETTINGS[key].paths]
     return [(path, value) for path, value in found if value is not ABSENT]
 
@@ -96,7 +96,7 @@ def check_sections(cfg, sections: Sequence[str]) -> None:
 
 
 def check_keys(cfg) -> None:
-    """Checks what YAML has no counterpart of: that ``train`` is complete, and keys of its own.
+    """Checks what has no counterpart in YAML: a complete ``train``, and LazyConfig's own keys.
 
     Raises:
         ConfigError: naming the key.
@@ -124,7 +124,7 @@ def check_arguments(cfg, section: str) -> None:
 def _check_form(override: str, following: Sequence[str]) -> None:
     key, equals, _ = override.partition("=")
     if override.startswith("--"):
-        raise ConfigError(f"{override} stands among the overrides: put it before them")
+        raise ConfigError(f"{override} is among the overrides: put it before them")
     if not equals or not key:
         value = following[0] if following and "=" not in following[0] else "VALUE"
         raise ConfigError(

@@ -1,7 +1,7 @@
 """The settings of a run in both config languages: names, checks, and what a resume may change.
 
-Ranges that a class checks when it is built are not repeated here. There only the type is told, so
-that the class can compare.
+Ranges that a class checks when it is built are not repeated here. Only the type is
+checked, so that the class can compare.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What a run is told beside its model, its data and its optimizer, whatever the config language."""
+"""Settings of a run beside its model, data and optimizer, in either config language."""
 
 from __future__ import annotations
 
