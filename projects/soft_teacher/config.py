@@ -47,8 +47,8 @@ def add_soft_teacher_config(cfg) -> None:
 
     # Weight of the unsupervised loss, alpha of Eq. 1 (released: 4.0 partial, 2.0 full).
     _C.ALPHA = 4.0
-    # First steps, trained on labeled images only while the teacher copies the student. The unlabeled
-    # images' slots in the batch stay empty.
+    # First steps, on labeled images only while the teacher copies the student. The slots of
+    # unlabeled images in the batch stay empty.
     _C.BURN_IN = 0
 
     # s_r: share of labeled images among SOLVER.IMS_PER_BATCH (0.2 partial, 0.5 full). At 1 there
@@ -56,8 +56,8 @@ def add_soft_teacher_config(cfg) -> None:
     _C.LABELED_SHARE = 0.2
     # The share falls linearly to 0 over this many last steps (10000 partial, 20000 full).
     _C.LABELED_SHARE_DECAY = 10000
-    # "global": the number of labeled images is sampled once per step for all ranks (Eq. 2, 3).
-    # "per_rank": from a binomial on each rank, with at least one image of each stream (released code).
+    # "global": the number of labeled images is drawn once per step for all ranks (Eq. 2, 3).
+    # "per_rank": from a binomial on each rank, at least one image of each stream (released code).
     _C.LABELED_DRAW = "global"
 
     # Where the pseudo boxes of unlabeled images come from: the "teacher" (end to end), or

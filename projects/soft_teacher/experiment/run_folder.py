@@ -58,7 +58,8 @@ def run_folder(path: str, *, key: str, resume: bool, eval_only: bool) -> Iterato
 def _make(path: str, key: str) -> None:
     if str(path).endswith((".txt", ".log")):
         raise ConfigError(
-            f"{key} {path!r}: Detectron2 takes a name in .txt or .log for a log file; choose another"
+            f"{key} {path!r}: Detectron2 takes a name in .txt or .log for a log file; "
+            "choose another"
         )
     make_folder(path, key)
     for name in FILES:
