@@ -91,7 +91,7 @@ def test_a_full_disk(tmp_path, fill_disk, caplog):
     fill_disk(times=1)
     train_yaml(tmp_path, *NO_EVALUATION)
     assert "model_0000001.pth cannot be saved" in caplog.text
-    assert "no space left" in caplog.text and "training goes on" in caplog.text
+    assert "no space left" in caplog.text and "training continues" in caplog.text
     assert names(tmp_path) == ["model_final.pth"]
 
 
@@ -186,7 +186,7 @@ def test_a_run_survives_a_disk_that_is_full_during_an_evaluation(
 ):
     break_evaluation(OSError(errno.ENOSPC, "No space left on device"))
     train_yaml(tmp_path, *EVERY_TWO_STEPS)
-    assert "no space left" in caplog.text and "goes on without this evaluation" in caplog.text
+    assert "no space left" in caplog.text and "continues without this evaluation" in caplog.text
     assert [line["iteration"] for line in logged(tmp_path) if "teacher/bbox/AP" in line] == [3]
 
 

@@ -91,7 +91,7 @@ def test_a_signal_saves_and_prints_the_command_to_go_on_with(number, whole, tmp_
     assert status == 128 + number, training.text()[-3000:]
     text = training.text()
     assert f"stopped by {signal.Signals(number).name} after" in text
-    command = text[text.index("go on with") :].splitlines()[1].strip()
+    command = text[text.index("resume with") :].splitlines()[1].strip()
     assert command.startswith("python ") and "--resume" in command
     assert f"train.output_dir={training.folder}" in command
     assert "Traceback" not in text

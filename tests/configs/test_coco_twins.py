@@ -290,7 +290,7 @@ def test_the_ema_and_the_loop_are_the_same(twins):
     assert emas[0].schedule == {"momentum": momentum, "ramp": True, "burn_in": 0}
     for trainer in (one, other):
         assert loop(trainer).precision == (torch.float16 if variant == "reference" else None)
-        assert (loop(trainer).seed, loop(trainer).chunks) == (0, 1)
+        assert (loop(trainer).seed, loop(trainer).micro_batches) == (0, 1)
     assert difference(*(fields(loop(trainer).guard) for trainer in (one, other))) == {}
 
 

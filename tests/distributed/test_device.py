@@ -71,5 +71,5 @@ def test_without_a_gpu_the_cpu_is_used(machine, device, gpu, used):
 
 @pytest.mark.parametrize("device", ["", "gpu"])
 def test_what_is_no_device_is_refused(device):
-    with pytest.raises(ConfigError, match=f"device '{device}' is no device"):
+    with pytest.raises(ConfigError, match=f"device '{device}' is not a device"):
         usable_device("device", device)

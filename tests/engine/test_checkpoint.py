@@ -78,7 +78,7 @@ def test_our_own_checkpoint_is_fine_tuned_on_other_classes(tmp_path, caplog):
     saved, model = soft_teacher(seed=1, classes=5), soft_teacher(seed=2)
     before = state(model.student)
     load(model, write_torch(tmp_path / "five.pth", {"model": state(saved)}))
-    assert "of other classes: the box predictors start anew" in caplog.text
+    assert "of other classes: the box predictors are initialized anew" in caplog.text
     for side in SIDES:
         network, theirs = state(getattr(model, side)), state(getattr(saved, side))
         of_classes = {name for name in network if "box_predictor" in name}

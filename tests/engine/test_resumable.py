@@ -171,7 +171,7 @@ def test_weights_alone_are_not_resumed_as_step_1(write, name, tmp_path, caplog):
     assert_same(state(run.model), state(soft_teacher(seed=2)))
     skipped, afresh = warnings(caplog)
     assert (
-        f"'{path}' holds no training" in skipped
+        f"'{path}' holds weights but no state of a run" in skipped
         and "name it as SoftTeacherCheckpointer.path" in skipped
     )
     assert "nothing to resume" in afresh

@@ -102,7 +102,7 @@ def test_what_is_complete_is_saved_when_training_breaks_off(stop, broken_in, las
 def test_what_an_update_has_begun_to_change_is_not_saved(checkpointer, caplog):
     run(checkpointer, stop=5, broken_in="update")
     assert checkpointer.saved == [("model_0000002", 2)]
-    assert "step 5 broke off while it updated the networks" in caplog.text
+    assert "step 5 was interrupted while it updated the networks" in caplog.text
 
 
 def last_step(checkpointer, fails=()):

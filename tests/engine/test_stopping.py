@@ -43,7 +43,7 @@ def test_a_signal_ends_the_step_it_comes_in_and_names_the_command(
     assert stopped.value.code == 128 + number
     hook.after_train()
     assert capsys.readouterr().out.splitlines() == [
-        f"stopped by {signal.Signals(number).name} after 5 steps; go on with",
+        f"stopped by {signal.Signals(number).name} after 5 steps; resume with",
         "  python train_net.py --resume --config-file 'a b.yaml' SEED 1",
     ]
 

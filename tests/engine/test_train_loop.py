@@ -59,7 +59,7 @@ def loop_of(tmp_path, *, chunks=1, given=None, max_skips=0, seed=0, **options):
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
     guard = NonFiniteGuard(model, str(tmp_path), max_skips)
     loader = Loader(chunks, given)
-    return SoftTeacherLoop(model, loader, optimizer, guard, chunks=chunks, seed=seed, **options)
+    return SoftTeacherLoop(model, loader, optimizer, guard, micro_batches=chunks, seed=seed, **options)
 
 
 def train(loop, start, stop):

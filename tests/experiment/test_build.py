@@ -118,7 +118,7 @@ def test_the_loop_gets_what_it_needs(tmp_path):
     model = Model()
     loop = loop_of(tmp_path, model, micro_batches=3, max_nonfinite=4)
     assert loop.model is model and loop.data_loader is LOADER
-    assert (loop.seed, loop.chunks, loop.guard.max_skips) == (7, 3, 4)
+    assert (loop.seed, loop.micro_batches, loop.guard.max_skips) == (7, 3, 4)
     assert loop.guard.folder == str(tmp_path / "nonfinite")
 
 

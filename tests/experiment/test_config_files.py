@@ -84,7 +84,7 @@ def test_yaml(content, said, refusal):
         ("train = dict(seed='???')", "train.seed: Missing mandatory value"),
         ("train = dict(seed='${broken')", "c.py:"),
         ("train = dict()", "train.device must be a text that is not empty, got None"),
-        ("train = dict(device='toaster')", "train.device 'toaster' is no device"),
+        ("train = dict(device='toaster')", "train.device 'toaster' is not a device"),
     ],
 )
 def test_lazy(content, said, refusal):

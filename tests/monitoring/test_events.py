@@ -169,7 +169,7 @@ def test_a_writer_that_fails_stops_neither_training_nor_the_others(error, failin
     assert good.calls == 4
     (record,) = caplog.records
     text = record.getMessage()
-    assert "Failing" in text and files.output_dir in text and "training goes on" in text
+    assert "Failing" in text and files.output_dir in text and "training continues" in text
     assert str(error) in text
 
 

@@ -91,7 +91,7 @@ def test_that_all_given_labels_pass_the_threshold_is_no_wonder():
 def test_given_labels_below_the_threshold_are_told_without_a_word_of_the_teacher():
     found = diagnosed(confident=0, given=True, best_score=0.61)
     assert list(found.values()) == [
-        f"no given label is a pseudo box, the best score is 0.61: lower {SCORE}, now 0.9"
+        f"no precomputed pseudo label is a pseudo box, the best score is 0.61: lower {SCORE}, now 0.9"
     ]
 
 

@@ -40,7 +40,7 @@ def write(folder, *lines):
 
 
 def test_a_folder_without_the_file_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="holds no training: .*metrics.json is missing"):
+    with pytest.raises(ConfigError, match="holds no run: .*metrics.json is missing"):
         read_metrics(tmp_path)
 
 
@@ -70,7 +70,7 @@ def test_a_line_that_is_no_event_is_dropped_with_a_warning(line, tmp_path, caplo
     caplog.set_level(logging.WARNING)
     write(tmp_path, EVENTS[0], line, EVENTS[1])
     assert [event["iteration"] for event in read_metrics(tmp_path)] == [3, 7]
-    assert "1 of 3 lines are no events" in caplog.text
+    assert "1 of 3 lines are not events" in caplog.text
     trim_metrics(str(tmp_path), 10)
     assert (tmp_path / "metrics.json").read_bytes() == b"\n".join([*EVENTS, b""])
 

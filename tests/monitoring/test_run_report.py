@@ -38,7 +38,7 @@ def training(tmp_path):
 
 
 def test_a_folder_without_a_training_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="holds no training"):
+    with pytest.raises(ConfigError, match="holds no run"):
         write_report(tmp_path)
 
 
@@ -105,4 +105,4 @@ def test_the_tool_writes_it_again(training):
         capture_output=True,
         text=True,
     )
-    assert found.returncode == 2 and "holds no training" in found.stderr
+    assert found.returncode == 2 and "holds no run" in found.stderr

@@ -58,7 +58,7 @@ def test_given_labels_are_not_said_to_be_the_teacher_s():
     titles = [training_figure(view).axes[0].get_title()]
     view.samples[0]["given_instances"] = SEEN.detections
     titles.append(training_figure(view).axes[0].get_title())
-    assert titles == ["weak view: what the teacher finds", "weak view: the given labels"]
+    assert titles == ["weak view: what the teacher finds", "weak view: precomputed pseudo labels"]
 
 
 def test_boxes_have_the_colour_of_what_becomes_of_them():

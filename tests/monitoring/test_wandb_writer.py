@@ -105,7 +105,7 @@ def test_an_id_that_cannot_be_kept_is_no_end(wandb, tmp_path, caplog):
     (tmp_path / "wandb_id.txt").mkdir()
     writer(tmp_path)
     assert len(wandb.runs) == 1
-    assert "wandb_id.txt" in caplog.text and "--resume will begin another run" in caplog.text
+    assert "wandb_id.txt" in caplog.text and "--resume will start another run" in caplog.text
 
 
 def test_a_closed_writer_finishes_the_run(wandb, tmp_path):

@@ -65,7 +65,7 @@ def test_values_that_are_fine(check, fine):
         (Each(Number(), empty=False), [], "KEY must not be empty"),
         (Each(Number(above=0)), [1, 0], "each item of KEY must be a number above 0, got 0"),
         (Each(Each(Number())), [[1], ["a"]], "each item of KEY must be a finite number, got 'a'"),
-        (Each(Number(), ascending=True), [1, 1], "KEY must ascend, got [1, 1]"),
+        (Each(Number(), ascending=True), [1, 1], "KEY must be ascending, got [1, 1]"),
     ],
 )
 def test_values_that_are_not_fine(check, value, said):

@@ -32,7 +32,7 @@ def test_a_folder_is_made_with_its_parents_and_is_empty(tmp_path):
 
 @pytest.mark.parametrize("path", ["", None, 5])
 def test_what_names_no_folder_is_refused(path):
-    assert refusal(make_folder, path, "KEY") == f"KEY is {path!r}, which is no folder: name one"
+    assert refusal(make_folder, path, "KEY") == f"KEY is {path!r}, which is not a folder: name one"
 
 
 @pytest.mark.parametrize(

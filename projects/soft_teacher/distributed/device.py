@@ -1,4 +1,4 @@
-"""Where a training runs."""
+"""The device of a run, and its share of the CPU."""
 
 import logging
 import os
@@ -14,12 +14,12 @@ def usable_device(key: str, device: str) -> str:
     """``device``, or "cpu" where it is a GPU and there is none.
 
     Raises:
-        ConfigError: if there is no such device.
+        ConfigError: if ``device`` is not a device.
     """
     try:
         torch.device(device)
     except RuntimeError as error:
-        raise ConfigError(f"{key} '{device}' is no device: use 'cuda' or 'cpu'") from error
+        raise ConfigError(f"{key} '{device}' is not a device: use 'cuda' or 'cpu'") from error
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         logging.getLogger(__name__).warning(f"No GPU found: running on the CPU, not on '{device}'")
         return "cpu"
@@ -27,20 +27,17 @@ def usable_device(key: str, device: str) -> str:
 
 
 def share_cpu(processes: int) -> None:
-    """Divides the cores among the processes of this machine, unless OMP_NUM_THREADS says else.
+    """Divides the cores among a run's processes on this machine, unless OMP_NUM_THREADS is set.
 
-    Processes that each take all cores slow each other down by an order of magnitude. torchrun
+    Processes that each use all cores slow each other down by an order of magnitude. torchrun
     sets OMP_NUM_THREADS to 1 for several processes where it is not set.
-
-    Args:
-        processes: of the training on this machine.
     """
     if not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, cores() // max(1, processes)))
 
 
 def cores() -> int:
-    """Cores that this process may use, which in a job of a cluster are fewer than there are."""
+    """Cores that this process may use, which in a cluster job can be fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Running a training on all its ranks, and telling how it ended."""
+"""Runs a function on all ranks, and reports how it ended."""
 
 import multiprocessing
 import os
@@ -29,15 +29,15 @@ __all__ = ["LOST_RANK", "connect", "leave_group", "run"]
 
 # Exit status of a process that ended because another rank was dead.
 LOST_RANK = 75
-# Seconds that a rank whose connection broke waits: for the heartbeat to name the dead rank, or only
-# for its parent to see that rank end, where one parent has them all.
+# Seconds that a rank whose connection broke waits for the heartbeat to name the dead one, or, where
+# all ranks have one parent, for that to see the rank end.
 PATIENCE, BRIEF_PATIENCE = 24.0, 3.0
-# Seconds of silence after which a parent kills: by then the ranks that live have ended.
+# Seconds of silence after which a parent kills: by then the live ranks have ended.
 PARENT_SILENCE = SILENCE + 10.0
 
 
 def run(main: Callable[[Namespace], object], args: Namespace) -> int:
-    """Runs ``main(args)`` on every rank and says in one line why it failed, if it did.
+    """Runs ``main(args)`` on every rank and reports a failure in one line.
 
     Args:
         main: importable by child processes.
@@ -54,7 +54,7 @@ def run(main: Callable[[Namespace], object], args: Namespace) -> int:
             _join_torchrun(args.num_gpus)
         _on_rank(main, args)
     except tuple(STATUSES) as error:
-        if comm.get_world_size() == 1 or _is_first_to_tell(args.dist_url):
+        if comm.get_world_size() == 1 or _reports_first(args.dist_url):
             _print(f"error: {error}")
         return status_of(type(error))
     except KeyboardInterrupt:
@@ -64,20 +64,17 @@ def run(main: Callable[[Namespace], object], args: Namespace) -> int:
 
 
 def leave_group() -> None:
-    """Ends this rank's threads of gloo or NCCL; a process that exits with them may be aborted."""
+    """Ends this rank's threads of gloo or NCCL, with which a process may be aborted on exit."""
     if dist.is_initialized():
         dist.destroy_process_group()
-        # Detectron2 remembers the group that it gathers over, which would keep its threads alive.
+        # Detectron2 caches the group that it gathers over, which would keep its threads alive.
         comm._get_global_gloo_group.cache_clear()
 
 
 def connect(dist_url: str) -> dist.Store:
-    """A new connection to the store of a process group.
+    """A new connection to the store of the process group at tcp://HOST:PORT of rank 0.
 
     A blocking wait of the main thread locks the group's own connection.
-
-    Args:
-        dist_url: tcp://HOST:PORT of rank 0.
 
     Raises:
         OSError, RuntimeError: if there is no store.
@@ -85,16 +82,16 @@ def connect(dist_url: str) -> dist.Store:
     url = urlsplit(dist_url)
     address = (url.hostname, url.port)
     timeout = timedelta(minutes=1)
-    # TCPStore would wait for its server, and fill the log if there is none any more.
+    # TCPStore would wait for its server, and fill the log if that is gone.
     socket.create_connection(address, timeout.total_seconds()).close()
     client = dist.TCPStore(*address, is_master=False, wait_for_workers=False, timeout=timeout)
-    # torchrun keeps its store when it starts the ranks again.
+    # torchrun keeps its store when it restarts the ranks.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return dist.PrefixStore(f"soft_teacher/{attempt}", client)
 
 
 def _join_torchrun(local_size: int) -> None:
-    """What Detectron2's launch does in a child, with torchrun's numbers."""
+    """Does what Detectron2's launch does in a child, with torchrun's numbers."""
     if not hasattr(comm, "create_local_process_group"):
         raise ConfigError("this Detectron2 does not run under torchrun: use --num-gpus instead")
     on_gpu = torch.cuda.is_available()
@@ -106,7 +103,7 @@ def _join_torchrun(local_size: int) -> None:
 
 
 def _on_rank(main: Callable, args: Namespace) -> None:
-    """``main`` on one rank, which tells the others that it lives and learns when they do not."""
+    """``main`` on one rank, with a heartbeat if there are others."""
     size = comm.get_world_size()
     if size == 1:
         main(args)
@@ -122,10 +119,10 @@ def _on_rank(main: Callable, args: Namespace) -> None:
         main(args)
 
 
-def _is_first_to_tell(dist_url: str) -> bool:
-    """Whether no other rank has told the mistake that all of them meet."""
+def _reports_first(dist_url: str) -> bool:
+    """Whether no other rank has reported a mistake that all of them make."""
     try:
-        return connect(dist_url).add("told", 1) == 1
+        return connect(dist_url).add("reported", 1) == 1
     except (OSError, RuntimeError):
         return True
 
@@ -154,10 +151,10 @@ def _run_children(main: Callable, args: Namespace) -> int:
 
 
 def _parent_heartbeat(args: Namespace) -> Heartbeat:
-    """Lets the parent kill what SIGTERM does not end: the ranks of its machine that stand still."""
+    """Lets the parent kill ranks of its machine that hang and ignore SIGTERM."""
 
     def end(line: str) -> None:
-        # A rank that has ended has said why.
+        # A rank that has ended has reported why.
         _end(line if len(multiprocessing.active_children()) == args.num_gpus else None)
 
     return Heartbeat(
@@ -177,7 +174,7 @@ def _end(line: str | None) -> None:
     for child in children:
         child.kill()
     for child in children:
-        child.join(timeout=5)  # in an uninterruptible wait it outlives even SIGKILL
+        child.join(timeout=5)  # in an uninterruptible wait it survives even SIGKILL
     os._exit(LOST_RANK)
 
 
@@ -208,7 +205,7 @@ def _exited(error: ProcessExitedException, args: Namespace, *, stopped: bool) ->
     code = error.exit_code
     if code < 0 and not stopped:
         _print_ended(error, args, f"signal {error.signal_name}")
-    # A rank that lost another has told it; above 128 are those that ended because they were told.
+    # A rank that lost another has reported it; above 128 are those that were ended by a signal.
     elif 0 < code <= 128 and code != LOST_RANK:
         _print_ended(error, args, f"status {code}")
     return 128 - code if code < 0 else code
@@ -226,7 +223,7 @@ def _print(text: str) -> None:
 
 @contextmanager
 def _forwarded_signals():
-    """Passes SIGTERM and Ctrl-C on to the child processes, each once, instead of dying of them.
+    """Forwards SIGTERM and Ctrl-C to the child processes, each once, instead of dying of them.
 
     Yields:
         a list of the signals that came.

@@ -1,4 +1,4 @@
-"""Which processes of a training run where, from the command line or from torchrun."""
+"""Which processes of a run are on which machine, from the command line or from torchrun."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ def under_torchrun(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def is_first_here(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether no other process on this machine has the same command line and says the same."""
+    """Whether this process reports for all processes of this machine with its command line."""
     return not under_torchrun(environ) or environ["LOCAL_RANK"] == "0"
 
 
@@ -35,10 +35,9 @@ def free_address() -> str:
 def parse_launch_args(
     parser: ArgumentParser, argv=None, environ: Mapping[str, str] = os.environ
 ) -> Namespace:
-    """The parser's arguments; those about processes fit together, or tell what torchrun did.
+    """The parser's arguments; those about processes are consistent, and under torchrun its own.
 
-    On one machine the address of rank 0 is chosen anew unless it is given, so that trainings do
-    not meet.
+    On one machine each run chooses a new address of rank 0 unless one is given.
 
     Args:
         parser: made by Detectron2's default_argument_parser.
@@ -68,12 +67,8 @@ def _torchrun_flags(given: dict, environ: Mapping[str, str]) -> dict:
         )
     host = environ["MASTER_ADDR"]
     host = f"[{host}]" if ":" in host else host
-    found = {
-        "num_gpus": local_size,
-        "num_machines": size // local_size,
-        "machine_rank": rank // local_size,
-        "dist_url": f"tcp://{host}:{environ['MASTER_PORT']}",
-    }
+    url = f"tcp://{host}:{environ['MASTER_PORT']}"
+    found = dict(zip(DEFAULTS, (local_size, size // local_size, rank // local_size, url)))
     for flag, value in given.items():
         if value != found[flag]:
             spelled = "--" + flag.replace("_", "-")

@@ -1,6 +1,6 @@
 """BatchNorm over the images of all ranks."""
 
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from detectron2.layers import NaiveSyncBatchNorm
@@ -18,10 +18,10 @@ SYNCHRONIZED = (nn.SyncBatchNorm, NaiveSyncBatchNorm)
 def synchronize_batch_norm(model: nn.Module) -> nn.Module:
     """Makes the BatchNorm layers of the student's backbone see all ranks' images, in place.
 
-    Parameters and buffers stay the same tensors under the same names, so that it does not matter
-    whether an optimizer or the EMA hook already hold them. FrozenBN and the teacher, which is
-    always in eval mode, are left alone, and so are a single process and BatchNorm in the heads: a
-    head runs once per stream, and a rank may lack a stream.
+    Parameters and buffers stay the same tensors under the same names, so that an optimizer or the
+    EMA hook may already hold them. FrozenBN and the teacher, which is always in eval mode, are left
+    alone, and so are a single process and BatchNorm in the heads: a head runs once per stream, and
+    a rank may lack a stream.
 
     Args:
         model: a SoftTeacher on its device, not yet wrapped for the ranks.
@@ -30,12 +30,17 @@ def synchronize_batch_norm(model: nn.Module) -> nn.Module:
         the model.
 
     Raises:
-        ConfigError: for a synchronised BatchNorm in the heads, which would wait for ever.
+        ConfigError: for a synchronized BatchNorm in the heads, which would deadlock.
     """
     if comm.get_world_size() == 1:
         return model
     student = model.student
-    _check_heads(student)
+    for name, module in student.named_modules():
+        if isinstance(module, SYNCHRONIZED) and not name.startswith("backbone."):
+            raise ConfigError(
+                f"'{name}' is a synchronized BatchNorm outside of the backbone, and a process "
+                "without images of a stream would not take part: set its NORM to 'GN' or 'BN'"
+            )
     on_cpu = next(student.parameters()).device.type == "cpu"
     _replace(student.backbone, _for_cpu if on_cpu else _for_gpu)
     return model
@@ -62,15 +67,6 @@ def check_no_idle_rank(model: nn.Module, images: Sequence[int], batches: int) ->
             )
 
 
-def _check_heads(student: nn.Module) -> None:
-    for name, module in student.named_modules():
-        if isinstance(module, SYNCHRONIZED) and not name.startswith("backbone."):
-            raise ConfigError(
-                f"'{name}' is a synchronised BatchNorm outside of the backbone, and a process "
-                "without images of a stream would not take part: set its NORM to 'GN' or 'BN'"
-            )
-
-
 def _replace(module: nn.Module, synchronized: Callable[[_BatchNorm], _BatchNorm]) -> None:
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm):
@@ -87,7 +83,7 @@ def _for_cpu(norm: _BatchNorm) -> _BatchNorm:
     """Detectron2's layer: torch's own refuses tensors on the CPU."""
     if isinstance(norm, NaiveSyncBatchNorm):
         return norm
-    with torch.device("meta"):  # its own tensors are given up at once
+    with torch.device("meta"):  # its own tensors are replaced at once
         found = NaiveSyncBatchNorm(
             norm.num_features, eps=norm.eps, momentum=norm.momentum, stats_mode="N"
         )

@@ -9,17 +9,16 @@ from detectron2.checkpoint import DetectionCheckpointer
 from ..utils.atomic import AtomicPathManager
 from ..utils.errors import ConfigError, one_line
 from .identity import RunIdentity
-from .resumable import NoTraining, check_holds_training, check_resumed
 from .saving import BEST, numbered_checkpoints
 from .weights_file import BrokenCheckpoint, UnusableFile, plain_reason, read_checked
 
-__all__ = ["BrokenCheckpoint", "OtherModel", "SoftTeacherCheckpointer"]
+__all__ = ["BrokenCheckpoint", "SoftTeacherCheckpointer"]
 
 logger = logging.getLogger(__name__)
 
 
-class OtherModel(UnusableFile):
-    """A file of weights of another network."""
+class WeightsAlone(UnusableFile):
+    """A file of weights without the state of a run beside them."""
 
 
 class SoftTeacherCheckpointer(DetectionCheckpointer):
@@ -27,8 +26,7 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
 
     Besides its own checkpoints it loads any Detectron2 detector and any ImageNet backbone: weights
     without the prefix ``student.`` go into the student, and the teacher becomes its copy. Files
-    are written atomically and checked before they are loaded; a broken one is passed over when a
-    training is resumed.
+    are written atomically and checked before they are loaded; a resume skips broken ones.
     """
 
     def __init__(
@@ -42,10 +40,10 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
     ):
         """
         Args:
-            complete: every tensor of the networks must come from the file, as evaluation wants
+            complete: every tensor of the networks must come from the file, as an evaluation needs
                 it. Otherwise a detector's backbone is enough, and the box predictors of our own
                 checkpoint may be of another number of classes.
-            identity: of the training, saved, and compared before a resume.
+            identity: of the run, saved, and compared before a resume.
             kwargs: of DetectionCheckpointer.
         """
         super().__init__(model, save_dir, **kwargs)
@@ -55,20 +53,20 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
         if identity is not None:
             self.add_checkpointable("identity", identity)
         self._resuming = False
-        self._without_training: set[str] = set()
+        self._weights_alone: set[str] = set()
 
     def has_checkpoint(self) -> bool:
-        """Whether there is a training in ``save_dir`` that can be resumed.
+        """Whether there is a run in ``save_dir`` that can be resumed.
 
         Once :meth:`resume_or_load` has looked into the files, weights alone do not count.
         """
         return bool(self._resumable())
 
     def resume_or_load(self, path, *, resume: bool = True):
-        """As the base class; of several checkpoints, the last that is a whole training is resumed.
+        """As the base class; resumes from the last checkpoint that is whole and holds a run.
 
         Raises:
-            ConfigError: see :meth:`load`; also if another training would be resumed, or every
+            ConfigError: see :meth:`load`; also if another run would be resumed, or every
                 checkpoint is broken.
         """
         candidates = self._resumable() if resume else []
@@ -76,9 +74,9 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
         for candidate in candidates:
             try:
                 return self._resume(candidate)
-            except NoTraining as error:
+            except WeightsAlone as error:
                 logger.warning("%s", error)
-                self._without_training.add(candidate)
+                self._weights_alone.add(candidate)
             except BrokenCheckpoint as error:
                 broken = error
                 if candidate != candidates[-1]:
@@ -100,7 +98,7 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
             self._resuming = False
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """Names the checkpoint to resume from; the best one is not for that."""
+        """Names the checkpoint to resume from, which the best one is not."""
         if last_filename_basename != f"{BEST}.pth":
             super().tag_last_checkpoint(last_filename_basename)
 
@@ -112,10 +110,10 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
             return ""
 
     def _resumable(self) -> list[str]:
-        """Checkpoints that may hold a training, the one to try first at the front."""
+        """Checkpoints that may hold a run, the one to try first at the front."""
         paths = [self.get_checkpoint_file(), *reversed(numbered_checkpoints(self.save_dir))]
         files = [path for path in dict.fromkeys(paths) if os.path.isfile(path)]
-        return [path for path in files if path not in self._without_training]
+        return [path for path in files if path not in self._weights_alone]
 
     def load(self, path, *args, **kwargs):
         """As the base class.
@@ -135,7 +133,7 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
         try:
             rest = super().load(path, *args, **kwargs)
             if self._resuming and "trainer" in self.checkpointables:
-                check_resumed(self.checkpointables["trainer"])
+                _check_trainer(self.checkpointables["trainer"])
             return rest
         except UnusableFile as error:
             raise type(error)(f"{file} {error}") from error
@@ -150,14 +148,14 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
         file = (path or "").split("?")[0]
         if not file or os.path.isfile(file):
             return
-        if "://" not in file:
-            raise ConfigError(f"SoftTeacherCheckpointer.path '{path}' does not exist")
-        try:
-            found = os.path.isfile(self.path_manager.get_local_path(file))
-        except Exception as error:  # every scheme fails in its own way
-            raise ConfigError(
-                f"SoftTeacherCheckpointer.path '{path}' cannot be had: {one_line(error)}"
-            ) from error
+        found = False
+        if "://" in file:
+            try:
+                found = os.path.isfile(self.path_manager.get_local_path(file))
+            except Exception as error:  # every scheme fails in its own way
+                raise ConfigError(
+                    f"SoftTeacherCheckpointer.path '{path}' cannot be fetched: {one_line(error)}"
+                ) from error
         if not found:
             raise ConfigError(f"SoftTeacherCheckpointer.path '{path}' does not exist")
 
@@ -183,45 +181,61 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
         _check_filled(self.model, incompatible, every_tensor=True, anew=anew)
         if anew:
             logger.warning(
-                "SoftTeacherCheckpointer.path is of other classes: the box predictors start anew"
+                "SoftTeacherCheckpointer.path is of other classes: the box predictors are "
+                "initialized anew"
             )
-            self._copy_to_teacher(anew)
+            # Not by load_state_dict, which would reset FrozenBN that is not among the names.
+            teacher, student = self.model.teacher.state_dict(), self.model.student.state_dict()
+            for name in anew:
+                teacher[name].copy_(student[name])
         return incompatible
 
     def _check_resumable(self, checkpoint, ours: bool) -> None:
-        check_holds_training(checkpoint, self.checkpointables, ours=ours)
+        # An evaluation needs nothing beside the weights; checkpoints may predate the identity.
+        needed = set(self.checkpointables) - {"identity"}
+        if needed and not (ours and needed <= checkpoint.keys()):
+            raise WeightsAlone(
+                "holds weights but no state of a run and is not resumed: name it as "
+                "SoftTeacherCheckpointer.path, without --resume, to start from it"
+            )
         if self.identity is not None and "identity" in checkpoint:
             for change in self.identity.check(checkpoint["identity"]):
                 logger.warning("resumed although %s", change)
 
-    @torch.no_grad()
-    def _copy_to_teacher(self, names: set[str]) -> None:
-        teacher, student = self.model.teacher.state_dict(), self.model.student.state_dict()
-        for name in names:
-            teacher[name].copy_(student[name])
+
+def _check_trainer(trainer) -> None:
+    """Raises BrokenCheckpoint if the state that a trainer was given would fail at its first step.
+
+    Args:
+        trainer: a DefaultTrainer, or a loop of its own.
+    """
+    if type(trainer.iter) is not int or trainer.iter < 0:
+        raise BrokenCheckpoint("holds no number of steps")
+    for parameter, state in getattr(trainer, "_trainer", trainer).optimizer.state.items():
+        for name, value in state.items():
+            if torch.is_tensor(value) and value.dim() and value.shape != parameter.shape:
+                raise BrokenCheckpoint(
+                    f"holds the optimizer of another model: {name} is {tuple(value.shape)} for a "
+                    f"parameter of {tuple(parameter.shape)}"
+                )
 
 
 def _of_other_classes(incompatible, layers: str) -> set[str]:
     """The tensors of some layers that the file has in other shapes, for both networks."""
-    student, teacher = (
-        {
-            key.removeprefix(side)
-            for key, *_ in incompatible.incorrect_shapes
-            if key.startswith(f"{side}{layers}")
-        }
-        for side in ("student.", "teacher.")
-    )
-    return student & teacher
+    shapes = {key for key, *_ in incompatible.incorrect_shapes}
+    names = {key.partition(".")[2] for key in shapes}
+    both = {name for name in names if {f"student.{name}", f"teacher.{name}"} <= shapes}
+    return {name for name in both if name.startswith(layers)}
 
 
 def _check_filled(network, incompatible, *, every_tensor: bool, anew=frozenset()) -> None:
-    """Raises OtherModel if the file was made for another network.
+    """Raises UnusableFile if the file was made for another network.
 
     Some heads may be missing, or differ in the number of classes; the backbone may not.
 
     Args:
-        every_tensor: of the network, must come from the file, but for
-        anew: names within student and teacher that start anew.
+        every_tensor: of the network must come from the file, except for
+        anew: names within student and teacher.
     """
     if every_tensor:
         names = [n for n in network.state_dict() if n.partition(".")[2] not in anew]
@@ -233,7 +247,7 @@ def _check_filled(network, incompatible, *, every_tensor: bool, anew=frozenset()
     absent = [n for n in names if n in missing]
     nothing = len(bad) + len(absent) == len(names)
     if bad or (absent and every_tensor) or nothing:
-        raise OtherModel(
+        raise UnusableFile(
             f"holds another model: {len(bad)} tensors differ in shape and {len(absent)} are "
             f"missing, first '{(bad or absent)[0]}'"
         )

@@ -1,7 +1,5 @@
 """The teacher is an exponential moving average of the student (section 3.1)."""
 
-from typing import List, Tuple
-
 import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
@@ -27,12 +25,8 @@ def ema_momentum(steps_done: int, *, momentum: float, ramp: bool, burn_in: int =
 
 
 @torch.no_grad()
-def ema_update(teacher: List[torch.Tensor], student: List[torch.Tensor], momentum: float) -> None:
-    """teacher <- momentum * teacher + (1 - momentum) * student, in place, tensor by tensor.
-
-    Args:
-        teacher, student: floating-point tensors in the same order.
-    """
+def ema_update(teacher: list[torch.Tensor], student: list[torch.Tensor], momentum: float) -> None:
+    """teacher <- momentum * teacher + (1 - momentum) * student, in place, tensor by tensor."""
     if teacher:
         get_ema_multi_avg_fn(momentum)(teacher, student, None)
 
@@ -74,9 +68,9 @@ class EMAHook(HookBase):
         self.interval = interval
         self.burn_in = burn_in
         self._shared = _pairs(student.named_parameters(), teacher.named_parameters())
-        self._float_buffers, self._other_buffers = [], []
-        if buffers:
-            self._pair_buffers(student, teacher)
+        pairs = _pairs(student.named_buffers(), teacher.named_buffers()) if buffers else []
+        self._float_buffers = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._other_buffers = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     def after_step(self) -> None:
         steps_done = self.trainer.iter + 1
@@ -90,22 +84,17 @@ class EMAHook(HookBase):
             teacher.copy_(student)
         self.trainer.storage.put_scalar("ema_momentum", momentum, smoothing_hint=False)
 
-    def _pair_buffers(self, student, teacher) -> None:
-        for pair in _pairs(student.named_buffers(), teacher.named_buffers()):
-            is_float = pair[0].is_floating_point()
-            (self._float_buffers if is_float else self._other_buffers).append(pair)
 
-
-def _pairs(student, teacher) -> List[Tuple[torch.Tensor, torch.Tensor]]:
+def _pairs(student, teacher) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """(teacher, student) tensors of the same name."""
     students = dict(student)
     return [(tensor.detach(), students[name].detach()) for name, tensor in teacher]
 
 
-def _broadcast(buffers: List[torch.Tensor]) -> None:
-    """Rank 0's buffers on all ranks: BN statistics that are not synchronised differ by rank.
+def _broadcast(buffers: list[torch.Tensor]) -> None:
+    """Copies rank 0's buffers to all ranks: BN statistics that are not synchronized differ by rank.
 
-    One message for each dtype, where each buffer's own would cost its latency.
+    One message per dtype saves the latency of one per buffer.
     """
     if comm.get_world_size() == 1:
         return

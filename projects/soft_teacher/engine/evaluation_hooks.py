@@ -1,7 +1,7 @@
-"""Evaluation after steps, and the one that a resumed run makes up for."""
+"""Evaluation after steps, and the one that a resumed run catches up on."""
 
 import logging
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
@@ -41,7 +41,7 @@ class Evaluation(hooks.EvalHook):
     def after_step(self) -> None:
         """
         Raises:
-            TrainingError: the evaluation failed, for another reason than a full disk in mid-run.
+            TrainingError: the evaluation failed, for a reason other than a full disk in mid-run.
         """
         done = self.trainer.iter + 1
         if not self.is_due(done):
@@ -52,7 +52,7 @@ class Evaluation(hooks.EvalHook):
             if is_lost_peer(error):
                 raise
             if is_full_disk(error) and done < self.trainer.max_iter:
-                logger.error("%s; training goes on without this evaluation", error)
+                logger.error("%s; training continues without this evaluation", error)
                 comm.synchronize()  # as the other ranks do after an evaluation
                 return
             raise TrainingError(
@@ -62,7 +62,7 @@ class Evaluation(hooks.EvalHook):
         self.evaluated = done
 
     def after_train(self) -> None:
-        """Nothing: the last step has evaluated."""
+        """Does nothing: the last step has evaluated."""
 
     def state_dict(self) -> dict:
         return {"evaluated": self.evaluated}
@@ -72,7 +72,7 @@ class Evaluation(hooks.EvalHook):
 
 
 class PendingEvaluation(HookBase):
-    """Starts a resumed run with the evaluation that the run before did not complete.
+    """Starts a resumed run with the evaluation that was missing when it was interrupted.
 
     Register it after all hooks that the evaluation needs.
     """
@@ -80,8 +80,7 @@ class PendingEvaluation(HookBase):
     def __init__(self, evaluation: Evaluation, closing: Sequence[HookBase]):
         """
         Args:
-            evaluation: of the run.
-            closing: the hooks that follow it in a step, in their order.
+            closing: the hooks that follow the evaluation in a step, in their order.
         """
         self.evaluation = evaluation
         self.closing = closing

@@ -1,6 +1,6 @@
-"""What a training is, so that only the same one is gone on with."""
+"""What a run is, so that only the same one is resumed."""
 
-from typing import Any, Dict, List
+from typing import Any
 
 from ..utils.errors import ConfigError
 
@@ -10,12 +10,12 @@ MOST_CHANGES = 5
 
 
 class RunIdentity:
-    """Everything that decides a training's course, kept in its checkpoints.
+    """Everything that decides the course of a run, kept in its checkpoints.
 
-    A checkpointable: its state is saved, and compared when a training is resumed.
+    A checkpointable: its state is saved, and compared when a run is resumed.
     """
 
-    def __init__(self, values: Dict[str, Any], *, allow_changes: bool = False):
+    def __init__(self, values: dict[str, Any], *, allow_changes: bool = False):
         """
         Args:
             values: name -> value; compared as text, functions and classes by name.
@@ -24,13 +24,13 @@ class RunIdentity:
         self.values = {name: _text(value) for name, value in values.items()}
         self.allow_changes = allow_changes
 
-    def state_dict(self) -> Dict[str, str]:
+    def state_dict(self) -> dict[str, str]:
         return dict(self.values)
 
-    def load_state_dict(self, state_dict: Dict[str, str]) -> None:
-        """Nothing: :meth:`check` has compared it before the model was loaded."""
+    def load_state_dict(self, state_dict: dict[str, str]) -> None:
+        """Does nothing: :meth:`check` has compared it before the model was loaded."""
 
-    def check(self, saved: Dict[str, str]) -> List[str]:
+    def check(self, saved: dict[str, str]) -> list[str]:
         """Compares with the identity in a checkpoint.
 
         Returns:
@@ -39,19 +39,25 @@ class RunIdentity:
         Raises:
             ConfigError: naming what changed, if they are not.
         """
+        now = self.values
         changes = [
-            f"{name} was {saved.get(name, 'not set')} and is {self.values.get(name, 'not set')}"
-            for name in sorted({*saved, *self.values})
-            if saved.get(name) != self.values.get(name)
+            f"{name} was {saved.get(name, 'not set')} and is {now.get(name, 'not set')}"
+            for name in sorted({*saved, *now})
+            if _compared(name, saved.get(name)) != _compared(name, now.get(name))
         ]
         changes = [" ".join(change.split()) for change in changes]
         if changes and not self.allow_changes:
             more = f" and {len(changes) - MOST_CHANGES} more" if changes[MOST_CHANGES:] else ""
             raise ConfigError(
-                f"--resume would change the training: {'; '.join(changes[:MOST_CHANGES])}{more}. "
+                f"--resume would change the run: {'; '.join(changes[:MOST_CHANGES])}{more}. "
                 "Set it back, choose a new output_dir, or set RunIdentity.allow_changes to True"
             )
         return changes
+
+
+def _compared(name: str, text: str | None) -> str | None:
+    """What a LazyConfig calls is the same wherever its module has moved since."""
+    return text.rpartition(".")[2] if text and name.endswith("_target_") else text
 
 
 def _text(value: Any) -> str:
@@ -60,12 +66,11 @@ def _text(value: Any) -> str:
     return getattr(value, "__qualname__", None) or str(value)
 
 
-def flat(config, *, without: tuple) -> Dict[str, Any]:
-    """A nested config as {"A.B.C": value}.
+def flat(config, *, without: tuple) -> dict[str, Any]:
+    """A config of nested mappings as {"A.B.C": value}.
 
     Args:
-        config: mappings in mappings.
-        without: keys, or nodes with all below, that do not change the training.
+        without: keys, or nodes with all below, that do not change the run.
     """
     found = {}
 

@@ -3,7 +3,6 @@
 import logging
 import os
 from contextlib import contextmanager
-from typing import Dict, List
 
 import torch
 from detectron2.structures import Instances
@@ -21,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 
 class NonFiniteGuard:
-    """Dumps the batch behind a non-finite loss, and lets a limited number of such steps pass."""
+    """Dumps the batch behind a non-finite loss, and skips a limited number of such steps."""
 
     def __init__(self, model: nn.Module, output_dir: str, max_skips: int):
         """
         Args:
-            model: its running BN statistics are put back after a skipped or broken step.
+            model: its running BN statistics are restored after a skipped or interrupted step.
             output_dir: batches are dumped to its folder ``nonfinite``.
-            max_skips: steps that may be skipped in a training; one more stops it.
+            max_skips: steps of a run that may be skipped; one more stops it.
         """
         check_not_negative("NonFiniteGuard.max_skips", max_skips)
         self.folder = os.path.join(output_dir, "nonfinite")
@@ -42,7 +41,7 @@ class NonFiniteGuard:
     def kept_if_broken(self):
         """Surrounds the forwards of a step, which spoil the running BN statistics if one fails.
 
-        An error, and :meth:`skips`, put the statistics back as they were before the step.
+        An error, and :meth:`skips`, restore the statistics from before the step.
         """
         if self._statistics:
             torch._foreach_copy_(self._kept, [b.detach() for b in self._statistics])
@@ -56,11 +55,10 @@ class NonFiniteGuard:
         if self._statistics:
             torch._foreach_copy_(self._statistics, self._kept)
 
-    def skips(self, step: int, report: StepReport, batches: List[List[dict]]) -> bool:
+    def skips(self, step: int, report: StepReport, batches: list[list[dict]]) -> bool:
         """Whether the optimizer must not step; all ranks decide alike.
 
         Args:
-            step: number of the step.
             report: of this step, read.
             batches: of this rank.
 
@@ -80,17 +78,14 @@ class NonFiniteGuard:
                 "clip_gradients, or raise NonFiniteGuard.max_skips"
             )
         self.skipped += 1
+        count = f"{self.skipped} of at most {self.max_skips}"
         logger.error(
-            "step %d: %s is not finite; skipped (%d of at most %d), its images are in %s",
-            step,
-            names,
-            self.skipped,
-            self.max_skips,
-            self.folder,
+            f"step {step}: {names} is not finite; skipped ({count}), its images are in "
+            f"{self.folder}"
         )
         return True
 
-    def _dump(self, step: int, report: StepReport, batches: List[List[dict]]) -> None:
+    def _dump(self, step: int, report: StepReport, batches: list[list[dict]]) -> None:
         path = os.path.join(self.folder, f"step_{step:07d}_rank{comm.get_rank()}.pth")
         content = {"step": step, "nonfinite": report.here, "batches": plain(batches)}
         try:
@@ -98,17 +93,15 @@ class NonFiniteGuard:
             with atomic_write(path, "wb") as file:
                 torch.save(content, file)
         except OSError as error:
-            reason = one_line(error)
             logger.error(
-                "the batch of step %d cannot be saved in %s: %s", step, self.folder, reason
+                f"the batch of step {step} cannot be saved in {self.folder}: {one_line(error)}"
             )
 
 
 def plain(value):
     """Nested lists and dicts with Instances as dicts of tensors, for ``weights_only`` loading."""
     if isinstance(value, Instances):
-        fields: Dict[str, torch.Tensor] = value.get_fields()
-        return {k: getattr(v, "tensor", v) for k, v in fields.items()}
+        return {k: getattr(v, "tensor", v) for k, v in value.get_fields().items()}
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items()}
     return [plain(v) for v in value] if isinstance(value, list) else value

@@ -1,23 +1,15 @@
-"""When checkpoints are saved, which of them are kept, and that a full disk is no end."""
+"""When checkpoints are saved, which of them are kept, and how a run survives a full disk."""
 
 import logging
 import math
 import os
 import re
-from typing import List, Optional
 
 from detectron2.engine import HookBase
 
 from ..utils.errors import TrainingError, is_full_disk, one_line
 
-__all__ = [
-    "BEST",
-    "BestTeacher",
-    "LastStepSaver",
-    "Saver",
-    "StepsDone",
-    "numbered_checkpoints",
-]
+__all__ = ["BEST", "BestTeacher", "LastStepSaver", "Saver", "StepsDone", "numbered_checkpoints"]
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +17,7 @@ BEST = "model_best"
 FINAL = "model_final"
 
 
-def numbered_checkpoints(folder: str) -> List[str]:
+def numbered_checkpoints(folder: str) -> list[str]:
     """The periodic checkpoints ``model_0000123.pth`` in a folder, oldest first."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     found = [n for n in names if re.fullmatch(r"model_\d{7,}\.pth", n)]
@@ -33,15 +25,11 @@ def numbered_checkpoints(folder: str) -> List[str]:
 
 
 class StepsDone(HookBase):
-    """Counts the steps that are complete, the teacher's update included."""
+    """Counts the steps of a SoftTeacherLoop that are complete, the teacher's update included."""
 
     def __init__(self, loop):
-        """
-        Args:
-            loop: a SoftTeacherLoop.
-        """
         self.loop = loop
-        self.count: Optional[int] = None
+        self.count: int | None = None
 
     def before_train(self) -> None:
         self.count = self.trainer.start_iter
@@ -55,14 +43,14 @@ class StepsDone(HookBase):
 
 
 class Saver(HookBase):
-    """Saves every ``period`` steps, at the end, and whatever is complete when training breaks off.
+    """Saves every ``period`` steps, at the end, and all complete steps when a run is interrupted.
 
-    A save that fails, for instance because the disk is full, is told and tried again at the next
-    one; the last one raises.
+    A save that fails, for instance because the disk is full, is logged and tried again at the
+    next one; the last one raises.
     """
 
     def __init__(
-        self, checkpointer, steps_done: StepsDone, period: int, max_to_keep: Optional[int] = None
+        self, checkpointer, steps_done: StepsDone, period: int, max_to_keep: int | None = None
     ):
         """
         Args:
@@ -76,7 +64,7 @@ class Saver(HookBase):
         self.steps_done = steps_done
         self.period = period
         self.max_to_keep = max_to_keep
-        self._saved: Optional[int] = None
+        self._saved: int | None = None
 
     def before_train(self) -> None:
         self._saved = self.trainer.start_iter
@@ -86,62 +74,57 @@ class Saver(HookBase):
         if done == self.trainer.max_iter:
             self._save(FINAL, done)
         elif done % self.period == 0:
-            self.save_or_complain(done)
+            self._save_numbered(done)
 
     def after_train(self) -> None:
         done = self.steps_done.count
         if done is None or done == self._saved:
             return
         if self.steps_done.is_updating():
-            logger.error("step %d broke off while it updated the networks: nothing is saved", done)
+            logger.error(
+                "step %d was interrupted while it updated the networks: nothing is saved", done
+            )
             return
-        # A step that was broken off does not count: the next training repeats it.
+        # A step that was interrupted does not count: the resumed run repeats it.
         self.trainer.iter = done - 1
-        self.save_or_complain(done)
-
-    def save_or_complain(self, done: int) -> None:
-        """Saves as after step ``done``, the way a periodic checkpoint is."""
-        if self._saves(f"model_{done - 1:07d}", done):
-            self._prune()
+        self._save_numbered(done)
 
     def save_before_evaluation(self, done: int) -> None:
         """Saves the last step as the final checkpoint; its evaluation is added to that later."""
-        self._saves(FINAL, done)
+        self._try_to_save(FINAL, done)
 
-    def _saves(self, name: str, done: int) -> bool:
+    def _save_numbered(self, done: int) -> None:
+        if self._try_to_save(f"model_{done - 1:07d}", done) and self.max_to_keep is not None:
+            for path in numbered_checkpoints(self.checkpointer.save_dir)[: -self.max_to_keep]:
+                os.remove(path)
+
+    def _try_to_save(self, name: str, done: int) -> bool:
         try:
             self._save(name, done)
         except TrainingError as error:
-            logger.error("%s; training goes on", error)
+            logger.error("%s; training continues", error)
             return False
         return True
 
     def _save(self, name: str, done: int) -> None:
+        folder = self.checkpointer.save_dir
         try:
             self.checkpointer.save(name, iteration=done - 1)
         except (OSError, RuntimeError) as error:  # torch.save turns a failed write into either
             reason = "no space left" if is_full_disk(error) else one_line(error)
             raise TrainingError(
-                f"{name}.pth cannot be saved to {self.checkpointer.save_dir} ({reason}): make room "
-                "there"
+                f"{name}.pth cannot be saved to {folder} ({reason}): make room there"
             ) from error
         self._saved = done
 
-    def _prune(self) -> None:
-        if self.max_to_keep is None:
-            return
-        for path in numbered_checkpoints(self.checkpointer.save_dir)[: -self.max_to_keep]:
-            os.remove(path)
-
 
 class LastStepSaver(HookBase):
-    """Saves the last step before the evaluation that follows it. Register it before that."""
+    """Has a Saver save the last step before its evaluation; it saves that step again afterwards.
+
+    Register it before the evaluation.
+    """
 
     def __init__(self, saver: Saver):
-        """
-        Args:
-            saver: of the run; saves that step again after the evaluation.
-        """
         self.saver = saver
 
     def after_step(self) -> None:
@@ -151,7 +134,7 @@ class LastStepSaver(HookBase):
 
 
 class BestTeacher(HookBase):
-    """Keeps the checkpoint whose teacher had the highest AP, across interruptions, too.
+    """Keeps the checkpoint whose teacher had the highest AP, also across interruptions.
 
     Register it after the evaluation.
     """
@@ -165,7 +148,7 @@ class BestTeacher(HookBase):
         self.checkpointer = checkpointer
         self.metric = metric
         self.best = -math.inf
-        self.best_step: Optional[int] = None
+        self.best_step: int | None = None
 
     def after_step(self) -> None:
         value, step = self.trainer.storage.latest().get(self.metric, (math.nan, None))

@@ -1,7 +1,5 @@
 """The losses of a step on their way from the device to the host, the same on every rank."""
 
-from typing import Dict, List
-
 import torch
 from detectron2.utils import comm
 
@@ -9,17 +7,18 @@ __all__ = ["StepReport"]
 
 
 class StepReport:
-    """Means of the losses over chunks and ranks, what is not finite, and whether to stop.
+    """Means of the losses over micro-batches and ranks, what is not finite, and whether to stop.
 
-    Everything travels in one vector: one reduction over the ranks and one copy to the host. Make
-    it between forward and backward, and :meth:`read` it after: the copy waits for the forward
-    alone, while the device goes on with the backward.
+    Everything is in one vector: one reduction over the ranks and one copy to the host. Make it
+    between forward and backward, and :meth:`read` it after: the host-device sync waits for the
+    forward alone, while the device runs the backward.
     """
 
-    def __init__(self, losses: List[Dict[str, torch.Tensor]], *, stop: bool = False):
+    def __init__(self, losses: list[dict[str, torch.Tensor]], *, stop: bool = False):
         """
         Args:
-            losses: a dict of scalars per chunk, with the same keys on all chunks and ranks.
+            losses: a dict of scalars per micro-batch, with the same keys on all of them and on all
+                ranks.
             stop: whether this rank wants to stop after the step.
         """
         self._names = list(losses[0])
@@ -35,27 +34,21 @@ class StepReport:
     def read(self) -> None:
         """Waits for the numbers and fills the attributes.
 
-        * losses: name -> mean over chunks and ranks;
+        * losses: name -> mean over micro-batches and ranks;
         * nonfinite: names of the losses that are infinite or NaN anywhere;
         * here: those that are so on this rank;
         * stop: whether any rank wants to stop.
         """
-        count = len(self._names)
-        values = self._copy.values()
-        means, bad, (stop,), mine = (
-            values[:count],
-            values[count : 2 * count],
-            values[2 * count : 2 * count + 1],
-            values[2 * count + 1 :],
-        )
+        values, count = self._copy.values(), len(self._names)
+        means, bad, mine = (values[i : i + count] for i in (0, count, 2 * count + 1))
         self.losses = dict(zip(self._names, means))
         self.nonfinite = [name for name, flag in zip(self._names, bad) if flag]
         self.here = [name for name, flag in zip(self._names, mine) if flag]
-        self.stop = bool(stop)
+        self.stop = bool(values[2 * count])
 
 
 class _HostCopy:
-    """A tensor's numbers, copied without waiting for what is put on the device afterwards."""
+    """A tensor's numbers, copied without waiting for what the device is given afterwards."""
 
     def __init__(self, tensor: torch.Tensor):
         self._host, self._arrived = tensor, None
@@ -65,7 +58,7 @@ class _HostCopy:
             self._arrived = torch.cuda.Event()
             self._arrived.record()
 
-    def values(self) -> List[float]:
+    def values(self) -> list[float]:
         if self._arrived is not None:
             self._arrived.synchronize()
         return self._host.tolist()

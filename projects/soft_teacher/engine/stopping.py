@@ -1,10 +1,9 @@
-"""SIGTERM and Ctrl-C end a training after the step it is in, with everything saved."""
+"""SIGTERM and Ctrl-C end a run after the current step, with everything saved."""
 
-import logging
 import shlex
 import signal
 import sys
-from typing import Callable, List, Optional
+from collections.abc import Callable
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
@@ -13,15 +12,11 @@ from .train_loop import SoftTeacherLoop
 
 __all__ = ["StopOnSignal", "resume_command"]
 
-logger = logging.getLogger(__name__)
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
 
 class StopOnSignal(HookBase):
     """Raises SystemExit(128 + signal) after the step in which a signal came to any rank.
 
-    Register it last, and the hook that saves unfinished trainings before it.
+    Register it last, after the hook that saves unfinished runs.
     """
 
     def __init__(self, loop: SoftTeacherLoop):
@@ -31,11 +26,12 @@ class StopOnSignal(HookBase):
         """
         self.loop = loop
         self._at_once = False
-        self._signal: Optional[int] = None
+        self._signal: int | None = None
         self._handlers = {}
 
     def before_train(self) -> None:
-        self._handlers = {s: signal.signal(s, self._note) for s in SIGNALS}
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        self._handlers = {number: signal.signal(number, self._note) for number in numbers}
 
     def after_step(self) -> None:
         if self.loop.stops:
@@ -43,16 +39,16 @@ class StopOnSignal(HookBase):
 
     def after_train(self) -> None:
         if self.loop.stops:
-            comm.synchronize()  # the first to end would have a rank that still saves killed
+            comm.synchronize()  # the first rank to exit would have those that still save killed
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         if self._signal is not None and comm.is_main_process():
             done = self.trainer.iter + 1
-            print(f"stopped by {signal.Signals(self._signal).name} after {done} steps; go on with")
+            print(f"stopped by {signal.Signals(self._signal).name} after {done} steps; resume with")
             print(f"  {resume_command(sys.argv)}", flush=True)
 
     def interruptible(self, function: Callable) -> Callable:
-        """``function``, which a signal stops at once: nothing of the training is under way."""
+        """``function``, which a signal stops at once, as no step is under way."""
 
         def run():
             self._at_once = True
@@ -70,13 +66,12 @@ class StopOnSignal(HookBase):
             self._exit()
 
     def _exit(self) -> None:
-        # Another rank may have had the signal.
+        # Another rank may have received the signal.
         self._signal = self._signal or signal.SIGTERM
         raise SystemExit(128 + self._signal)
 
 
-def resume_command(argv: List[str]) -> str:
+def resume_command(argv: list[str]) -> str:
     """The command line of this process with --resume."""
     script, *rest = argv
-    flags = rest if "--resume" in rest else ["--resume", *rest]
-    return shlex.join(["python", script, *flags])
+    return shlex.join(["python", script, *["--resume"] * ("--resume" not in rest), *rest])

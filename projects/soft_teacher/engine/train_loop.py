@@ -2,7 +2,6 @@
 
 import time
 from contextlib import nullcontext
-from typing import Dict, List, Optional
 
 import torch
 from detectron2.engine import SimpleTrainer
@@ -17,11 +16,11 @@ __all__ = ["SoftTeacherLoop"]
 
 
 class SoftTeacherLoop(SimpleTrainer):
-    """Detectron2's SimpleTrainer with chunks, mixed precision and a guard against NaN.
+    """Detectron2's SimpleTrainer with micro-batches, mixed precision and a guard against NaN.
 
-    A process takes its images of a step in ``chunks`` and adds up the gradients, as if each chunk
-    were another process. A step depends on (seed, process and chunk, step) alone, so that there
-    is no RNG state to save.
+    A process divides its images of a step into ``micro_batches`` and accumulates the gradients, as
+    if each were another process. A step depends on (seed, process and micro-batch, step) alone, so
+    that there is no RNG state to save.
     """
 
     def __init__(
@@ -32,24 +31,24 @@ class SoftTeacherLoop(SimpleTrainer):
         guard: NonFiniteGuard,
         *,
         seed: int = 0,
-        chunks: int = 1,
-        precision: Optional[torch.dtype] = None,
+        micro_batches: int = 1,
+        precision: torch.dtype | None = None,
     ):
         """
         Args:
-            model: wrapped for the ranks already.
-            data_loader: a TwoStreamLoader; it gives a batch for each chunk and is told where to
-                start.
+            model: already wrapped for the ranks.
+            data_loader: a TwoStreamLoader, which yields a batch for each micro-batch; its
+                ``start_step`` is set.
             optimizer: of the student.
             guard: decides what happens to steps with a non-finite loss.
-            seed: of the training.
-            chunks: gradient accumulation.
+            seed: of the run.
+            micro_batches: gradient accumulation.
             precision: torch.float16 or torch.bfloat16 for mixed precision.
         """
         super().__init__(model, data_loader, optimizer)
         self.guard = guard
         self.seed = seed
-        self.chunks = chunks
+        self.micro_batches = micro_batches
         self.precision = precision
         device = next(model.parameters()).device.type
         self._autocast = lambda: torch.autocast(
@@ -57,14 +56,14 @@ class SoftTeacherLoop(SimpleTrainer):
         )
         # bf16 has the range of float32 and needs no scaling.
         self.grad_scaler = torch.amp.GradScaler(device, enabled=precision is torch.float16)
-        # Set from outside; all ranks learn of it with the step's report.
+        # Set from outside; shared with all ranks in the step's report.
         self.wants_to_stop = False
         self.stops = False
         # The step whose update was the last to begin.
         self.last_update = -1
 
     def run_step(self) -> None:
-        """Trains on one batch of every chunk.
+        """Trains on one batch of every micro-batch.
 
         Raises:
             TrainingError: too many steps had a loss that is not finite.
@@ -73,7 +72,7 @@ class SoftTeacherLoop(SimpleTrainer):
         if self._data_loader_iter_obj is None:
             self.data_loader.start_step = self.iter
         start = time.perf_counter()
-        batches = [next(self._data_loader_iter) for _ in range(self.chunks)]
+        batches = [next(self._data_loader_iter) for _ in range(self.micro_batches)]
         data_time = time.perf_counter() - start
         self.optimizer.zero_grad()
         with self.guard.kept_if_broken():
@@ -82,24 +81,26 @@ class SoftTeacherLoop(SimpleTrainer):
         self.stops = report.stop
         if not self.guard.skips(self.iter, report, batches):
             self._update()
-            self._log(report.losses)
+            if comm.is_main_process():
+                total = sum(report.losses.values())
+                get_event_storage().put_scalars(total_loss=total, **report.losses)
         get_event_storage().put_scalar("data_time", data_time)
 
-    def _gradients(self, batches: List[list]) -> StepReport:
-        losses: List[Dict[str, torch.Tensor]] = []
-        for chunk, batch in enumerate(batches):
-            last = chunk == self.chunks - 1
+    def _gradients(self, batches: list[list]) -> StepReport:
+        losses: list[dict[str, torch.Tensor]] = []
+        for number, batch in enumerate(batches):
+            last = number == self.micro_batches - 1
             with nullcontext() if last else self._without_reduction():
-                losses.append(self._forward(chunk, batch))
+                losses.append(self._forward(number, batch))
                 if last:
                     report = StepReport(losses, stop=self.wants_to_stop)
-                total = sum(losses[-1].values()) / self.chunks
+                total = sum(losses[-1].values()) / self.micro_batches
                 self.grad_scaler.scale(total).backward()
         self.after_backward()
         return report
 
-    def _forward(self, chunk: int, batch: list) -> Dict[str, torch.Tensor]:
-        place = comm.get_rank() * self.chunks + chunk
+    def _forward(self, number: int, batch: list) -> dict[str, torch.Tensor]:
+        place = comm.get_rank() * self.micro_batches + number
         torch.manual_seed(sample_seed(self.seed, STEP, place, self.iter))
         with self._autocast():
             return self.model(batch)
@@ -113,10 +114,6 @@ class SoftTeacherLoop(SimpleTrainer):
         self.grad_scaler.unscale_(self.optimizer)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
-
-    def _log(self, losses: Dict[str, float]) -> None:
-        if comm.is_main_process():
-            get_event_storage().put_scalars(total_loss=sum(losses.values()), **losses)
 
     def state_dict(self) -> dict:
         return {

@@ -4,7 +4,7 @@ import logging
 import pickle
 import re
 import zipfile
-from typing import Callable
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ PICKLE_GLOBALS = {("collections", "OrderedDict"), ("_codecs", "encode")} | {
     for module in ARRAY_MODULES
     for name in ARRAY_NAMES
 }
-# The same for torch.load: what NumPy's arrays and scalars are rebuilt with, by the names that
-# NumPy 1 and 2 give it, and the classes of the dtypes that hold plain values.
+# The same for torch.load: what rebuilds NumPy's arrays and scalars, under its names in NumPy 1 and
+# 2, and the classes of the dtypes that hold plain values.
 TORCH_GLOBALS = [
     np.ndarray,
     np.dtype,
@@ -37,11 +37,11 @@ TORCH_GLOBALS = [
 
 
 class UnusableFile(ConfigError):
-    """A file of weights that cannot be used; whoever loads it puts its name before the reason."""
+    """A file of weights that cannot be used; the message is the reason, without the file's name."""
 
 
 class BrokenCheckpoint(UnusableFile):
-    """A file of weights that is damaged, or none."""
+    """A file that is damaged, or holds no weights."""
 
 
 def read_checked(filename: str, read: Callable[[str], dict]) -> dict:
@@ -52,7 +52,7 @@ def read_checked(filename: str, read: Callable[[str], dict]) -> dict:
         read: reads the file into a dict whose "model" should be a state dict.
 
     Raises:
-        BrokenCheckpoint: for damage, code, or weights that are none or not finite.
+        BrokenCheckpoint: for damage, code, and weights that are missing or not finite.
         Exception: whatever else ``read`` raises for a file that is not of its format.
     """
     compared = _checksums_hold(filename)
@@ -76,7 +76,7 @@ def check_pickle(filename: str) -> None:
 
 
 def plain_reason(error: Exception) -> str:
-    """What a reader found, in one sentence without torch's advice to read the file unprotected."""
+    """A reader's error in one sentence, without torch's advice to disable its protection."""
     text = str(error)
     refused = re.search(r"(?:GLOBAL |Can only (?:build|create) .* got <class ')([^\s']+)", text)
     if refused:
@@ -89,7 +89,7 @@ def _checksums_hold(filename: str) -> bool:
     """Compares a file with its checksums, which torch.load does not.
 
     Returns:
-        whether it has any; torch's zip files do unless torch was told to leave them out.
+        whether it has any; torch's zip files do unless they were disabled.
 
     Raises:
         BrokenCheckpoint: if one differs, or the zip file's own structure is damaged.

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import OrderedDict
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
@@ -42,16 +42,16 @@ def check_networks(networks: Sequence[str]) -> None:
 
 
 def best_metric(networks: Sequence[str], datasets: Sequence[str]) -> str:
-    """Name in the event storage of the AP that says which checkpoint is the best one.
+    """Name in the event storage of the AP that decides which checkpoint is the best.
 
-    The teacher's if it is evaluated, on the first test dataset.
+    It is the teacher's if that is evaluated, on the first test dataset.
     """
     network = "teacher" if "teacher" in networks else networks[0]
     return "/".join([network, *datasets[:1], "bbox/AP"] if datasets[1:] else [network, "bbox/AP"])
 
 
 def build_evaluator(dataset: str, coco: Callable[[str], DatasetEvaluator]) -> DatasetEvaluator:
-    """The dataset's own evaluator: Pascal VOC's, else what ``coco`` builds.
+    """Pascal VOC's evaluator for such a dataset, else what ``coco`` builds.
 
     Args:
         dataset: a registered dataset, or a path.
@@ -63,7 +63,7 @@ def build_evaluator(dataset: str, coco: Callable[[str], DatasetEvaluator]) -> Da
 
 
 def results_folder(output_dir: str, network: str, dataset: str) -> str:
-    """Where the detections of a network on a dataset are written."""
+    """The folder for the detections of a network on a dataset."""
     return os.path.join(output_dir, "inference", network, slug(dataset))
 
 
@@ -79,7 +79,6 @@ def evaluate_networks(
     Args:
         model: a SoftTeacher.
         networks: "student", "teacher" or both.
-        datasets: names of the test datasets.
         build_loader: name of a dataset as it was read -> loader.
         build_evaluator: (dataset name, network) -> DatasetEvaluator.
 
@@ -105,7 +104,7 @@ def evaluate_networks(
             except Exception as error:
                 if not is_full_disk(error):
                     raise
-                # Other ranks write nothing, and wait for this one in the evaluations to come.
+                # Other ranks write nothing, and wait for this one in the evaluations that follow.
                 found, full_disk = {}, error
             per_dataset[name] = found
             if found:

@@ -1,8 +1,8 @@
-"""Labels that a trained detector gives to images once: the first stage of multi-stage training."""
+"""Precomputes pseudo labels with a trained detector: the first stage of multi-stage training."""
 
 import logging
 import os
-from typing import Iterable, List, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from detectron2.data import MetadataCatalog
@@ -19,11 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 def check_label_threshold(lowest: float, score_thresh: float, *, key: str) -> None:
-    """Raises ConfigError unless a detector reports every box that is scored above a threshold.
+    """Raises ConfigError unless a detector reports every box with a score above ``score_thresh``.
 
     Args:
         lowest: score below which the detector drops boxes.
-        score_thresh: above which boxes become labels.
         key: what the config calls ``lowest``.
     """
     check_fraction("--score-thresh", score_thresh)
@@ -34,15 +33,14 @@ def check_label_threshold(lowest: float, score_thresh: float, *, key: str) -> No
         )
 
 
-def coco_categories(names: Sequence[str], num_classes: int) -> List[dict]:
+def coco_categories(names: Sequence[str], num_classes: int) -> list[dict]:
     """COCO's ``categories`` of a detector, in the order of its class numbers.
 
     Args:
         names: the loaded datasets that it learned from.
-        num_classes: of the detector.
 
     Returns:
-        names and ids as in those datasets; where they tell none, numbers and ids from 1 on.
+        names and ids as in those datasets; where they have none, numbers and ids from 1 on.
     """
     classes = class_names(names) or [str(number) for number in range(num_classes)]
     found = (MetadataCatalog.get(n).get("thing_dataset_id_to_contiguous_id") for n in names)
@@ -56,14 +54,14 @@ def coco_categories(names: Sequence[str], num_classes: int) -> List[dict]:
 
 @torch.no_grad()
 def label_images(
-    detector, loader: Iterable, *, score_thresh: float, categories: List[dict], info: dict
+    detector, loader: Iterable, *, score_thresh: float, categories: list[dict], info: dict
 ) -> dict:
-    """Detects in all images and keeps what is certain, as a dataset in COCO's format.
+    """Detects in all images and keeps confident boxes, as a dataset in COCO's format.
 
     Args:
         detector: a network of a model in eval mode.
         loader: batches of one image, see :class:`~soft_teacher.data.mapper.InferenceMapper`.
-        score_thresh: boxes scored above it are kept.
+        score_thresh: boxes with a score above it are kept.
         categories: see :func:`coco_categories`.
         info: of the dataset; the number of unreadable images is added.
 
@@ -98,7 +96,7 @@ def label_images(
     }
 
 
-def _annotations(found: Instances, categories: List[dict]) -> List[dict]:
+def _annotations(found: Instances, categories: list[dict]) -> list[dict]:
     """Detections of one image, without ids."""
     boxes = BoxMode.convert(found.pred_boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
     columns = boxes.tolist(), found.pred_classes.tolist(), found.scores.tolist()

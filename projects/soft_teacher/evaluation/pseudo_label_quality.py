@@ -1,7 +1,6 @@
-"""Precision and recall of pseudo boxes where the truth about unlabeled images is known."""
+"""Precision and recall of pseudo boxes where unlabeled images have ground truth."""
 
-from dataclasses import dataclass
-from typing import Optional, Tuple
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -11,37 +10,27 @@ __all__ = ["Matches", "box_iou", "judge_boxes", "match_boxes"]
 
 @dataclass(frozen=True)
 class Matches:
-    """Counts of boxes, to be added up over images.
-
-    Attributes:
-        true_positives: boxes that found an object.
-        false_positives: boxes that found none.
-        false_negatives: objects that no box found.
-    """
+    """Boxes that found an object, boxes that found none, and objects that no box found."""
 
     true_positives: int = 0
     false_positives: int = 0
     false_negatives: int = 0
 
     def __add__(self, other: "Matches") -> "Matches":
-        return Matches(
-            self.true_positives + other.true_positives,
-            self.false_positives + other.false_positives,
-            self.false_negatives + other.false_negatives,
-        )
+        return Matches(*(a + b for a, b in zip(astuple(self), astuple(other))))
 
     @property
-    def precision(self) -> Optional[float]:
+    def precision(self) -> float | None:
         """Share of the boxes that found an object; None without boxes."""
         return _share(self.true_positives, self.false_positives)
 
     @property
-    def recall(self) -> Optional[float]:
+    def recall(self) -> float | None:
         """Share of the objects that were found; None without objects."""
         return _share(self.true_positives, self.false_negatives)
 
 
-def _share(hits: int, misses: int) -> Optional[float]:
+def _share(hits: int, misses: int) -> float | None:
     return hits / (hits + misses) if hits + misses else None
 
 
@@ -55,8 +44,7 @@ def match_boxes(
     iou_thresh: float = 0.5,
 ) -> Matches:
     """What :func:`judge_boxes` finds on an image without crowds, counted."""
-    arguments = boxes, classes, scores, true_boxes, true_classes
-    hits, _ = judge_boxes(*arguments, iou_thresh=iou_thresh)
+    hits, _ = judge_boxes(boxes, classes, scores, true_boxes, true_classes, iou_thresh=iou_thresh)
     found = int(hits.sum())
     return Matches(found, len(boxes) - found, len(true_boxes) - found)
 
@@ -67,14 +55,14 @@ def judge_boxes(
     scores: np.ndarray,
     true_boxes: np.ndarray,
     true_classes: np.ndarray,
-    crowds: Optional[Tuple[np.ndarray, np.ndarray]] = None,
+    crowds: tuple[np.ndarray, np.ndarray] | None = None,
     *,
     iou_thresh: float = 0.5,
-) -> Tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Greedy one-to-one matching on one image, as COCO's evaluation does it.
 
     In order of falling scores, each box takes the object of its class with the largest IoU among
-    those that are still free and overlap it by ``iou_thresh`` at least. What becomes of a box does
+    those that are still free and overlap it by ``iou_thresh`` at least. The verdict on a box does
     not depend on those with lower scores.
 
     Args:

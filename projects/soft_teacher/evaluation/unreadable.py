@@ -1,4 +1,4 @@
-"""Evaluation on a dataset of which some images cannot be read."""
+"""Evaluation on a dataset some of whose images cannot be read."""
 
 import itertools
 import logging
@@ -11,15 +11,14 @@ __all__ = ["ReadableImagesEvaluator"]
 
 
 class ReadableImagesEvaluator(DatasetEvaluator):
-    """Another evaluator, to which unreadable images are ones without detections.
+    """Wraps an evaluator so that unreadable images count as images without detections.
 
-    So their objects are missed. The images are named once a run, and counted in every evaluation.
+    So their objects are missed. The images are named once per run, and counted in every evaluation.
     """
 
     def __init__(self, evaluator: DatasetEvaluator, dataset: str):
         """
         Args:
-            evaluator: what is measured.
             dataset: its name, for the log.
         """
         self.evaluator = evaluator

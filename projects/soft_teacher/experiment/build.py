@@ -59,7 +59,7 @@ def build_train_loop(model, loader, optimizer, settings: TrainSettings) -> SoftT
         optimizer,
         NonFiniteGuard(model, settings.output_dir, settings.max_nonfinite),
         seed=settings.seed,
-        chunks=settings.micro_batches,
+        micro_batches=settings.micro_batches,
         precision=PRECISIONS[settings.precision] if settings.amp else None,
     )
 

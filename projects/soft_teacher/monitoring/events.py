@@ -3,8 +3,8 @@
 import itertools
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, List
 
 from detectron2.engine import HookBase
 from detectron2.utils.events import (
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 # Writers smooth over this many steps.
 WINDOW = 20
-# What a clock measured is no part of a training, and starts anew with each of its parts.
+# What a clock measured does not belong to the state of a run, and restarts with each of its parts.
 CLOCKS = ("data_time", "eta_seconds", "images_per_second", "time")
 
 
@@ -56,7 +56,7 @@ class FlushedTensorboardWriter(TensorboardXWriter):
     def _fail(self) -> None:
         self._failed = True
         self.__dict__.pop("_writer", None)  # TensorBoard's thread has died of the error
-        self._writer_args.pop("purge_step", None)  # the events of this training stay
+        self._writer_args.pop("purge_step", None)  # the events of this run stay
         get_event_storage().clear_images()  # they would pile up
 
 
@@ -68,15 +68,13 @@ def build_writers(
     resume: bool = False,
     wandb_project: str = "",
     wandb_name: str = "",
-) -> List[EventWriter]:
-    """Writers to the terminal, to metrics.json, to TensorBoard, and where wanted to W&B.
+) -> list[EventWriter]:
+    """Writers to the terminal, to metrics.json, to TensorBoard, and optionally to W&B.
 
     Args:
-        output_dir: folder of the training.
-        max_iter: steps of the whole training.
+        max_iter: steps of the whole run.
         first: step that is written first; events of this and later ones in older files of
             TensorBoard are hidden.
-        resume: whether the training goes on.
         wandb_project, wandb_name: see :class:`WandbWriter`; without a project it is left out.
     """
     wandb = []
@@ -92,7 +90,7 @@ def build_writers(
 
 
 def trim_metrics(output_dir: str, first: int) -> None:
-    """Drops the events of step ``first`` and later, and what is no event."""
+    """Drops the events of step ``first`` and later, and lines that are not events."""
     path = Path(output_dir) / METRICS
     if not path.is_file():
         return
@@ -103,17 +101,16 @@ def trim_metrics(output_dir: str, first: int) -> None:
 
 
 class EventFiles(HookBase):
-    """Detectron2's PeriodicWriter for trainings that are interrupted and gone on with.
+    """Detectron2's PeriodicWriter for runs that are interrupted and resumed.
 
-    Register it before the hook that saves checkpoints: a checkpoint then stands for events that
+    Register it before the hook that saves checkpoints: a checkpoint then represents events that
     are on the disk. What was gathered since the last line stays in the checkpoint
-    (:class:`EventHistory`) and is written by the training that goes on.
+    (:class:`EventHistory`) and is written by the resumed run.
     """
 
     def __init__(self, output_dir: str, build_writers: Callable, period: int = 20):
         """
         Args:
-            output_dir: folder of the training.
             build_writers: (first step to write, whether the run was resumed) -> EventWriters;
                 called when the loop starts.
             period: steps between writes.
@@ -121,8 +118,8 @@ class EventFiles(HookBase):
         self.output_dir = output_dir
         self.build_writers = build_writers
         self.period = period
-        self.writers: List[EventWriter] = []
-        # Events of so many steps are on the disk; None if no checkpoint has told.
+        self.writers: list[EventWriter] = []
+        # Events of so many steps are on the disk; None if no checkpoint says.
         self.written: int | None = None
         self._failing = set()
 
@@ -145,14 +142,13 @@ class EventFiles(HookBase):
             self._survive(writer, writer.close)
 
     def _survive(self, writer: EventWriter, act: Callable[[], None]) -> None:
-        """Calls a method of a writer; why it fails is told once, until it works again."""
+        """Calls a method of a writer; why it fails is logged once, until it works again."""
         try:
             act()
         except Exception as error:  # full disks, and all that a package for the web can raise
             if writer not in self._failing:
-                name = type(writer).__name__
-                reason = one_line(error)
-                logger.error("%s fails in %s (%s); training goes on", name, self.output_dir, reason)
+                where = f"{type(writer).__name__} fails in {self.output_dir}"
+                logger.error("%s (%s); training continues", where, one_line(error))
             self._failing.add(writer)
         else:
             self._failing.discard(writer)
@@ -168,10 +164,6 @@ class EventHistory(HookBase):
     """Keeps in checkpoints what writers would smooth over, or have not written yet."""
 
     def __init__(self, files: EventFiles):
-        """
-        Args:
-            files: know what was written.
-        """
         self.files = files
         self._saved = {}
 
@@ -191,15 +183,14 @@ class EventHistory(HookBase):
         storage, written = self.trainer.storage, self.files.written
         for name, saved in self._saved.items():
             for value, step in saved["values"]:
-                if step < written:  # putting it would have it written again
+                if step < written:  # put_scalar would have it written again
                     storage.histories()[name].update(value, step)
                 else:
-                    storage.put_scalar(
-                        name, value, smoothing_hint=saved["smooth"], cur_iter=int(step)
-                    )
+                    smooth = saved["smooth"]
+                    storage.put_scalar(name, value, smoothing_hint=smooth, cur_iter=int(step))
 
 
 def _latest(values: list[tuple[float, int]], last: int) -> list[tuple[float, int]]:
-    """The last values without those of a step that broke off, which will be logged again."""
+    """The last values without those of an interrupted step, which will be logged again."""
     complete = itertools.dropwhile(lambda value: value[1] > last, reversed(values))
     return list(itertools.islice(complete, WINDOW))[::-1]

@@ -2,7 +2,6 @@
 
 import logging
 import math
-from typing import Dict, Optional
 
 from ..modeling import PseudoLabeler
 from ..utils.errors import ConfigError
@@ -27,17 +26,17 @@ def diagnose(
     *,
     best_score: float,
     score_thresh: float,
-    variance_thresh: Optional[float],
+    variance_thresh: float | None,
     given: bool = False,
-) -> Dict[str, str]:
+) -> dict[str, str]:
     """What is wrong with the pseudo boxes of some steps.
 
     Args:
         totals: of these steps.
-        best_score: the highest score that the teacher gave so far.
+        best_score: the highest score that the teacher has given so far.
         score_thresh: tau_cls.
         variance_thresh: tau_var; None without box jittering.
-        given: the boxes come with the dataset, where it is no wonder that they pass the threshold.
+        given: the pseudo labels are precomputed, so that most pass the threshold.
 
     Returns:
         condition -> one line that names the key to change; empty if all is well, or if there were
@@ -51,62 +50,55 @@ def diagnose(
     return found
 
 
-def _by_score(totals: Totals, best_score: float, threshold: float, given: bool) -> Dict[str, str]:
+def _by_score(totals: Totals, best_score: float, threshold: float, given: bool) -> dict[str, str]:
     per_image = totals.confident / totals.images
     share = totals.confident / max(totals.detections, 1)
     now = f"PseudoLabeler.score_thresh, now {threshold:g}"
-    if totals.confident == 0 and given:
-        text = f"no given label is a pseudo box, the best score is {best_score:.2f}: lower {now}"
-        return {"no pseudo boxes": text}
     if totals.confident == 0:
         text = (
             f"no detection is a pseudo box, the teacher's best score is {totals.best_score:.2f} "
             f"({best_score:.2f} since the start): lower {now}, or let the teacher learn longer "
             "from labels alone (BatchSchedule.burn_in)"
         )
+        if given:
+            text = (
+                "no precomputed pseudo label is a pseudo box, the best score is "
+                f"{best_score:.2f}: lower {now}"
+            )
         return {"no pseudo boxes": text}
     if per_image > MANY_PER_IMAGE:
         text = (
-            f"{per_image:.0f} pseudo boxes per image: raise {now}, unless images hold as many "
-            "objects"
+            f"{per_image:.0f} pseudo boxes per image: raise {now}, unless there are as many objects"
         )
         return {"many pseudo boxes": text}
     if not given and totals.detections >= ENOUGH and share > NEARLY_ALL:
-        text = (
-            f"{share:.0%} of the teacher's detections are pseudo boxes: raise {now}, unless the "
-            "teacher is right as often"
-        )
-        return {"nearly every detection": text}
+        text = f"{share:.0%} of the teacher's detections are pseudo boxes: raise {now}"
+        return {"nearly every detection": f"{text}, unless the teacher is right as often"}
     return {}
 
 
-def _by_variance(totals: Totals, threshold: float) -> Dict[str, str]:
-    mean = f"mean variance {totals.mean_variance or math.inf:.3g}"
+def _by_variance(totals: Totals, threshold: float) -> dict[str, str]:
+    boxes = f"{totals.candidates} jittered boxes"
+    tail = f", mean variance {totals.mean_variance or math.inf:.3g}"
     now = f"PseudoLabeler.variance_thresh, now {threshold:g}"
     if totals.stable == 0:
-        text = (
-            f"none of {totals.candidates} jittered boxes is a pseudo box for regression, {mean}: "
-            f"raise {now}"
-        )
+        text = f"none of {boxes} is a pseudo box for regression{tail}: raise {now}"
         return {"no stable box": text}
     if totals.stable == totals.candidates:
-        text = (
-            f"all of {totals.candidates} jittered boxes are pseudo boxes for regression, {mean}: "
-            f"lower {now}"
-        )
+        text = f"all of {boxes} are pseudo boxes for regression{tail}: lower {now}"
         return {"every box stable": text}
     return {}
 
 
 class HealthCheck:
-    """Diagnoses every ``patience`` steps with unlabeled images, and warns now and then."""
+    """Diagnoses every ``patience`` steps with unlabeled images, and limits how often it warns."""
 
     def __init__(self, labeler: PseudoLabeler, *, patience: int = 200, given: bool = False):
         """
         Args:
             labeler: whose thresholds are in use.
             given: see :func:`diagnose`.
-            patience: steps with unlabeled images that a diagnosis looks at, at least.
+            patience: minimum of steps with unlabeled images that a diagnosis covers.
 
         Raises:
             ConfigError: for a patience below 1.
@@ -121,10 +113,10 @@ class HealthCheck:
         self.patience = patience
         self._steps, self._totals = 0, Totals()
         self._best_score = 0.0
-        self._warned: Dict[str, int] = {}
+        self._warned: dict[str, int] = {}
 
     def add(self, totals: Totals, *, steps: int, step: int) -> None:
-        """Takes what happened since the last call, and may warn.
+        """Takes the totals since the last call, and may warn.
 
         Args:
             totals: over all ranks.

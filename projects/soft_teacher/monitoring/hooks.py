@@ -1,11 +1,11 @@
-"""Hooks that show what the teacher does while it trains. None of them changes a training."""
+"""Hooks that show what the teacher does while it trains. None of them changes a run."""
 
 import logging
 import os
 import shlex
 import sys
 import time
-from typing import Callable, List, Optional, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 class WatchHook(HookBase):
     """Logs means over the steps and ranks since the last log line, and warns of bad health.
 
-    Nothing is read from the device but at log lines and checkpoints. A training that goes on from
-    a checkpoint logs what it would have without the interruption.
+    There is a host-device sync at log lines and checkpoints only. A resumed run logs what it would
+    have logged without the interruption.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class WatchHook(HookBase):
             schedule: of the loader.
             patience: see :class:`~soft_teacher.monitoring.health.HealthCheck`.
             period: steps between log lines, that of the writers.
-            saves: says, alike on all ranks, whether a checkpoint is saved when so many steps are
-                done; it then holds what all ranks have seen.
+            saves: steps done -> whether a checkpoint is saved then, the same on all ranks; it then
+                holds the totals of all of them.
         """
         self.model = model
         self.schedule = schedule
@@ -61,7 +61,7 @@ class WatchHook(HookBase):
         self.health = HealthCheck(model.pseudo_labeler, patience=patience, given=given)
         self.period = period
         self.saves = saves
-        self._step: List[StepView] = []
+        self._step: list[StepView] = []
         self._window = Window()
         # On the main rank, of all ranks.
         self._collected = Totals()
@@ -76,13 +76,17 @@ class WatchHook(HookBase):
     def after_step(self) -> None:
         self._seconds += time.perf_counter() - self._started
         self._images += sum(self._counts(self.trainer.iter))
-        # Only now: a step that is broken off is trained again, and must not count twice.
+        # Only now: a step that is interrupted is repeated, and must not count twice.
         for view in self._step:
             self._window.add(view)
         self._step.clear()
         done = self.trainer.iter + 1
         if done % self.period == 0 or done == self.trainer.max_iter:
-            self._report()
+            gpu_memory = self._collect()
+            if comm.is_main_process():
+                self._log(self._collected, gpu_memory)
+            self._collected = Totals()
+            self._images, self._seconds = 0, 0.0
         elif self.saves(done):
             self._collect()
 
@@ -100,18 +104,11 @@ class WatchHook(HookBase):
             self.health.load_state_dict(state["health"])
 
     def _collect(self) -> float:
-        """Brings all windows to the main rank; returns the most that any GPU has held."""
+        """Gathers all windows on the main rank; returns the highest memory use of any GPU, GiB."""
         parts = comm.gather((self._window.totals(), _gpu_memory(self.model.device)))
         self._window.clear()
         self._collected = sum((totals for totals, _ in parts), self._collected)
         return max((memory for _, memory in parts), default=0.0)
-
-    def _report(self) -> None:
-        gpu_memory = self._collect()
-        if comm.is_main_process():
-            self._log(self._collected, gpu_memory)
-        self._collected = Totals()
-        self._images, self._seconds = 0, 0.0
 
     def _log(self, totals: Totals, gpu_memory: float) -> None:
         step = self.trainer.iter
@@ -127,13 +124,13 @@ class WatchHook(HookBase):
         self.trainer.storage.put_scalars(smoothing_hint=False, **found)
         self.health.add(totals, steps=sum(n > 0 for _, n in counts), step=step)
 
-    def _counts(self, step: int) -> tuple:
+    def _counts(self, step: int) -> tuple[int, int]:
         """Labeled and unlabeled images of a step on all ranks."""
         return self.schedule.total(LABELED, step), self.schedule.total(UNLABELED, step)
 
 
 def _gpu_memory(device: torch.device) -> float:
-    """The most that tensors took on a GPU so far, GiB; 0 elsewhere."""
+    """The peak of allocated GPU memory, GiB; 0 elsewhere."""
     return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else 0.0
 
 
@@ -141,7 +138,7 @@ class PictureHook(HookBase):
     """Draws a step in every ``period``: what the teacher saw, and what the student learned from.
 
     It is the first unlabeled image of this rank at the first step, from a multiple of ``period``
-    on, that has one. Other steps are not looked at.
+    on, that has one. Other steps are not observed.
     """
 
     def __init__(
@@ -170,7 +167,7 @@ class PictureHook(HookBase):
         self.period = period
         self.class_names = class_names
         self.image_format = image_format
-        self._view: Optional[StepView] = None
+        self._view: StepView | None = None
         self._waits = False
         self._failing = False
 
@@ -197,16 +194,15 @@ class PictureHook(HookBase):
 
     def _draw(self, view: StepView) -> None:
         step = self.trainer.iter
-        picture = training_picture(
-            view, class_names=self.class_names, image_format=self.image_format, title=f"step {step}"
-        )
+        options = {"class_names": self.class_names, "image_format": self.image_format}
+        picture = training_picture(view, title=f"step {step}", **options)
         self.trainer.storage.put_image("pseudo_boxes", picture.transpose(2, 0, 1))
         try:
             self._save(picture, f"step_{step:07d}.png")
         except OSError as error:
             if not self._failing:
                 reason = one_line(error)
-                logger.error("no picture in %s (%s); training goes on", self.folder, reason)
+                logger.error("no picture in %s (%s); training continues", self.folder, reason)
             self._failing = True
         else:
             self._failing = False
@@ -218,13 +214,9 @@ class PictureHook(HookBase):
 
 
 class HTMLReport(HookBase):
-    """Writes the report of a training that came to its end. Register it after the event files."""
+    """Writes the report of a run that is complete. Register it after the event files."""
 
     def __init__(self, output_dir: str):
-        """
-        Args:
-            output_dir: folder of the training.
-        """
         self.output_dir = output_dir
 
     def after_train(self) -> None:
@@ -232,7 +224,7 @@ class HTMLReport(HookBase):
             return
         try:
             path = write_report(self.output_dir, command=shlex.join(["python", *sys.argv]))
-        except Exception as error:  # nothing about a report is worth failing a finished training
+        except Exception as error:  # nothing about a report is worth failing a complete run
             logger.error("no report: %s", one_line(error))
         else:
             logger.info("report: %s", path)

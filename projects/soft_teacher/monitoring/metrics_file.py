@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_metrics(folder: Path | str) -> list[dict]:
-    """The events of a run; lines that are none are left out with a warning.
+    """The events of a run; other lines are left out with a warning.
 
     Args:
         folder: OUTPUT_DIR of the run.
@@ -33,19 +33,15 @@ def read_events(folder: Path) -> list[tuple[bytes, dict]]:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise ConfigError(f"{folder} holds no training: {path} is missing") from error
+        raise ConfigError(f"{folder} holds no run: {path} is missing") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {one_line(error)}") from error
-    # A crash may leave the last line unfinished: that is no reason for a warning.
+    # A crash may leave the last line unfinished, which is not worth a warning.
     lines = content.split(b"\n")[:-1]
     found = list(_events(lines))
-    if len(found) < len(lines):
-        logger.warning(
-            "%s: %d of %d lines are no events and are dropped",
-            path,
-            len(lines) - len(found),
-            len(lines),
-        )
+    if dropped := len(lines) - len(found):
+        text = "%s: %d of %d lines are not events and are dropped"
+        logger.warning(text, path, dropped, len(lines))
     return found
 
 

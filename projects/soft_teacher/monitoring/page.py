@@ -3,7 +3,6 @@
 import base64
 import html
 from pathlib import Path
-from typing import Dict
 
 from ..utils.atomic import atomic_write
 
@@ -18,14 +17,8 @@ img { max-width: 100%; } figure { margin: 1em 0; } figcaption { color: #666; fon
 """
 
 
-def write_page(path: Path, title: str, sections: Dict[str, str]) -> None:
-    """Writes a page.
-
-    Args:
-        path: of the file.
-        title: plain text, the heading of the page.
-        sections: heading -> HTML; empty ones are left out.
-    """
+def write_page(path: Path, title: str, sections: dict[str, str]) -> None:
+    """Writes a page under a title of plain text; ``sections`` are heading -> HTML, or empty."""
     body = "".join(f"<h2>{name}</h2>\n{text}\n" for name, text in sections.items() if text)
     head = f"<meta charset='utf-8'><title>{html.escape(title)}</title><style>{STYLE}</style>"
     page = f"<!doctype html>\n<html><head>{head}</head><body><h1>{html.escape(title)}</h1>\n{body}"

@@ -1,8 +1,7 @@
-"""One line on the terminal: where a training is, how it goes, and how long it still takes."""
+"""One line on the terminal: where a run is, how it goes, and how long it will still take."""
 
 import datetime
 import logging
-from typing import Dict, Optional
 
 import torch
 from detectron2.utils.events import EventWriter, get_event_storage
@@ -17,10 +16,6 @@ class ProgressLine(EventWriter):
     """Logs :func:`progress_line` each time it is asked to write."""
 
     def __init__(self, max_iter: int):
-        """
-        Args:
-            max_iter: steps of the whole training.
-        """
         self.max_iter = max_iter
         self.logger = logging.getLogger(__name__)
 
@@ -31,9 +26,8 @@ class ProgressLine(EventWriter):
         seconds = storage.history("time").median(WINDOW) if "time" in values else None
         done = storage.iter + 1
         if seconds is not None:
-            storage.put_scalar(
-                "eta_seconds", seconds * (self.max_iter - done), smoothing_hint=False
-            )
+            left = seconds * (self.max_iter - done)
+            storage.put_scalar("eta_seconds", left, smoothing_hint=False)
         memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
         self.logger.info(progress_line(done, self.max_iter, seconds, values, memory))
 
@@ -41,20 +35,20 @@ class ProgressLine(EventWriter):
 def progress_line(
     done: int,
     max_iter: int,
-    seconds: Optional[float],
-    values: Dict[str, float],
-    memory: Optional[float] = None,
+    seconds: float | None,
+    values: dict[str, float],
+    memory: float | None = None,
 ) -> str:
     """
     Args:
         done: steps done, of ``max_iter``.
-        seconds: a step takes; None if it is not known yet.
+        seconds: per step; None if not known yet.
         values: scalars by name; those that are missing are left out.
-        memory: largest so far on this GPU, GiB.
+        memory: peak on this GPU, GiB.
 
     Returns:
-        e.g. "step 1,200/180,000 (0.7 %), 1 day, 3:20:11 left | loss 1.31 = sup 0.84 + unsup 0.47 |
-        2.3 pseudo boxes an image | teacher AP 12.4 | lr 0.01 | 0.54 s a step".
+        e.g. "step 1,200/180,000 (0.7%), 1 day, 3:20:11 left | loss 1.31 = sup 0.84 + unsup 0.47 |
+        2.3 pseudo boxes per image | teacher AP 12.4 | lr 0.01 | 0.54 s per step".
     """
     where = f"step {done:,}/{max_iter:,} ({done / max_iter:.1%})"
     if seconds is not None:
@@ -68,7 +62,7 @@ def progress_line(
         split = " + ".join(f"{stream} {value:.3g}" for stream, value in sums.items())
         parts.append(f"loss {values['total_loss']:.3g} = {split}")
     if "pseudo/num_cls_boxes" in values:
-        parts.append(f"{values['pseudo/num_cls_boxes']:.2g} pseudo boxes an image")
+        parts.append(f"{values['pseudo/num_cls_boxes']:.2g} pseudo boxes per image")
     parts += [
         f"{network} AP {values[f'{network}/bbox/AP']:.1f}"
         for network in ("student", "teacher")
@@ -77,7 +71,7 @@ def progress_line(
     if "lr" in values:
         parts.append(f"lr {values['lr']:.3g}")
     if seconds is not None:
-        parts.append(f"{seconds:.3g} s a step, {values.get('data_time', 0):.2g} s for data")
+        parts.append(f"{seconds:.3g} s per step, {values.get('data_time', 0):.2g} s for data")
     if memory is not None:
         parts.append(f"{memory:.1f} GiB")
     return " | ".join(parts)

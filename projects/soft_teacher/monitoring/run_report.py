@@ -1,9 +1,9 @@
-"""One HTML page about a training: curves, results, pictures, config, versions, command."""
+"""One HTML page about a run: curves, results, pictures, config, versions, command."""
 
 import html
 import io
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Sequence, Tuple
 
 from detectron2.utils.collect_env import collect_env_info
 from matplotlib.figure import Figure
@@ -17,7 +17,7 @@ REPORT = "report.html"
 NETWORKS = ("student", "teacher")
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 MOST_PICTURES = 8
-# Curves that belong together: title -> beginnings of the scalars' names.
+# Curves that belong together: title -> prefixes of the scalars' names.
 PANELS = {
     "AP on the test images": ("student/bbox/AP", "teacher/bbox/AP"),
     "supervised losses": ("sup/loss",),
@@ -31,44 +31,44 @@ PANELS = {
     "learning rate": ("lr",),
     "EMA momentum, labeled share": ("ema_momentum", "labeled_share"),
     "images per second": ("images_per_second",),
-    "seconds a step": ("time", "data_time"),
+    "seconds per step": ("time", "data_time"),
 }
 
 
-def series(lines: Sequence[dict], name: str) -> List[Tuple[int, float]]:
+def series(lines: Sequence[dict], name: str) -> list[tuple[int, float]]:
     """(steps done, value) of a scalar, in order."""
     return sorted((line["iteration"] + 1, line[name]) for line in lines if name in line)
 
 
 def write_report(folder: Path, *, title: str = "Soft Teacher", command: str = "") -> Path:
-    """Writes ``report.html`` into a training's folder; it needs no other file.
+    """Writes ``report.html`` into a run's folder; it needs no other file.
 
     Args:
-        folder: OUTPUT_DIR of a training.
+        folder: OUTPUT_DIR of a run.
         title: heading of the page.
-        command: that the training was started with.
+        command: that the run was started with.
 
     Raises:
-        ConfigError: the folder holds no training.
+        ConfigError: the folder holds no run.
     """
     folder = Path(folder)
+    path, config = folder / REPORT, folder / "config.yaml"
     lines = read_metrics(folder)
     sections = {
         "Results": _results(lines),
         "Curves": _curves(lines),
         "Pictures": _pictures(folder),
         "Command": preformatted(command),
-        "Config": preformatted(_config_text(folder)),
+        "Config": preformatted(config.read_text() if config.is_file() else ""),
         "Versions": preformatted(collect_env_info()),
     }
-    path = folder / REPORT
     write_page(path, title, sections)
     return path
 
 
 def _results(lines: Sequence[dict]) -> str:
     """A row for every evaluation of every network and dataset."""
-    rows: Dict[tuple, dict] = {}
+    rows: dict[tuple, dict] = {}
     for line in lines:
         for name, value in line.items():
             where, _, metric = name.rpartition("/bbox/")
@@ -93,8 +93,8 @@ def _number(value) -> str:
 def _curves(lines: Sequence[dict]) -> str:
     names = sorted({name for line in lines for name in line})
     found = []
-    for title, beginnings in PANELS.items():
-        chosen = [n for n in names if n.startswith(beginnings) and "-" not in n]
+    for title, prefixes in PANELS.items():
+        chosen = [n for n in names if n.startswith(prefixes) and "-" not in n]
         if title.startswith("AP"):
             chosen = [n for n in chosen if n.endswith("/AP")]
         curves = {name: series(lines, name) for name in chosen}
@@ -103,7 +103,7 @@ def _curves(lines: Sequence[dict]) -> str:
     return "".join(found)
 
 
-def _figure(title: str, curves: Dict[str, List[tuple]]) -> str:
+def _figure(title: str, curves: dict[str, list[tuple]]) -> str:
     figure = Figure(figsize=(7.5, 3.2))
     axis = figure.subplots()
     for name, points in curves.items():
@@ -119,13 +119,8 @@ def _figure(title: str, curves: Dict[str, List[tuple]]) -> str:
 
 
 def _pictures(folder: Path) -> str:
-    """Some of the training's pictures, from the first to the last."""
+    """Some of the run's pictures, evenly spaced, up to the last."""
     paths = sorted((folder / "pictures").glob("*.png"))
     step = max(len(paths) / MOST_PICTURES, 1)
     chosen = sorted({paths[-1 - int(n * step)] for n in range(min(len(paths), MOST_PICTURES))})
     return "".join(embedded_picture(path.read_bytes(), path.stem) for path in chosen)
-
-
-def _config_text(folder: Path) -> str:
-    path = folder / "config.yaml"
-    return path.read_text() if path.is_file() else ""

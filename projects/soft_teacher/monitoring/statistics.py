@@ -1,7 +1,6 @@
-"""Numbers of many training steps, read from the device once."""
+"""Numbers of many steps, with one host-device sync."""
 
 from dataclasses import asdict, dataclass, fields
-from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -13,8 +12,7 @@ from ..modeling.step_record import COLUMNS, StepView, table
 
 __all__ = ["Totals", "Window", "scalars"]
 
-# Means are summed in fixed point: such sums are exact, so it does not matter how a training that
-# was interrupted, or its ranks, divided them.
+# Means are summed in fixed point: such sums are exact, however ranks or interruptions divide them.
 ONE = 2**40
 BOX = slice(0, 4)
 SCORE, CLASS, CONFIDENT, CANDIDATE, VARIANCE, STABLE = range(4, len(COLUMNS))
@@ -31,8 +29,7 @@ class Totals:
         passes, reliability: forward passes that weighted backgrounds, and the sum of their mean r
             times ``ONE``.
         best_score: the highest score of a detection, 0 without any.
-        classification, regression: G_cls and G_reg against the truth of the images where it is
-            known.
+        classification, regression: G_cls and G_reg against the ground truth, where it is known.
     """
 
     images: int = 0
@@ -53,27 +50,25 @@ class Totals:
         return Totals(**{**sums, "best_score": max(self.best_score, other.best_score)})
 
     @property
-    def mean_variance(self) -> Optional[float]:
+    def mean_variance(self) -> float | None:
         """Of the candidates; None without any."""
         return self.variance / ONE / self.measured if self.measured else None
 
     @property
-    def mean_reliability(self) -> Optional[float]:
+    def mean_reliability(self) -> float | None:
         """Of the backgrounds; None where they were not weighted."""
         return self.reliability / ONE / self.passes if self.passes else None
 
     def state_dict(self) -> dict:
-        """As plain numbers."""
         return asdict(self)
 
     @classmethod
     def from_state_dict(cls, state: dict) -> "Totals":
-        """What :meth:`state_dict` was called on."""
         matches = {k: Matches(**state[k]) for k in ("classification", "regression")}
         return cls(**{**state, **matches})
 
 
-def scalars(totals: Totals) -> Dict[str, float]:
+def scalars(totals: Totals) -> dict[str, float]:
     """What is logged of a window; a mean over nothing is left out."""
     found = {
         "pseudo/best_score": totals.best_score if totals.detections else None,
@@ -88,19 +83,17 @@ def scalars(totals: Totals) -> Dict[str, float]:
 
 
 class Window:
-    """Keeps what steps showed on the device until somebody asks."""
+    """Keeps the views of steps on the device until their totals are needed."""
 
     def __init__(self):
-        self._waiting: List[tuple] = []
-        self._read = Totals()
+        self.clear()
 
     def add(self, view: StepView) -> None:
-        """Takes a step's view, without waiting for the device."""
+        """Takes a step's view, without a host-device sync."""
         truths = [sample.get(INSTANCES) for sample in view.samples]
         counts = [len(boxes.detections) for boxes in view.teacher_boxes]
-        self._waiting.append(
-            (table(view.teacher_boxes), view.background_reliability, counts, truths)
-        )
+        rows = table(view.teacher_boxes)
+        self._waiting.append((rows, view.background_reliability, counts, truths))
 
     def totals(self) -> Totals:
         """Everything since :meth:`clear`, on this rank. One copy from the device, if any."""
@@ -110,11 +103,11 @@ class Window:
         return self._read
 
     def clear(self) -> None:
-        """Begins anew."""
-        self._waiting, self._read = [], Totals()
+        self._waiting: list[tuple] = []
+        self._read = Totals()
 
 
-def _totals(waiting: List[tuple]) -> Totals:
+def _totals(waiting: list[tuple]) -> Totals:
     tables, reliabilities, counts, truths = zip(*waiting)
     reliabilities = [r for r in reliabilities if r is not None]
     parts = [t.flatten() for t in tables] + [r.float().reshape(1) for r in reliabilities]
@@ -129,13 +122,13 @@ def _totals(waiting: List[tuple]) -> Totals:
     return found
 
 
-def _fixed_point(values: np.ndarray) -> Tuple[int, int]:
+def _fixed_point(values: np.ndarray) -> tuple[int, int]:
     """How many values are finite, and their sum times ``ONE``."""
     finite = values[np.isfinite(values)]
     return len(finite), sum(round(value * ONE) for value in finite.tolist())
 
 
-def _of_image(rows: np.ndarray, truth: Optional[Instances]) -> Totals:
+def _of_image(rows: np.ndarray, truth: Instances | None) -> Totals:
     candidates = rows[:, CANDIDATE] > 0
     measured, variance = _fixed_point(rows[candidates, VARIANCE])
     return Totals(
@@ -152,13 +145,8 @@ def _of_image(rows: np.ndarray, truth: Optional[Instances]) -> Totals:
     )
 
 
-def _matches(rows: np.ndarray, truth: Optional[Instances]) -> Matches:
+def _matches(rows: np.ndarray, truth: Instances | None) -> Matches:
     if truth is None:
         return Matches()
-    return match_boxes(
-        rows[:, BOX],
-        rows[:, CLASS],
-        rows[:, SCORE],
-        truth.gt_boxes.tensor.double().numpy(),
-        truth.gt_classes.numpy(),
-    )
+    ground_truth = truth.gt_boxes.tensor.double().numpy(), truth.gt_classes.numpy()
+    return match_boxes(rows[:, BOX], rows[:, CLASS], rows[:, SCORE], *ground_truth)

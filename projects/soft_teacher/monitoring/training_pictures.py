@@ -1,6 +1,6 @@
-"""A picture of one unlabeled image of a training step: the teacher's view beside the student's."""
+"""A picture of one unlabeled image of a step: the teacher's view beside the student's."""
 
-from typing import Callable, List, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,8 +15,9 @@ from ..modeling.step_record import StepView, TeacherBoxes
 
 __all__ = ["COLORS", "training_figure", "training_picture"]
 
-# Kept for classification, kept for regression, dropped; told apart with any kind of sight.
+# Kept for classification, kept for regression, dropped; safe for color blindness.
 COLORS = {"classification": "#ff8c00", "regression": "#00a5ff", "dropped": "#bdbdbd"}
+# In the order in which outlines are drawn, and that of the legend.
 STYLES = {
     "dropped": dict(linewidth=0.8, linestyle="-"),
     "classification": dict(linewidth=3.0, linestyle="-"),
@@ -72,7 +73,7 @@ def training_figure(
     FigureCanvasAgg(figure)
     weak, strong = figure.subplots(1, 2)
     figure.suptitle(title, fontsize=TITLE)
-    source = "the given labels" if INSTANCES in sample else "what the teacher finds"
+    source = "precomputed pseudo labels" if INSTANCES in sample else "what the teacher finds"
     _show(weak, images[0], f"weak view: {source}")
     _show(strong, images[1], "strong view: what the student learns")
     _draw_teacher_boxes(weak, view.teacher_boxes[0], name_of)
@@ -88,7 +89,7 @@ def _rgb(image: torch.Tensor, image_format: str) -> np.ndarray:
     return array[:, :, ::-1] if image_format == "BGR" else array
 
 
-def _size(images: List[np.ndarray]):
+def _size(images: list[np.ndarray]):
     """Of the figure: the longest side of a view has ``SIDE`` inches."""
     height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
     scale = SIDE / max(height, width)
@@ -125,23 +126,21 @@ def _draw_teacher_boxes(axis, found: TeacherBoxes, name_of: Callable[[int], str]
 
 
 def _draw_targets(axis, targets: Instances, kind: str, name_of: Callable[[int], str]) -> None:
-    classes = targets.gt_classes.tolist()
-    for box, category in zip(targets.gt_boxes.tensor.tolist(), classes):
+    for box, category in zip(targets.gt_boxes.tensor.tolist(), targets.gt_classes.tolist()):
         _outline(axis, box, kind)
         _write(axis, box, name_of(category), kind)
 
 
-def _outline(axis, box: List[float], kind: str) -> None:
+def _outline(axis, box: list[float], kind: str) -> None:
     x0, y0, x1, y1 = box
-    axis.add_patch(
-        Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=COLORS[kind], **STYLES[kind])
-    )
+    style = dict(fill=False, edgecolor=COLORS[kind], **STYLES[kind])
+    axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, **style))
 
 
-def _write(axis, box: List[float], text: str, kind: str) -> None:
-    """Below the box for regression alone, above it otherwise; inside at the view's border.
+def _write(axis, box: list[float], text: str, kind: str) -> None:
+    """Below the box for regression, else above it, inside at the view's border.
 
-    So the two texts of a box of both sets keep apart.
+    So the two texts of a box of both sets do not overlap.
     """
     height = axis.get_ylim()[0]
     y = box[3] if kind == "regression" else box[1]

@@ -1,10 +1,9 @@
-"""Weights & Biases as an event writer. The package is imported only where it is asked for."""
+"""Weights & Biases as an event writer. The package is imported only if it is used."""
 
 import importlib
 import logging
-import os
 from collections import defaultdict
-from typing import Optional
+from pathlib import Path
 
 import numpy as np
 from detectron2.utils.events import EventWriter, get_event_storage
@@ -21,11 +20,7 @@ STEP = "iteration"
 
 
 def check_wandb(project: str) -> None:
-    """Raises ConfigError if Weights & Biases is asked for and not installed.
-
-    Args:
-        project: WandbWriter.project; empty if it is not asked for.
-    """
+    """Raises ConfigError if a project of Weights & Biases is named and the package is missing."""
     if project:
         _wandb()
 
@@ -41,10 +36,10 @@ def _wandb():
 
 
 class WandbWriter(EventWriter):
-    """Sends scalars and pictures to one run of Weights & Biases, again to the same one on resume.
+    """Sends scalars and pictures to one run of Weights & Biases, to the same one after a resume.
 
-    In the list of writers it must stand before Detectron2's TensorBoard writer, which throws
-    pictures away when it has written them.
+    In the list of writers it must precede Detectron2's TensorBoard writer, which discards pictures
+    once it has written them.
     """
 
     def __init__(
@@ -56,21 +51,20 @@ class WandbWriter(EventWriter):
         resume: bool = False,
         window_size: int = 20,
     ):
-        """Begins or resumes the run.
+        """Starts or resumes a run.
 
         Args:
-            output_dir: folder of the training; the run's id is kept in its ``wandb_id.txt``.
-            project: of Weights & Biases.
+            output_dir: the id of the run is kept in its ``wandb_id.txt``.
             name: of the run; empty lets Weights & Biases choose.
-            resume: go on with the run of ``wandb_id.txt``, if there is one.
+            resume: resume the run of ``wandb_id.txt``, if there is one.
             window_size: steps that scalars are smoothed over, as in Detectron2's writers.
 
         Raises:
-            ConfigError: the package is missing, or the run cannot be begun.
+            ConfigError: the package is missing, or the run cannot be started.
         """
         self._wandb = _wandb()
         self._window_size = window_size
-        path = os.path.join(output_dir, ID_FILE)
+        path = Path(output_dir, ID_FILE)
         try:
             self._run = self._wandb.init(
                 project=project,
@@ -86,18 +80,17 @@ class WandbWriter(EventWriter):
                 "'wandb login', set WANDB_MODE=offline, or empty the key"
             ) from error
         try:
-            with atomic_write(path) as file:
+            with atomic_write(str(path)) as file:
                 file.write(f"{self._run.id}\n")
         except OSError as error:
-            logger.error("%s (%s): --resume will begin another run", path, one_line(error))
-        # A resumed training repeats steps, which the package's own counter would refuse.
+            logger.error("%s (%s): --resume will start another run", path, one_line(error))
+        # A resumed run repeats steps, which the package's own counter would refuse.
         self._run.define_metric(STEP)
         self._run.define_metric("*", step_metric=STEP)
         self._last_scalar = self._last_picture = -1
 
     def write(self) -> None:
-        steps = defaultdict(dict)
-        storage = get_event_storage()
+        steps, storage = defaultdict(dict), get_event_storage()
         smoothed = storage.latest_with_smoothing_hint(self._window_size)
         for name, (value, step) in smoothed.items():
             if step > self._last_scalar:
@@ -114,8 +107,5 @@ class WandbWriter(EventWriter):
         self._run.finish()
 
 
-def _read(path: str) -> Optional[str]:
-    if not os.path.isfile(path):
-        return None
-    with open(path) as file:
-        return file.read().strip() or None
+def _read(path: Path) -> str | None:
+    return path.read_text().strip() or None if path.is_file() else None

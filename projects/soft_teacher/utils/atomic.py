@@ -17,12 +17,12 @@ TEMPORARY = re.compile(r"(?P<name>.+)\.(?P<pid>\d+)(@(?P<host>.+))?\.tmp", re.DO
 def atomic_write(path: str, mode: str = "w"):
     """Opens a local file for writing that takes its name only when all of it is on the disk.
 
-    A crash or an error in between leaves what had the name before. What killed processes have left
-    of the same file is removed.
+    After a crash or an error the previous file is still there. Leftovers of killed processes that
+    wrote the same file are removed.
 
     Raises:
-        OSError: for instance when the disk is full, also where torch.save makes another error of
-            it.
+        OSError: for instance when the disk is full, also where torch.save hides it in another
+            error.
     """
     folder, name = os.path.split(path)
     remove_temporary(folder, name)
@@ -46,10 +46,10 @@ def remove_temporary(folder: str, name: str | None = None, *, alone: bool = Fals
     """Removes temporary files of :func:`atomic_write` whose processes are dead.
 
     Args:
-        folder: where they are; not those in its folders.
+        folder: where they are, not recursively.
         name: only those of the file of this name.
-        alone: nobody else writes to the folder, so that files of other hosts, whose processes
-            cannot be looked up, are those of dead ones, too.
+        alone: nobody else writes to the folder, so that processes of other hosts, which cannot be
+            looked up, are dead, too.
     """
     files = []
     with suppress(OSError):
@@ -68,17 +68,16 @@ def _is_alive(pid: int) -> bool:
     """Whether another process of this host has this number."""
     if pid == os.getpid():
         return False
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
+    with suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
     return True
 
 
 class AtomicPathManager:
-    """A PathManager whose local files are written atomically; the rest is the wrapped one's."""
+    """A PathManager that writes local files atomically and leaves the rest to the wrapped one."""
 
     def __init__(self, path_manager):
         self._path_manager = path_manager

@@ -1,4 +1,4 @@
-"""Checks of single values that many parts share."""
+"""Checks of single values."""
 
 import math
 import os
@@ -23,7 +23,7 @@ __all__ = [
     "shown",
 ]
 
-# Seeds and numbers of images or steps are int32 somewhere.
+# Somewhere, seeds and numbers of images or steps are int32.
 LARGEST_WHOLE = 2**31 - 1
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
@@ -31,7 +31,7 @@ _SHORT.maxlist = _SHORT.maxtuple = 10
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it: on one line, and not all of it if it is long."""
+    """A value for a message: on one line, and abbreviated if it is long."""
     try:
         return _SHORT.repr(value)
     except ValueError:  # Python prints no integer of thousands of digits
@@ -70,10 +70,10 @@ class Number:
     A check is called with the key, for the message, and the value. It raises ConfigError.
 
     Attributes:
-        low, high: the bounds, which belong to the range.
-        above: a lower bound that does not.
+        low, high: inclusive bounds.
+        above: an exclusive lower bound.
         whole: only integers.
-        optional: None is fine, too.
+        optional: None is accepted, too.
     """
 
     low: float | None = None
@@ -118,8 +118,8 @@ class Text:
     """Checks that a value is a text, see :class:`Number`.
 
     Attributes:
-        choices: the texts that it may be; any if there are none.
-        empty: whether it may be empty, or None.
+        choices: accepted texts; any if there are none.
+        empty: the empty text and None are accepted, too.
     """
 
     choices: tuple[str, ...] = ()
@@ -141,10 +141,10 @@ class Each:
 
     Attributes:
         item: the check of an item.
-        length: how many items there must be; None for any number.
-        empty: whether there may be none.
+        length: the required number of items, if any.
+        empty: the empty list is accepted.
         ascending: each item must be larger than the one before.
-        single: one text that stands alone is fine, too.
+        single: a single text instead of a list is accepted, too.
     """
 
     item: Callable[[str, Any], None]
@@ -165,4 +165,4 @@ class Each:
         for item in value:
             self.item(f"each item of {key.removeprefix('each item of ')}", item)
         if self.ascending and any(a >= b for a, b in zip(value, value[1:])):
-            raise ConfigError(f"{key} must ascend, got {shown(list(value))}")
+            raise ConfigError(f"{key} must be ascending, got {shown(list(value))}")

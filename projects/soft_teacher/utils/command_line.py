@@ -1,4 +1,4 @@
-"""What the command lines share: how a config is named, and how a mistake is told.
+"""What the command lines share: how a config is named, and how a mistake is reported.
 
 A tool is a main function and two lines::
 
@@ -7,7 +7,7 @@ A tool is a main function and two lines::
         parser = argparse.ArgumentParser(description=__doc__)
         add_config_arguments(parser)
         args = parser.parse_args(argv)
-        cfg = entry_of(args.config_file).load_config(args.config_file, args.opts)
+        experiment = load_experiment(args.config_file, args.opts)
         ...
 
 
@@ -18,8 +18,8 @@ A tool is a main function and two lines::
 import functools
 import sys
 from argparse import REMAINDER, ArgumentParser
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Optional
 
 from .errors import BrokenPackage, ConfigError, TrainingError
 from .folders import make_folder
@@ -44,15 +44,11 @@ def status_of(kind: type) -> int:
     return next(status for base, status in STATUSES.items() if issubclass(kind, base))
 
 
-def exit_status(main: Callable[..., Optional[int]]) -> Callable[..., int]:
-    """Decorates a tool's main function, so that it tells the user's mistakes and returns a status.
+def exit_status(main: Callable[..., int | None]) -> Callable[..., int]:
+    """Decorates a tool's main function, which returns its exit status, or None for success.
 
-    Args:
-        main: does the work; returns its exit status, or None if there was no reason to fail.
-
-    Returns:
-        a function of the same arguments. Errors in :data:`STATUSES` become one line
-        "error: ..." on stderr and their status; all others keep their traceback.
+    Errors in :data:`STATUSES` become one line "error: ..." on stderr and their status; all others
+    keep their traceback.
     """
 
     @functools.wraps(main)
@@ -67,10 +63,7 @@ def exit_status(main: Callable[..., Optional[int]]) -> Callable[..., int]:
 
 
 def add_config_arguments(parser: ArgumentParser) -> None:
-    """Adds ``--config-file``, which must be given, and ``opts``, the overrides after all options.
-
-    They are what ``entry_of(args.config_file).load_config(args.config_file, args.opts)`` takes.
-    """
+    """Adds ``--config-file``, which is required, and ``opts``, the overrides after all options."""
     parser.add_argument("--config-file", required=True, help="YAML or LazyConfig (.py)")
     parser.add_argument(
         "opts",
@@ -81,9 +74,5 @@ def add_config_arguments(parser: ArgumentParser) -> None:
 
 
 def make_output(folder: Path) -> None:
-    """Makes the folder of ``--output``.
-
-    Raises:
-        ConfigError: it cannot be made or written.
-    """
+    """Makes the folder of ``--output``; raises ConfigError if it cannot be made or written."""
     make_folder(folder, "--output")

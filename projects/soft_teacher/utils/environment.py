@@ -1,4 +1,4 @@
-"""Says in one line which package the environment lacks, or holds in a broken state."""
+"""Names, in one line, the package that is missing from the environment or broken."""
 
 import sys
 import traceback
@@ -15,16 +15,16 @@ INSTALLER = "pip install -e ."
 
 @contextmanager
 def naming_broken_packages():
-    """A block of imports. What goes wrong inside a package of others is a single line about it.
+    """Around imports: an error inside a third-party package becomes a single line about it.
 
-    A program that nothing else rescues ends with that line and no traceback.
+    If nothing catches it, the program ends with that line and no traceback.
 
     Raises:
         BrokenPackage: names the package and the command that installs it.
     """
     try:
         yield
-    except Exception as error:  # modules that meet a version they do not know raise any kind
+    except Exception as error:  # modules that meet an unknown version raise any kind
         package = _culprit(error)
         if package == OWN_NAME:
             raise
@@ -36,7 +36,7 @@ def naming_broken_packages():
 
 
 def _culprit(error: Exception) -> str:
-    """The package that is missing, or else the innermost one whose module was being run."""
+    """The package that is missing, or else the innermost one whose module was being executed."""
     if isinstance(error, ImportError) and error.name:
         return error.name.partition(".")[0]
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]

@@ -1,10 +1,10 @@
-"""The one exception for everything a user can mend: wrong keys, missing data, wrong weights."""
+"""Errors whose message is one line for the user, and what other errors say."""
 
 import difflib
 import errno
 import traceback
+from collections.abc import Callable, Iterable
 from types import FrameType
-from typing import Callable, Iterable
 
 __all__ = [
     "BrokenPackage",
@@ -28,7 +28,7 @@ class _OneLine(Exception):
 
 
 class ConfigError(_OneLine, ValueError):
-    """A mistake in the configuration or in what it points at.
+    """A mistake that the user can fix, in the configuration or in what it points at.
 
     The message names the key and the fix. ``train_net.py`` prints it and exits with status 2,
     without a traceback.
@@ -36,14 +36,14 @@ class ConfigError(_OneLine, ValueError):
 
 
 class TrainingError(_OneLine, RuntimeError):
-    """A training that cannot go on.
+    """A run that cannot continue.
 
-    What was trained is saved; ``train_net.py`` prints the message and exits with status 1.
+    Complete steps are saved; ``train_net.py`` prints the message and exits with status 1.
     """
 
 
 class BrokenPackage(ImportError):
-    """A package of others that is missing or cannot be imported.
+    """A third-party package that is missing or cannot be imported.
 
     The message is a single line that names the package and what installs it. ``train_net.py``
     prints it and exits with status 1.
@@ -56,17 +56,14 @@ def one_line(error: Exception) -> str:
 
 
 def disk_error(error: BaseException | None) -> OSError | None:
-    """What the system said where an error, or one that it was made of, is an OSError.
-
-    Writers of tensors raise errors of their own kinds while they handle the system's.
-    """
+    """The OSError that an error is, or that it was raised from or while handling, if any."""
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether an error comes of a disk without space, or of a quota that is used up."""
+    """Whether an error is due to a full disk or an exhausted quota."""
     reason = disk_error(error)
     return reason is not None and reason.errno in NO_ROOM
 
@@ -78,10 +75,6 @@ def did_you_mean(word: str, choices: Iterable[str], quote: str = "") -> str:
 
 
 def place_of(error: Exception, counts: Callable[[FrameType], bool] = lambda frame: True) -> str:
-    """FILE:LINE of where an exception was raised, empty if that is unknown.
-
-    Args:
-        counts: whether a frame of the stack is one to name; of those the innermost is.
-    """
+    """FILE:LINE where an exception was raised, in the innermost frame that ``counts``; or ""."""
     stack = [(f, line) for f, line in traceback.walk_tb(error.__traceback__) if counts(f)]
     return f"{stack[-1][0].f_code.co_filename}:{stack[-1][1]}" if stack else ""

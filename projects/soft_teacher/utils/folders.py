@@ -1,11 +1,11 @@
-"""Folders that are written to: made, tried out, and held by one process at a time."""
+"""Folders for output: made, tested, and locked by one process at a time."""
 
 import fcntl
 import os
 import socket
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Iterator
 
 from .errors import ConfigError, TrainingError, is_full_disk
 
@@ -17,7 +17,7 @@ TRIED = 2**16
 
 
 def make_folder(path: str | os.PathLike, name: str) -> None:
-    """Makes a folder, where it is missing, and tries to write to it.
+    """Makes a folder, if it is missing, and tries to write to it.
 
     Args:
         name: the config key or the option that names the folder.
@@ -26,41 +26,33 @@ def make_folder(path: str | os.PathLike, name: str) -> None:
         ConfigError: it cannot be made or written.
     """
     if not isinstance(path, (str, os.PathLike)) or not str(path):
-        raise ConfigError(f"{name} is {path!r}, which is no folder: name one")
+        raise ConfigError(f"{name} is {path!r}, which is not a folder: name one")
     with _refused(path, name):
         os.makedirs(path, exist_ok=True)
         try_out(path)
 
 
 def try_out(folder: str | os.PathLike) -> None:
-    """Raises OSError if a folder takes no file, or only a tiny one."""
+    """Raises OSError if a folder has no room for a small file."""
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(TRIED))
 
 
 def check_writable(file: str, name: str) -> None:
-    """Raises ConfigError if a file is there and cannot be written.
-
-    Args:
-        name: as for :func:`make_folder`.
-    """
+    """Raises ConfigError, as :func:`make_folder`, if a file exists and cannot be written."""
     with _refused(file, name), suppress(FileNotFoundError):
         open(file, "r+b").close()
 
 
 @contextmanager
 def held(folder: str | os.PathLike, name: str) -> Iterator[list[str]]:
-    """Holds a folder until the block or the process ends.
-
-    Args:
-        folder: is there.
-        name: as for :func:`make_folder`.
+    """Locks an existing folder until the block or the process ends.
 
     Yields:
         warnings.
 
     Raises:
-        ConfigError: another process holds it; the message names that process.
+        ConfigError: another process has locked it; the message names that process.
     """
     warnings = []
     with _refused(folder, name):
@@ -90,14 +82,10 @@ def held(folder: str | os.PathLike, name: str) -> Iterator[list[str]]:
 
 @contextmanager
 def room_for_results(folder: str) -> Iterator[None]:
-    """Around an evaluation that writes its results below a folder.
-
-    Raises:
-        TrainingError: there was no room for them.
-    """
+    """Around an evaluation with results below a folder: a full disk raises TrainingError."""
     try:
         yield
-    except Exception as error:  # torch.save turns the disk's own into others
+    except Exception as error:  # torch.save hides the system's error in its own
         if not is_full_disk(error):
             raise
         raise TrainingError(

@@ -1,7 +1,7 @@
-"""Hides the warnings with which other packages speak to their developers, not to who runs them.
+"""Hides warnings of other packages that are meant for their developers, not for users.
 
-Importing it does so, before torch and Detectron2 are. They are named one by one, so that a new one
-is seen, and so are our own; ``python -W default`` shows all of them.
+Importing this module does so, before torch and Detectron2 are imported. They are listed one by one,
+so that new ones and our own are shown; ``python -W default`` shows all of them.
 """
 
 import logging
@@ -10,7 +10,7 @@ import warnings
 
 __all__ = ["hide_known_warnings"]
 
-# (category, start of the message, module it is attributed to), as warnings.filterwarnings has them
+# (category, start of the message, module it is attributed to), as for warnings.filterwarnings
 KNOWN = (
     (FutureWarning, r"`torch\.jit\.\w+` is deprecated", r"torch\.jit\."),
     (DeprecationWarning, r"`torch\.jit\.\w+` is deprecated", r"torch\.jit\."),
@@ -24,12 +24,12 @@ KNOWN = (
     (UserWarning, r"metadata warning|image appears to be a malformed MPO|invalid APNG", r"PIL\."),
     (UserWarning, r"palette images with transparency|couldn't allocate palette", r"PIL\."),
 )
-# torch logs this one: that a function of its own, which Detectron2 asks, will have another name.
+# torch logs this one: a function of its own that Detectron2 calls will be renamed.
 TRACING = "torch.fx._symbolic_trace"
 
 
 def hide_known_warnings() -> None:
-    """Does so for this process; Python's own options for warnings go first."""
+    """Adds the filters to this process, unless Python was started with its own options."""
     logging.getLogger(TRACING).addFilter(
         lambda record: not record.getMessage().startswith("is_fx_tracing will return true")
     )
