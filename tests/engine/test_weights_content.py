@@ -28,31 +28,30 @@ from checkpoints import (
 from soft_teacher import ConfigError
 from soft_teacher.engine.weights_file import check_pickle
 
+CURRENT = np.zeros(1).__reduce__()[0].__module__  # what NumPy calls the module of its arrays
+ZOO = "Detectron2 Model Zoo"
+
 # --- .pkl files ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4])
-def test_the_model_zoo_format_fills_both_networks(protocol, tmp_path):
-    detector = stock_detector()
-    content = {"model": arrays(detector), "__author__": "Detectron2 Model Zoo"}
-    model = soft_teacher()
-    load(model, write_pickle(tmp_path / "zoo.pkl", content, protocol), complete=True)
+@pytest.mark.parametrize(
+    "protocol, module",
+    [
+        *((2, f"numpy.{core}.multiarray") for core in ("core", "_core")),  # of NumPy 1 and 2
+        *((protocol, CURRENT) for protocol in (3, 4, 5)),
+    ],
+)
+def test_the_model_zoo_format_fills_both_networks(protocol, module, tmp_path):
+    detector, model = stock_detector(), soft_teacher()
+    content = {"model": arrays(detector), "__author__": ZOO}
+    path = write_pickle(tmp_path / "zoo.pkl", content, protocol)
+    if protocol == 2:
+        data = path.read_bytes().replace(f"c{CURRENT}\n".encode(), f"c{module}\n".encode())
+        assert f"c{module}\n".encode() in data
+        path.write_bytes(data)
+    load(model, path, complete=True)
     for side in SIDES:
         assert_same(state(getattr(model, side)), state(detector))
-
-
-@pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
-def test_arrays_of_numpy_1_and_2_load_alike(module, tmp_path):
-    content = {"model": arrays(stock_detector()), "__author__": "Detectron2 Model Zoo"}
-    path = write_pickle(tmp_path / "zoo.pkl", content, protocol=2)
-    current = np.zeros(1).__reduce__()[0].__module__
-    data = path.read_bytes()
-    assert current.encode() in data
-    path.write_bytes(data.replace(f"c{current}\n".encode(), f"c{module}\n".encode()))
-    assert f"c{module}\n".encode() in path.read_bytes()
-    model = soft_teacher()
-    load(model, path)
-    assert_same(state(model.teacher), state(stock_detector()))
 
 
 def caffe2_name(name):
@@ -93,17 +92,17 @@ def test_a_bare_dict_of_arrays_is_matched_by_the_names_of_caffe2(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
-@pytest.mark.parametrize(
-    "content",
-    [
+def test_containers_arrays_and_numpy_s_numbers_are_harmless(protocol, tmp_path):
+    for content in (
         {},
         OrderedDict(a=[1, 2.5, "text", b"\x00\xff", None, (True,)]),
         {"lr": np.float32(0.1), "step": np.int64(3)},
         {"w": np.arange(6.0).reshape(2, 3), "fortran": np.asfortranarray(np.ones((2, 3)))},
-    ],
-)
-def test_containers_arrays_and_numpy_s_numbers_are_harmless(content, protocol, tmp_path):
-    check_pickle(str(write_pickle(tmp_path / "plain.pkl", content, protocol)))
+    ):
+        check_pickle(str(write_pickle(tmp_path / "plain.pkl", content, protocol)))
+
+
+# --- code ---------------------------------------------------------------------------------------
 
 
 class Runs:
@@ -116,24 +115,33 @@ class Runs:
         return os.mkdir, (self.folder,)
 
 
-def hidden(code):
-    return [
-        code,
-        {"model": {"backbone.weight": code}, "__author__": "x"},
-        {"blobs": [np.zeros(2), code]},
-        {"model": np.array([code], dtype=object)},
-    ]
+PLACES = [
+    lambda code: code,
+    lambda code: {"model": {"backbone.weight": code}, "__author__": ZOO},
+    lambda code: {"blobs": [np.zeros(2), code]},
+    lambda code: {"model": np.array([code], dtype=object)},
+]
 
 
-@pytest.mark.parametrize("place", range(4))
 @pytest.mark.parametrize("protocol", [0, 2, 4])
-def test_a_pkl_that_would_run_code_is_refused_and_runs_none(protocol, place, tmp_path):
+@pytest.mark.parametrize("hidden", PLACES)
+def test_a_pkl_that_would_run_code_is_refused_and_runs_none(hidden, protocol, tmp_path):
     marker = tmp_path / "it_ran"
-    path = write_pickle(tmp_path / "code.pkl", hidden(Runs(marker))[place], protocol)
+    path = write_pickle(tmp_path / "code.pkl", hidden(Runs(marker)), protocol)
     found = refusal(path)
     assert "mkdir" in found and "only arrays are accepted" in found and str(path) in found
     assert not marker.exists()
     pickle.loads(path.read_bytes())
+    assert marker.exists(), "the file is harmless and proves nothing"
+
+
+@pytest.mark.parametrize("suffix, key", [("pth", "model"), ("pyth", "model_state")])
+def test_a_pth_that_would_run_code_is_refused_and_runs_none(suffix, key, tmp_path):
+    marker = tmp_path / "it_ran"
+    path = write_torch(tmp_path / f"code.{suffix}", {key: {"backbone.weight": Runs(marker)}})
+    assert "mkdir; only tensors" in refusal(path)
+    assert not marker.exists()
+    torch.load(path, weights_only=False)
     assert marker.exists(), "the file is harmless and proves nothing"
 
 
@@ -146,25 +154,9 @@ def test_only_the_functions_that_make_arrays_may_be_named(name, tmp_path):
         check_pickle(str(path))
 
 
-@pytest.mark.parametrize("suffix", ["pth", "pyth"])
-def test_a_pth_that_would_run_code_is_refused_and_runs_none(suffix, tmp_path):
-    marker = tmp_path / "it_ran"
-    key = {"pth": "model", "pyth": "model_state"}[suffix]
-    path = write_torch(tmp_path / f"code.{suffix}", {key: {"backbone.weight": Runs(marker)}})
-    assert "mkdir; only tensors" in refusal(path)
-    assert not marker.exists()
-    torch.load(path, weights_only=False)
-    assert marker.exists(), "the file is harmless and proves nothing"
-
-
 def test_our_pth_files_are_read_as_tensors_only_whatever_torch_s_default(tmp_path, monkeypatch):
-    asked = []
-    read = torch.load
-
-    def record(*args, **kwargs):
-        asked.append(kwargs.get("weights_only"))
-        return read(*args, **kwargs)
-
+    asked, read = [], torch.load
+    record = lambda *args, **kwargs: asked.append(kwargs.get("weights_only")) or read(*args, **kwargs)
     monkeypatch.setattr(torch, "load", record)
     load(soft_teacher(), write_torch(tmp_path / "d.pth", {"model": state(stock_detector())}))
     assert asked == [True]
@@ -183,9 +175,12 @@ def renamed(path, old, new):
             archive.writestr(name, data.replace(old, new) if name.endswith("data.pkl") else data)
 
 
+both_formats = pytest.mark.parametrize("write", [write_torch, write_legacy])
+
+
 @pytest.mark.parametrize("core", ["core", "_core"])
-@pytest.mark.parametrize("write", [write_torch, write_legacy])
-def test_numpy_s_numbers_and_arrays_are_fine_beside_the_weights(write, core, tmp_path):
+@both_formats
+def test_numpy_s_numbers_and_arrays_are_accepted_as_weights_and_beside_them(write, core, tmp_path):
     beside = {
         "best_ap": np.float64(12.5),
         "numbers": [np.int64(3), np.float32(0.5), np.bool_(True), np.str_("a"), np.uint8(7)],
@@ -193,20 +188,15 @@ def test_numpy_s_numbers_and_arrays_are_fine_beside_the_weights(write, core, tmp
         "names": np.array(["a", "b"]),
         "day": np.datetime64("2021-06-16"),
     }
-    path = write(tmp_path / "x.pth", {"model": state(stock_detector()), **beside})
+    path = write(tmp_path / "x.pth", {"model": arrays(stock_detector()), **beside})
     if write is write_torch:
-        current = np.zeros(1).__reduce__()[0].__module__
-        renamed(path, current.encode(), f"numpy.{core}.multiarray".encode())
-    rest = load(soft_teacher(), path)
+        renamed(path, CURRENT.encode(), f"numpy.{core}.multiarray".encode())
+    model = soft_teacher()
+    rest = load(model, path)
+    assert_same(state(model.teacher), state(stock_detector()))
     assert rest["best_ap"] == 12.5 and rest["numbers"] == beside["numbers"]
     assert rest["day"] == beside["day"] and list(rest["names"]) == ["a", "b"]
     np.testing.assert_array_equal(rest["array"], beside["array"])
-
-
-def test_arrays_may_be_the_weights_of_a_pth_too(tmp_path):
-    model = soft_teacher()
-    load(model, write_torch(tmp_path / "x.pth", {"model": arrays(stock_detector())}))
-    assert_same(state(model.teacher), state(stock_detector()))
 
 
 @pytest.mark.parametrize(
@@ -221,7 +211,7 @@ def test_arrays_may_be_the_weights_of_a_pth_too(tmp_path):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-@pytest.mark.parametrize("write", [write_torch, write_legacy])
+@both_formats
 def test_what_else_a_pth_holds_is_refused_by_its_name_and_without_advice(
     write, thing, name, tmp_path
 ):
@@ -230,6 +220,7 @@ def test_what_else_a_pth_holds_is_refused_by_its_name_and_without_advice(
     assert "weights_only" not in found and "\x1b" not in found and len(found) < 300
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.*(jit|TorchScript)")
 def test_a_torchscript_archive_is_refused_without_advice(tmp_path):
     torch.jit.save(torch.jit.trace(torch.nn.Linear(1, 1), torch.zeros(1)), tmp_path / "x.pth")
     found = refusal(tmp_path / "x.pth")
