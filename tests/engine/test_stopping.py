@@ -23,7 +23,7 @@ def send(number):
     os.kill(os.getpid(), number)
 
 
-def test_without_a_signal_training_goes_on(hook, capsys):
+def test_without_a_signal_the_run_continues(hook, capsys):
     hook.after_step()
     hook.after_train()
     assert hook.loop.wants_to_stop is False and capsys.readouterr().out == ""
@@ -58,14 +58,14 @@ def test_another_rank_s_signal_stops_this_one(hook):
 def test_an_evaluation_is_stopped_at_once(hook):
     def evaluate():
         send(signal.SIGTERM)
-        raise AssertionError("the evaluation went on")
+        raise AssertionError("the evaluation continued")
 
     with pytest.raises(SystemExit) as stopped:
         hook.interruptible(evaluate)()
     assert stopped.value.code == 143
 
 
-def test_what_is_interruptible_returns_and_is_over(hook):
+def test_after_an_evaluation_a_signal_waits_for_the_end_of_the_step_again(hook):
     assert hook.interruptible(lambda: 5)() == 5
     send(signal.SIGTERM)
     assert hook.loop.wants_to_stop is True
@@ -78,5 +78,5 @@ def test_what_is_interruptible_returns_and_is_over(hook):
         (["t.py", "--resume", "A", "('b',)"], "python t.py --resume A '('\"'\"'b'\"'\"',)'"),
     ],
 )
-def test_the_command_to_go_on_with(argv, command):
+def test_the_command_to_resume_with(argv, command):
     assert resume_command(argv) == command

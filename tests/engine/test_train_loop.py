@@ -1,4 +1,4 @@
-"""The loop on a small least-squares problem, against steps written out."""
+"""The loop on a small least-squares problem, against gradient descent by hand."""
 
 import math
 from contextlib import contextmanager
@@ -17,12 +17,12 @@ LR = 0.1
 
 
 class Model(nn.Module):
-    """Losses "fit" and "size" of a batch of numbers; records what it drew."""
+    """Losses "fit" and "size" of a batch of numbers; records its random numbers."""
 
     def __init__(self):
         super().__init__()
         self.w = nn.Parameter(torch.tensor(1.0))
-        self.drawn, self.reduced = [], []
+        self.sampled, self.reduced = [], []
         self._reduce = True
 
     @contextmanager
@@ -32,7 +32,7 @@ class Model(nn.Module):
         self._reduce = True
 
     def forward(self, batch):
-        self.drawn.append(float(torch.rand(())))
+        self.sampled.append(float(torch.rand(())))
         self.reduced.append(self._reduce)
         x = torch.tensor(batch)
         return {"fit": ((self.w * x - 1) ** 2).mean(), "size": 0.1 * self.w**2}
@@ -43,23 +43,23 @@ def gradient(w, batch):
 
 
 class Loader:
-    """Step s has the batches [s + 1], [s + 1.5], ... of its chunks, or those given."""
+    """Step s has the micro-batches [s + 1], [s + 1.5], ..., or those given."""
 
-    def __init__(self, chunks=1, given=None):
-        self.chunks, self.given, self.start_step = chunks, given or {}, None
+    def __init__(self, micro_batches, given):
+        self.micro_batches, self.given, self.start_step = micro_batches, given or {}, None
 
     def __iter__(self):
         for step in range(self.start_step, 100):
-            for chunk in range(self.chunks):
-                yield self.given.get(step, [step + 1 + chunk / 2])
+            for number in range(self.micro_batches):
+                yield self.given.get(step, [step + 1 + number / 2])
 
 
-def loop_of(tmp_path, *, chunks=1, given=None, max_skips=0, seed=0, **options):
-    model = Model()
+def loop_of(tmp_path, *, model=None, given=None, max_skips=0, **options):
+    model = model or Model()
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
     guard = NonFiniteGuard(model, str(tmp_path), max_skips)
-    loader = Loader(chunks, given)
-    return SoftTeacherLoop(model, loader, optimizer, guard, micro_batches=chunks, seed=seed, **options)
+    loader = Loader(options.get("micro_batches", 1), given)
+    return SoftTeacherLoop(model, loader, optimizer, guard, **options)
 
 
 def train(loop, start, stop):
@@ -73,14 +73,10 @@ def train(loop, start, stop):
     return weights
 
 
-def test_before_the_first_step_nothing_is_loaded(tmp_path):
-    loop = loop_of(tmp_path)
-    assert loop.data_loader.start_step is None and loop.stops is False
-
-
 @pytest.mark.parametrize("start", [0, 4])
 def test_a_step_is_gradient_descent_on_the_sum_of_the_losses(start, tmp_path):
     loop, w, expected = loop_of(tmp_path), 1.0, []
+    assert loop.data_loader.start_step is None, "something was loaded before the first step"
     for step in range(start, start + 3):
         w -= LR * gradient(w, [step + 1])
         expected.append(w)
@@ -88,17 +84,12 @@ def test_a_step_is_gradient_descent_on_the_sum_of_the_losses(start, tmp_path):
     assert loop.data_loader.start_step == start
 
 
-def test_gradients_of_the_chunks_are_averaged(tmp_path):
-    w = 1.0 - LR * (gradient(1.0, [1]) + gradient(1.0, [1.5]) + gradient(1.0, [2])) / 3
-    loop = loop_of(tmp_path, chunks=3)
+def test_gradients_and_losses_of_the_micro_batches_are_averaged(tmp_path):
+    w = 1.0 - LR * (gradient(1.0, [1]) + gradient(1.0, [1.5])) / 2
+    loop = loop_of(tmp_path, micro_batches=2)
     assert train(loop, 0, 1) == pytest.approx([w])
-    # Only the last chunk's backward talks to the other ranks.
-    assert loop.model.reduced == [False, False, True]
-
-
-def test_losses_are_logged_with_their_sum(tmp_path):
-    loop = loop_of(tmp_path, chunks=2)
-    train(loop, 0, 1)
+    # Only the last backward communicates with the other ranks.
+    assert loop.model.reduced == [False, True]
     latest = {name: value for name, (value, _) in loop.storage.latest().items()}
     assert latest["fit"] == pytest.approx((0 + 0.25) / 2)
     assert latest["size"] == pytest.approx(0.1)
@@ -106,23 +97,23 @@ def test_losses_are_logged_with_their_sum(tmp_path):
     assert latest["data_time"] >= 0
 
 
-def test_a_step_draws_by_seed_process_chunk_and_number_alone(tmp_path, monkeypatch):
-    def drawn(start, stop, **options):
+def test_a_step_depends_on_seed_process_micro_batch_and_number_alone(tmp_path, monkeypatch):
+    def sampled(start, stop, **options):
         loop = loop_of(tmp_path, **options)
         train(loop, start, stop)
-        return loop.model.drawn
+        return loop.model.sampled
 
-    whole = drawn(0, 4)
+    whole = sampled(0, 4)
     assert len(set(whole)) == 4
     torch.manual_seed(99)
-    assert drawn(2, 4) == whole[2:]
-    assert not set(drawn(0, 4, seed=1)) & set(whole)
-    chunks = drawn(0, 4, chunks=2)
-    # The first of two chunks is process 0, the second process 1.
-    assert chunks[0::2] == whole
+    assert sampled(2, 4) == whole[2:]
+    assert not set(sampled(0, 4, seed=1)) & set(whole)
+    halves = sampled(0, 4, micro_batches=2)
+    # The first of two micro-batches is process 0, the second process 1.
+    assert halves[0::2] == whole
     monkeypatch.setattr(module.comm, "get_rank", lambda: 1)
     monkeypatch.setattr(module.comm, "is_main_process", lambda: False)
-    assert drawn(0, 4) == chunks[1::2]
+    assert sampled(0, 4) == halves[1::2]
 
 
 def test_a_step_that_is_not_finite_changes_nothing(tmp_path):
@@ -162,10 +153,7 @@ def test_mixed_precision_runs_the_model_under_autocast(precision, tmp_path):
             seen.append((torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")))
             return super().forward(batch)
 
-    model = Casting()
-    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
-    guard = NonFiniteGuard(model, str(tmp_path), 0)
-    loop = SoftTeacherLoop(model, Loader(), optimizer, guard, precision=precision)
+    loop = loop_of(tmp_path, model=Casting(), precision=precision)
     assert loop.grad_scaler.is_enabled() == (precision is torch.float16)
     assert train(loop, 0, 2) == pytest.approx(train(loop_of(tmp_path), 0, 2), rel=1e-2)
     assert seen == [(True, precision)] * 2
