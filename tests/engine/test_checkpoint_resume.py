@@ -222,9 +222,7 @@ UNEXPECTED = {
     "the hooks a text": put("none", "trainer", "hooks"),
     "no optimizer": put(None, "trainer", "optimizer"),
     "no groups": put([], "trainer", "optimizer", "param_groups"),
-    "another shape": put(
-        torch.zeros(3, 3), "trainer", "optimizer", "state", 0, "momentum_buffer"
-    ),
+    "another shape": put(torch.zeros(3, 3), "trainer", "optimizer", "state", 0, "momentum_buffer"),
     "the identity a list": put([1], "identity"),
     "the identity of numbers": put({1: 2}, "identity"),
 }

@@ -75,7 +75,9 @@ def test_update_of_a_list_is_that_of_its_tensors(dtype, momentum):
         [torch.randn(shape, generator=generator).to(dtype) for shape in shapes] for _ in range(2)
     )
     before = [s.clone() for s in student]
-    expected = [momentum * t.double() + (1 - momentum) * s.double() for t, s in zip(teacher, student)]
+    expected = [
+        momentum * t.double() + (1 - momentum) * s.double() for t, s in zip(teacher, student)
+    ]
     ema_update(teacher, student, momentum)
     rounding = 4 * torch.finfo(dtype).eps
     for ours, theirs in zip(teacher, expected):

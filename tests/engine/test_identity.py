@@ -11,7 +11,10 @@ from soft_teacher.engine.identity import RunIdentity, flat
         ({}, {}),
         ({"A": 1, "B": (0.5, "x"), "C": None}, {"A": 1, "B": [0.5, "x"], "C": None}),
         # What a LazyConfig calls is the same in another module, and as an object.
-        ({"a._target_": "old.module.build_policy"}, {"a._target_": "soft_teacher.new.build_policy"}),
+        (
+            {"a._target_": "old.module.build_policy"},
+            {"a._target_": "soft_teacher.new.build_policy"},
+        ),
         ({"a._target_": "old.module.build_policy"}, {"a._target_": build_policy}),
     ],
 )

@@ -156,7 +156,9 @@ def test_only_the_functions_that_make_arrays_may_be_named(name, tmp_path):
 
 def test_our_pth_files_are_read_as_tensors_only_whatever_torch_s_default(tmp_path, monkeypatch):
     asked, read = [], torch.load
-    record = lambda *args, **kwargs: asked.append(kwargs.get("weights_only")) or read(*args, **kwargs)
+    record = lambda *args, **kwargs: asked.append(kwargs.get("weights_only")) or read(
+        *args, **kwargs
+    )
     monkeypatch.setattr(torch, "load", record)
     load(soft_teacher(), write_torch(tmp_path / "d.pth", {"model": state(stock_detector())}))
     assert asked == [True]

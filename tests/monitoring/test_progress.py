@@ -6,11 +6,11 @@ from detectron2.utils.events import EventStorage
 from soft_teacher.monitoring.progress import ProgressLine, progress_line
 
 
-def test_before_anything_is_known_the_line_says_where_it_is():
+def test_before_anything_is_known_the_line_has_the_step():
     assert progress_line(1, 1000, None, {}) == "step 1/1,000 (0.1%)"
 
 
-def test_what_is_known_is_said():
+def test_the_line_has_what_is_known():
     values = {
         "total_loss": 1.5,
         "sup/loss_cls": 0.25,

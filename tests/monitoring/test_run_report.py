@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from soft_teacher import ConfigError
-from soft_teacher.monitoring.metrics_file import read_metrics
 from soft_teacher.monitoring.run_report import series, write_report
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "report.py"
@@ -21,7 +20,7 @@ def write_lines(folder, *lines):
 
 @pytest.fixture
 def training(tmp_path):
-    """A folder as a training leaves it."""
+    """A folder as a run leaves it."""
     lines = [{"iteration": n, "sup/loss_cls": 1 / (n + 1), "lr": 0.1} for n in (4, 9)]
     lines[1].update({"teacher/bbox/AP": 31.25, "teacher/bbox/AP-one": 3.5})
     lines[1].update({"student/bbox/AP": 30.0, "student/bbox/APl": float("nan")})
@@ -37,27 +36,21 @@ def training(tmp_path):
 # --- reading ------------------------------------------------------------------------------------
 
 
-def test_a_folder_without_a_training_is_refused(tmp_path):
+def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="holds no run"):
         write_report(tmp_path)
 
 
-def test_no_lines_have_no_series(tmp_path):
-    write_lines(tmp_path)
-    assert read_metrics(tmp_path) == [] and series([], "lr") == []
-
-
-def test_a_series_is_in_order_and_counts_steps_done(tmp_path):
-    write_lines(tmp_path, {"iteration": 9, "a": 2.0}, {"iteration": 4, "a": 1.0}, {"iteration": 5})
-    with (tmp_path / "metrics.json").open("a") as file:
-        file.write('{"iteration": 14, "a"')
-    assert series(read_metrics(tmp_path), "a") == [(5, 1.0), (10, 2.0)]
+def test_a_series_is_in_order_and_counts_steps_done():
+    assert series([], "a") == []
+    lines = {"iteration": 9, "a": 2.0}, {"iteration": 4, "a": 1.0}, {"iteration": 5}
+    assert series(lines, "a") == [(5, 1.0), (10, 2.0)]
 
 
 # --- the page -----------------------------------------------------------------------------------
 
 
-def test_a_training_that_wrote_nothing_has_a_page_all_the_same(tmp_path):
+def test_a_run_that_wrote_nothing_has_a_page_nevertheless(tmp_path):
     write_lines(tmp_path)
     text = write_report(tmp_path).read_text()
     assert "No evaluation." in text and "Curves" not in text and "Pictures" not in text
@@ -95,14 +88,12 @@ def test_some_of_many_pictures_are_shown_the_last_among_them(training):
 
 
 def test_the_tool_writes_it_again(training):
-    found = subprocess.run(
-        [sys.executable, "-W", "ignore", str(TOOL), str(training)], capture_output=True, text=True
-    )
+    def report(folder):
+        command = [sys.executable, "-W", "ignore", str(TOOL), str(folder)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    found = report(training)
     assert found.returncode == 0, found.stderr
     assert found.stdout.strip() == str(training / "report.html")
-    found = subprocess.run(
-        [sys.executable, "-W", "ignore", str(TOOL), str(training / "pictures")],
-        capture_output=True,
-        text=True,
-    )
+    found = report(training / "pictures")
     assert found.returncode == 2 and "holds no run" in found.stderr

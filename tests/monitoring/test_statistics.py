@@ -31,11 +31,8 @@ def totals_of(*views):
 # --- sums
 
 
-def test_no_step_gives_zeros():
-    assert Window().totals() == Totals()
-
-
-def test_an_image_without_detections_counts_as_an_image():
+def test_without_detections_only_images_are_counted():
+    assert totals_of() == Totals()
     assert totals_of(step_view(NOTHING)) == Totals(images=1)
 
 
@@ -67,26 +64,33 @@ def test_sums_do_not_depend_on_how_they_are_divided():
     assert parts[2] + (parts[1] + parts[0]) == totals_of(*views)
 
 
-def test_pseudo_boxes_are_compared_with_the_truth_where_it_is_known():
-    truth = targets([LEFT, [0, 30, 10, 40]], [1, 1])
-    found = totals_of(step_view(SEEN, SEEN, NOTHING, truths=[truth, None, targets([LEFT], [0])]))
-    # LEFT is found, RIGHT is no object; two objects are left
-    assert found.classification == Matches(1, 1, 2)
-    assert found.regression == Matches(0, 1, 3)
+# By class, and in the order of their scores.
+ORDERED = teacher_boxes(
+    [[5, 10, 25, 30], LEFT, LEFT], [1, 1, 2], [0.9, 0.99, 0.95], confident=[0, 1, 2], stable=[0]
+)
 
 
-def test_an_image_that_is_known_to_be_empty_has_false_positives_only():
-    found = totals_of(step_view(SEEN, truths=[targets()]))
-    assert (found.classification, found.regression) == (Matches(0, 2, 0), Matches(0, 1, 0))
-
-
-def test_boxes_are_matched_by_class_and_in_the_order_of_their_scores():
-    near = [5, 10, 25, 30]
-    seen = teacher_boxes(
-        [near, LEFT, LEFT], [1, 1, 2], [0.9, 0.99, 0.95], confident=[0, 1, 2], stable=[0]
-    )
-    found = totals_of(step_view(seen, truths=[targets([LEFT], [1])]))
-    assert (found.classification, found.regression) == (Matches(1, 2, 0), Matches(1, 0, 0))
+@pytest.mark.parametrize(
+    "images, truths, classification, regression",
+    [
+        ([SEEN], [None], (0, 0, 0), (0, 0, 0)),
+        ([SEEN], [targets()], (0, 2, 0), (0, 1, 0)),
+        # LEFT is found, RIGHT is no object; two objects are left
+        (
+            [SEEN, SEEN, NOTHING],
+            [targets([LEFT, [0, 30, 10, 40]], [1, 1]), None, targets([LEFT], [0])],
+            (1, 1, 2),
+            (0, 1, 3),
+        ),
+        ([ORDERED], [targets([LEFT], [1])], (1, 2, 0), (1, 0, 0)),
+    ],
+)
+def test_pseudo_boxes_are_compared_with_known_ground_truth(
+    images, truths, classification, regression
+):
+    found = totals_of(step_view(*images, truths=truths))
+    assert found.classification == Matches(*classification)
+    assert found.regression == Matches(*regression)
 
 
 # --- the window
@@ -103,7 +107,7 @@ def test_totals_are_kept_until_the_window_is_cleared():
     assert window.totals() == Totals()
 
 
-def test_nothing_is_read_before_somebody_asks(monkeypatch):
+def test_nothing_is_read_from_the_device_before_the_totals_are(monkeypatch):
     reads = []
     read = torch.Tensor.cpu
     monkeypatch.setattr(torch.Tensor, "cpu", lambda self: reads.append(self) or read(self))
@@ -119,12 +123,8 @@ def test_nothing_is_read_before_somebody_asks(monkeypatch):
 # --- what is logged
 
 
-def test_of_no_images_nothing_is_logged():
-    assert scalars(Totals()) == {}
-
-
-def test_a_mean_over_nothing_is_left_out():
-    assert scalars(Totals(images=3)) == {}
+def test_a_mean_over_nothing_is_not_logged():
+    assert scalars(Totals()) == scalars(Totals(images=3)) == {}
     found = scalars(Totals(images=3, detections=2, best_score=0.4))
     assert found == {"pseudo/best_score": 0.4}
 

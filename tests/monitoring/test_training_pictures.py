@@ -53,67 +53,45 @@ def test_without_detections_both_views_are_shown_bare():
         assert len(axis.images) == 1 and axis.get_title()
 
 
-def test_given_labels_are_not_said_to_be_the_teacher_s():
+def test_the_source_of_the_boxes_is_named():
     view = step_view(SEEN)
-    titles = [training_figure(view).axes[0].get_title()]
+    assert training_figure(view).axes[0].get_title() == "weak view: what the teacher finds"
     view.samples[0]["given_instances"] = SEEN.detections
-    titles.append(training_figure(view).axes[0].get_title())
-    assert titles == ["weak view: what the teacher finds", "weak view: precomputed pseudo labels"]
+    assert training_figure(view).axes[0].get_title() == "weak view: precomputed pseudo labels"
 
 
-def test_boxes_have_the_colour_of_what_becomes_of_them():
+def test_boxes_have_the_colour_of_their_use_the_kept_ones_over_the_dropped_ones():
     weak, strong = axes(SEEN)
-    assert sorted(outlines(weak)) == sorted(
-        [
-            (CLASS, BOXES[0]),
-            (CLASS, BOXES[1]),
-            (REG, BOXES[0]),
-            (REG, BOXES[2]),
-            (DROPPED, BOXES[3]),
-        ]
-    )
-    assert sorted(outlines(strong)) == sorted(
-        [(CLASS, BOXES[0]), (CLASS, BOXES[1]), (REG, BOXES[0]), (REG, BOXES[2])]
-    )
-
-
-def test_what_is_kept_lies_over_what_is_dropped():
-    colors = [color for color, _ in outlines(axes(SEEN)[0])]
+    first, second, third, fourth = BOXES
+    kept = [(CLASS, first), (CLASS, second), (REG, first), (REG, third)]
+    assert sorted(outlines(weak)) == sorted([*kept, (DROPPED, fourth)])
+    assert sorted(outlines(strong)) == sorted(kept)
+    colors = [color for color, _ in outlines(weak)]
     assert colors.index(CLASS) > colors.index(DROPPED)
 
 
-def test_the_teachers_boxes_tell_class_score_and_variance():
-    weak, _ = axes(SEEN, class_names=["cat", "dog"])
+def test_boxes_show_class_and_those_of_the_teacher_score_and_variance():
+    weak, strong = axes(SEEN, class_names=["cat", "dog"])
     assert sorted(words(weak)) == [
         ("cat 0.60 var 0.012", REG),
         ("cat 0.98 var 0.011", CLASS),
         ("dog 0.55 var 0.040", DROPPED),
         ("dog 0.95 var 0.030", CLASS),
     ]
+    expected = [("cat", CLASS), ("dog", CLASS), ("cat", REG), ("cat", REG)]
+    assert sorted(words(strong)) == sorted(expected)
 
 
-def test_a_box_that_was_not_jittered_has_no_variance():
-    weak, _ = axes(teacher_boxes([LEFT], [0], [0.3]), class_names=["cat"])
-    assert words(weak) == [("cat 0.30", DROPPED)]
-
-
-def test_the_students_boxes_tell_their_class_for_each_use():
-    _, strong = axes(SEEN, class_names=["cat", "dog"])
-    assert sorted(words(strong)) == sorted(
-        [("cat", CLASS), ("dog", CLASS), ("cat", REG), ("cat", REG)]
-    )
-
-
-def test_classes_without_a_name_go_by_their_number():
+def test_without_jitter_there_is_no_variance_and_without_a_name_a_number():
     weak, _ = axes(teacher_boxes([LEFT, RIGHT], [0, 7], [0.3, 0.2]), class_names=["cat"])
-    assert sorted(text for text, _ in words(weak)) == ["7 0.20", "cat 0.30"]
+    assert sorted(words(weak)) == [("7 0.20", DROPPED), ("cat 0.30", DROPPED)]
 
 
-def test_of_many_dropped_boxes_the_most_certain_are_drawn():
+def test_of_many_dropped_boxes_the_most_confident_are_drawn():
     count = MOST_DROPPED + 5
     scores = [0.01 * (n + 1) for n in range(count)]
     boxes = [[n, n, n + 5.0, n + 5.0] for n in range(count)]
-    kept = [0, 1]  # the least certain, and kept all the same
+    kept = [0, 1]  # the least confident, and kept nevertheless
     weak, _ = axes(teacher_boxes(boxes, [0] * count, scores, confident=kept))
     drawn = {int(box[0]) for color, box in outlines(weak) if color == DROPPED}
     assert drawn == set(range(count - MOST_DROPPED, count))
@@ -136,18 +114,15 @@ def test_the_first_image_is_drawn():
     assert outlines(weak) == outlines(strong) == []
 
 
-def test_the_legend_names_the_three_fates():
+def test_the_legend_names_the_three_uses():
     figure = training_figure(step_view(SEEN), title="step 7")
     (legend,) = figure.legends
     found = {
         text.get_text(): line.get_color()
         for text, line in zip(legend.get_texts(), legend.get_lines())
     }
-    assert found == {
-        "kept for classification": CLASS,
-        "kept for regression": REG,
-        "dropped": DROPPED,
-    }
+    kept = {"kept for classification": CLASS, "kept for regression": REG}
+    assert found == {**kept, "dropped": DROPPED}
     assert figure.get_suptitle() == "step 7"
 
 
