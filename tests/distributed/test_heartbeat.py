@@ -1,4 +1,4 @@
-"""Dead ranks are found, slow ones are left in peace."""
+"""Dead ranks are found, slow ones are not mistaken for dead."""
 
 import itertools
 import json
@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from argparse import Namespace
-from contextlib import contextmanager
+from contextlib import ExitStack, suppress
 
 import pytest
 import torch.distributed as dist
@@ -16,13 +16,14 @@ from soft_teacher.distributed import heartbeat as heartbeat_module
 from soft_teacher.distributed.heartbeat import Beat, Heartbeat, is_lost_peer
 
 INTERVAL = 0.04
-SILENCE = 0.4  # below it nobody is dead
+SILENCE = 0.4  # below it no rank is dead
 PATIENCE = 20.0  # of the tests
 BROKEN = RuntimeError("[third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer")
+LOST = dist.DistNetworkError("Broken pipe")
 
 
 class Store:
-    """A store in this process that can stop to answer."""
+    """A store in this process that can stop answering."""
 
     def __init__(self, store):
         self.store = store
@@ -35,15 +36,10 @@ class Store:
             if self.broken == "hangs":
                 time.sleep(PATIENCE)
             if self.broken:
-                raise dist.DistNetworkError("Broken pipe")
+                raise LOST
             return getattr(self.store, name)(*args)
 
         return call
-
-
-@pytest.fixture
-def shared():
-    return dist.HashStore()
 
 
 @pytest.fixture(autouse=True)
@@ -57,8 +53,8 @@ def sigterm():
 class Ranks:
     """Heartbeats of one process, which note their lines instead of ending it."""
 
-    def __init__(self, shared, world_size):
-        self.shared = shared
+    def __init__(self, world_size=2):
+        self.shared = dist.HashStore()
         self.world_size = world_size
         self.lines = {}
 
@@ -86,20 +82,24 @@ class Ranks:
 
 
 @pytest.fixture
-def ranks(shared):
-    return Ranks(shared, 2)
+def ranks():
+    return Ranks()
 
 
-def test_a_rank_alone_lives_for_ever(shared):
-    ranks = Ranks(shared, 1)
-    with ranks.heart(0):
-        time.sleep(2 * SILENCE)
-    assert ranks.lines == {}
+def computing():
+    """As in an evaluation."""
+    end = time.monotonic() + 2 * SILENCE
+    while time.monotonic() < end:
+        sum(range(100))
 
 
-def test_ranks_that_live_leave_each_other_in_peace(ranks):
-    with ranks.heart(0), ranks.heart(1):
-        time.sleep(2 * SILENCE)
+@pytest.mark.parametrize("size, work", [(1, time.sleep), (2, time.sleep), (2, computing)])
+def test_live_ranks_do_not_end_each_other(size, work):
+    ranks = Ranks(size)
+    with ExitStack() as hearts:
+        for rank in range(size):
+            hearts.enter_context(ranks.heart(rank))
+        work(*[2 * SILENCE] * (work is time.sleep))
     assert ranks.lines == {}
 
 
@@ -111,8 +111,8 @@ def test_a_rank_that_falls_silent_is_named_with_its_place(ranks):
     assert ranks.lines[0].endswith(" s; the others end")
 
 
-def test_ranks_that_die_together_are_all_named(shared):
-    ranks = Ranks(shared, 4)
+def test_ranks_that_die_together_are_all_named():
+    ranks = Ranks(4)
     ranks.died(1)
     ranks.died(3, pid=9)
     with ranks.heart(0), ranks.heart(2):
@@ -145,7 +145,7 @@ def test_a_pause_of_this_process_is_not_the_silence_of_the_others(ranks, monkeyp
         ranks.wait(0)
 
 
-def test_a_rank_that_begins_late_is_waited_for(ranks):
+def test_a_rank_that_starts_late_is_waited_for(ranks):
     with ranks.heart(0):
         time.sleep(2 * SILENCE)
         assert ranks.lines == {}
@@ -154,59 +154,49 @@ def test_a_rank_that_begins_late_is_waited_for(ranks):
     assert ranks.lines == {}
 
 
-@pytest.mark.parametrize("end", [None, SystemExit(143), KeyboardInterrupt()])
-def test_a_rank_that_has_ended_as_it_should_may_be_silent(ranks, end):
+@pytest.mark.parametrize("end", [None, SystemExit(143), KeyboardInterrupt(), ValueError("a\nbug")])
+def test_only_a_rank_that_failed_may_not_be_silent_after_its_end(ranks, end):
     with ranks.heart(0):
-        with left_by(end), ranks.heart(1):
+        with suppress(SystemExit, KeyboardInterrupt, ValueError), ranks.heart(1):
             time.sleep(3 * INTERVAL)
             if end is not None:
                 raise end
+        if isinstance(end, ValueError):
+            ranks.wait(0)
         time.sleep(2 * SILENCE)
-    assert ranks.lines == {}
+    place = f"rank 1 (host {os.uname().nodename}, pid {os.getpid()})"
+    failed = {0: f"error: {place} ended with ValueError: a bug; the others end"}
+    assert ranks.lines == (failed if isinstance(end, ValueError) else {})
 
 
-def test_a_rank_that_failed_is_named_with_its_error(ranks):
-    with ranks.heart(0):
-        with left_by(ValueError()), ranks.heart(1):
-            time.sleep(3 * INTERVAL)
-            raise ValueError("a bug\nin two lines")
-        ranks.wait(0)
-    assert f"rank 1 (host {os.uname().nodename}, pid {os.getpid()}) ended with" in ranks.lines[0]
-    assert "ValueError: a bug in two lines; the others end" in ranks.lines[0]
-
-
-@contextmanager
-def left_by(error):
-    try:
-        yield
-    except BaseException as found:
-        assert type(found) is type(error)
+# --- the store ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["breaks", "hangs"])
-def test_a_store_that_does_not_answer_is_the_death_of_rank_0(ranks, shared, how):
-    store = Store(shared)
+def test_a_store_that_does_not_answer_means_that_rank_0_is_dead(ranks, how):
+    store = Store(ranks.shared)
     with ranks.heart(0), ranks.heart(1, store):
         time.sleep(4 * INTERVAL)
         store.broken = how
         ranks.wait(1)
-        found = Beat(*json.loads(shared.get("0")))
-    assert ranks.lines[1].startswith(
-        f"error: rank 0 (host {found.host}, pid {found.pid}) has been silent for "
-    )
+        found = Beat(*json.loads(ranks.shared.get("0")))
+    place = f"rank 0 (host {found.host}, pid {found.pid})"
+    assert ranks.lines[1].startswith(f"error: {place} has been silent for ")
 
 
-def test_a_store_that_breaks_before_all_have_begun_is_the_death_of_rank_0(ranks, shared):
-    store = Store(shared)
-    with ranks.heart(1, store):
+@pytest.mark.parametrize("rank, how", [(1, "breaks"), (-1, "hangs")])
+def test_a_store_that_fails_before_all_have_started_means_so_too(ranks, rank, how):
+    store = Store(ranks.shared)
+    store.broken = how if rank < 0 else False
+    with ranks.heart(rank, store):
         time.sleep(4 * INTERVAL)
-        store.broken = "breaks"
-        ranks.wait(1)
-    assert ranks.lines[1].startswith("error: rank 0 has been silent for ")
+        store.broken = how
+        ranks.wait(rank)
+    assert ranks.lines[rank].startswith("error: rank 0 has been silent for ")
 
 
-def test_a_store_that_ends_with_its_rank_is_no_death(ranks, shared):
-    store = Store(shared)
+def test_a_store_that_ends_with_its_rank_means_nothing(ranks):
+    store = Store(ranks.shared)
     with ranks.heart(1, store):
         with ranks.heart(0):
             time.sleep(4 * INTERVAL)
@@ -216,8 +206,9 @@ def test_a_store_that_ends_with_its_rank_is_no_death(ranks, shared):
     assert ranks.lines == {}
 
 
-def test_a_rank_that_was_silent_before_the_store_is_the_one_that_died(shared):
-    ranks, store = Ranks(shared, 3), Store(shared)
+def test_a_rank_that_was_silent_before_the_store_is_the_dead_one():
+    ranks = Ranks(3)
+    store = Store(ranks.shared)
     ranks.died(2)
     with ranks.heart(0), ranks.heart(1, store, silence=2 * SILENCE):
         time.sleep(SILENCE)
@@ -227,83 +218,13 @@ def test_a_rank_that_was_silent_before_the_store_is_the_one_that_died(shared):
     assert "rank 0" not in ranks.lines[1]
 
 
-def test_a_broken_connection_shortens_the_patience_and_waits_for_the_culprit(ranks):
-    ranks.died(1)
-    start = time.monotonic()
-    with pytest.raises(RuntimeError, match="gloo"):
-        with ranks.heart(0, silence=1000):
-            raise BROKEN
-    assert "rank 1 (host b, pid 7)" in ranks.lines[0]
-    assert time.monotonic() - start < PATIENCE
-    # The parent's SIGTERM must not stop the store before all know.
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-
-
-def test_a_broken_connection_to_living_ranks_is_an_error_like_any_other(ranks):
-    with ranks.heart(1, silence=1000):
-        with pytest.raises(RuntimeError, match="gloo"):
-            with ranks.heart(0, silence=1000, patience=2 * SILENCE):
-                raise BROKEN
-    assert ranks.lines == {}
-
-
-def test_who_has_a_parent_that_sees_all_ranks_waits_for_it_only_briefly(ranks):
-    ranks.died(1)
-    start = time.monotonic()
-    with pytest.raises(RuntimeError, match="gloo"):
-        with ranks.heart(0, silence=1000, patience=INTERVAL):
-            raise BROKEN
-    assert ranks.lines == {}
-    assert time.monotonic() - start < PATIENCE
-
-
-def test_the_main_thread_may_wait_without_end(ranks):
-    """As in a collective of NCCL, which a dead rank leaves hanging."""
-    ranks.died(1)
-    told = threading.Event()
-    heart = ranks.heart(0)
-    heart.end = lambda line: told.set()
-    with heart:
-        assert told.wait(PATIENCE)
-
-
-def test_the_main_thread_may_compute_without_end(ranks):
-    """As in an evaluation."""
-    with ranks.heart(0), ranks.heart(1):
-        end = time.monotonic() + 2 * SILENCE
-        while time.monotonic() < end:
-            sum(range(100))
-    assert ranks.lines == {}
-
-
-def test_it_costs_the_store_a_few_questions_per_interval(ranks, shared):
-    store = Store(shared)
-    with ranks.heart(0), ranks.heart(1, store):
-        time.sleep(20 * INTERVAL)
-    assert 5 <= store.asked <= 3 * 20 + 3
-
-
-@pytest.mark.parametrize(
-    "error, lost",
-    [
-        (BROKEN, True),
-        (dist.DistNetworkError("Broken pipe"), True),
-        (dist.DistBackendError("NCCL error: remote process exited"), True),
-        (RuntimeError("CUDA out of memory"), False),
-        (ValueError("gloo"), False),
-    ],
-)
-def test_what_says_that_a_rank_is_lost(error, lost):
-    assert is_lost_peer(error) is lost
-
-
-def test_a_store_that_fails_now_and_then_is_no_death(ranks):
+def test_a_store_that_fails_now_and_then_means_nothing(ranks):
     one, other = ranks.heart(0), ranks.heart(1)
     calls = itertools.count()
 
     def connect():
         if next(calls) % 2:
-            raise dist.DistNetworkError("Broken pipe")
+            raise LOST
         return ranks.shared
 
     one.connect = connect
@@ -312,8 +233,8 @@ def test_a_store_that_fails_now_and_then_is_no_death(ranks):
     assert ranks.lines == {}
 
 
-def test_the_store_of_a_later_run_at_the_same_address_is_no_sign_of_life(ranks):
-    later, old = Ranks(dist.HashStore(), 2), ranks.heart(1)
+def test_the_store_of_a_later_run_at_the_same_address_is_not_a_heartbeat(ranks):
+    later, old = Ranks(), ranks.heart(1)
     ranks.died(0)
     with old, later.heart(0), later.heart(1):
         time.sleep(4 * INTERVAL)
@@ -322,46 +243,91 @@ def test_the_store_of_a_later_run_at_the_same_address_is_no_sign_of_life(ranks):
     assert "rank 0 (host b, pid 7) has been silent" in ranks.lines[1]
 
 
-class TestOnlooker:
-    """A parent, which sees the ranks and is seen by none."""
+def test_it_costs_the_store_a_few_requests_per_interval(ranks):
+    store = Store(ranks.shared)
+    with ranks.heart(0), ranks.heart(1, store):
+        time.sleep(20 * INTERVAL)
+    assert 5 <= store.asked <= 3 * 20 + 3
 
-    def test_it_may_come_before_and_go_after_the_ranks(self, ranks):
+
+# --- broken connections -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "dies, patience, named",
+    [
+        # The silence is shortened, and the rank waits for the culprit to be named,
+        (True, PATIENCE, True),
+        # only briefly if a parent sees all ranks;
+        (True, INTERVAL, False),
+        # between live ranks it is an error like any other.
+        (False, 2 * SILENCE, False),
+    ],
+)
+def test_a_broken_connection_waits_for_the_dead_rank_to_be_named(ranks, dies, patience, named):
+    start = time.monotonic()
+    with ExitStack() as hearts:
+        ranks.died(1) if dies else hearts.enter_context(ranks.heart(1, silence=1000))
+        with pytest.raises(RuntimeError, match="gloo"):
+            with ranks.heart(0, silence=1000, patience=patience):
+                raise BROKEN
+        # The parent's SIGTERM must not stop the store before all know.
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    assert list(ranks.lines) == [0] * named and all("rank 1 (" in x for x in ranks.lines.values())
+    assert time.monotonic() - start < PATIENCE
+
+
+def test_the_main_thread_may_block_for_ever(ranks):
+    """As in a collective of NCCL, which a dead rank leaves hanging."""
+    ranks.died(1)
+    ended = threading.Event()
+    heart = ranks.heart(0)
+    heart.end = lambda line: ended.set()
+    with heart:
+        assert ended.wait(PATIENCE)
+
+
+@pytest.mark.parametrize(
+    "error, lost",
+    [
+        (BROKEN, True),
+        (LOST, True),
+        (dist.DistBackendError("NCCL error: remote process exited"), True),
+        (RuntimeError("CUDA out of memory"), False),
+        (ValueError("gloo"), False),
+    ],
+)
+def test_which_errors_mean_that_a_rank_is_lost(error, lost):
+    assert is_lost_peer(error) is lost
+
+
+class TestMonitor:
+    """A parent, which sees the ranks and has no heartbeat itself."""
+
+    def test_it_may_start_before_and_end_before_or_after_the_ranks(self, ranks):
         with ranks.heart(-1):
             time.sleep(SILENCE)
             with ranks.heart(0), ranks.heart(1):
-                time.sleep(SILENCE)
+                with ranks.heart(-1):
+                    time.sleep(SILENCE)
+                time.sleep(2 * SILENCE)
             time.sleep(2 * SILENCE)
         assert ranks.lines == {}
 
-    def test_it_names_a_rank_that_falls_silent(self, ranks):
-        ranks.died(1)
-        with ranks.heart(0, silence=1000), ranks.heart(-1):
+    @pytest.mark.parametrize("dead", [[1], [0, 1]])
+    def test_it_names_the_ranks_that_fall_silent(self, ranks, dead):
+        with ExitStack() as hearts:
+            for rank in (0, 1):
+                if rank in dead:
+                    ranks.died(rank)
+                else:
+                    hearts.enter_context(ranks.heart(rank, silence=1000))
+            hearts.enter_context(ranks.heart(-1))
             ranks.wait(-1)
-        assert "rank 1 (host b, pid 7)" in ranks.lines[-1] and "rank 0" not in ranks.lines[-1]
+        named = [rank for rank in (0, 1) if f"rank {rank} (host b, pid 7)" in ranks.lines[-1]]
+        assert named == dead and ranks.lines[-1].count("rank ") == len(dead)
 
-    def test_it_names_all_where_all_stand_still(self, ranks):
-        ranks.died(0)
-        ranks.died(1)
-        with ranks.heart(-1):
-            ranks.wait(-1)
-        assert "rank 0 (host b, pid 7)" in ranks.lines[-1]
-        assert "rank 1 (host b, pid 7)" in ranks.lines[-1]
-
-    def test_its_end_is_the_death_of_none(self, ranks):
-        with ranks.heart(0), ranks.heart(1):
-            with ranks.heart(-1):
-                time.sleep(4 * INTERVAL)
-            time.sleep(2 * SILENCE)
-        assert ranks.lines == {}
-
-    def test_a_store_that_never_answers_is_the_death_of_rank_0(self, ranks, shared):
-        store = Store(shared)
-        store.broken = "hangs"
-        with ranks.heart(-1, store):
-            ranks.wait(-1)
-        assert ranks.lines[-1].startswith("error: rank 0 has been silent for ")
-
-    def test_it_ends_at_once_though_no_rank_ever_comes(self, ranks):
+    def test_it_ends_at_once_though_no_rank_ever_starts(self, ranks):
         heart = ranks.heart(-1)
 
         def connect():

@@ -1,4 +1,4 @@
-"""Where the ranks run, and what is said when they fail."""
+"""How ranks are started, and what is reported when they fail."""
 
 import contextlib
 import json
@@ -13,9 +13,7 @@ from argparse import Namespace
 from functools import partial
 
 import pytest
-import torch
 import torch.distributed as dist
-from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
 from processes import Job
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
@@ -24,133 +22,8 @@ from soft_teacher import ConfigError
 from soft_teacher.distributed import launch as launch_module
 from soft_teacher.distributed.heartbeat import SILENCE, Beat, Heartbeat
 from soft_teacher.distributed.launch import LOST_RANK, connect, leave_group, run
-from soft_teacher.distributed.launch_args import (
-    free_address,
-    is_first_here,
-    parse_launch_args,
-    under_torchrun,
-)
 from soft_teacher.engine.checkpoint import BrokenCheckpoint
 from soft_teacher.utils.errors import TrainingError
-
-# Process 5 of 8, on the second of two machines.
-TORCHRUN = {
-    "RANK": "5",
-    "LOCAL_RANK": "1",
-    "WORLD_SIZE": "8",
-    "LOCAL_WORLD_SIZE": "4",
-    "MASTER_ADDR": "node0",
-    "MASTER_PORT": "2345",
-}
-
-
-def parsed(*argv, environ=()):
-    args = parse_launch_args(default_argument_parser(), list(argv), dict(environ))
-    return args.num_gpus, args.num_machines, args.machine_rank, args.dist_url
-
-
-def refusal(*argv, environ=()):
-    with pytest.raises(ConfigError) as error:
-        parsed(*argv, environ=environ)
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-class TestArguments:
-    @pytest.mark.parametrize(
-        "flags, found",
-        [
-            ("", (1, 1, 0, "auto")),
-            ("--num-gpus 4", (4, 1, 0, "auto")),
-            ("--num-gpus 4 --dist-url tcp://a:1", (4, 1, 0, "tcp://a:1")),
-            (
-                "--num-gpus 4 --num-machines 3 --machine-rank 2 --dist-url tcp://a:1",
-                (4, 3, 2, "tcp://a:1"),
-            ),
-        ],
-    )
-    def test_flags(self, flags, found):
-        assert parsed(*flags.split()) == found
-
-    def test_other_arguments_are_kept(self):
-        argv = ["--config-file", "a.yaml", "--resume", "SEED", "1"]
-        args = parse_launch_args(default_argument_parser(), argv, {})
-        assert (args.config_file, args.resume, args.opts) == ("a.yaml", True, ["SEED", "1"])
-
-    @pytest.mark.parametrize(
-        "flags, words",
-        [
-            ("--num-gpus 0", "--num-gpus must be at least 1, got 0"),
-            ("--num-machines -1", "--num-machines must be at least 1, got -1"),
-            ("--machine-rank 1", "--machine-rank 1 must be at least 0 and below"),
-            ("--machine-rank -1", "--machine-rank -1 must be"),
-            ("--num-machines 2", "--num-machines needs --dist-url tcp://HOST:PORT"),
-            ("--num-machines 2 --dist-url auto", "needs --dist-url"),
-            ("--num-machines 2 --dist-url env://", "--dist-url env:// must be tcp://HOST:PORT"),
-            ("--num-gpus 2 --dist-url file:///tmp/a", "--dist-url file:///tmp/a must be tcp://"),
-            ("--num-gpus 2 --dist-url tcp://node0", "must be tcp://HOST:PORT, or auto"),
-            ("--num-gpus 2 --dist-url tcp://node0:port", "must be tcp://HOST:PORT, or auto"),
-            ("--num-gpus 2 --dist-url tcp://node0:65536", "must be tcp://HOST:PORT, or auto"),
-            ("--num-gpus 2 --dist-url tcp://:2345", "must be tcp://HOST:PORT, or auto"),
-            ("--num-gpus 2 --dist-url tcp://[::1", "must be tcp://HOST:PORT, or auto"),
-        ],
-    )
-    def test_flags_that_do_not_fit_together_are_refused(self, flags, words):
-        assert words in refusal(*flags.split())
-
-    def test_more_processes_than_gpus_are_refused(self, monkeypatch):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-        assert parsed("--num-gpus", "4")[0] == 4
-        assert "has 4 GPUs, too few for 5" in refusal("--num-gpus", "5")
-
-
-def test_free_addresses_are_addresses_and_differ():
-    first, second = free_address(), free_address()
-    assert parsed("--dist-url", first)[3] == first != second
-
-
-class TestTorchrun:
-    def test_its_environment_takes_the_place_of_the_flags(self):
-        assert under_torchrun(TORCHRUN)
-        assert parsed(environ=TORCHRUN) == (4, 2, 1, "tcp://node0:2345")
-
-    @pytest.mark.parametrize("missing", TORCHRUN)
-    def test_a_part_of_its_environment_means_nothing(self, missing):
-        """Clusters set some of these names for purposes of their own."""
-        environ = {k: v for k, v in TORCHRUN.items() if k != missing}
-        assert not under_torchrun(environ)
-        assert parsed(environ=environ) == (1, 1, 0, "auto")
-
-    def test_an_ipv6_address_is_bracketed(self):
-        environ = {**TORCHRUN, "MASTER_ADDR": "fe80::1"}
-        assert parsed(environ=environ)[3] == "tcp://[fe80::1]:2345"
-
-    def test_flags_that_say_the_same_are_accepted(self):
-        flags = "--num-gpus 4 --num-machines 2 --machine-rank 1 --dist-url tcp://node0:2345"
-        assert parsed(*flags.split(), environ=TORCHRUN) == parsed(environ=TORCHRUN)
-
-    @pytest.mark.parametrize(
-        "flag, value, says",
-        [
-            ("--num-gpus", "1", "4"),
-            ("--num-machines", "1", "2"),
-            ("--machine-rank", "0", "1"),
-            ("--dist-url", "auto", "tcp://node0:2345"),
-        ],
-    )
-    def test_flags_that_contradict_it_are_refused(self, flag, value, says):
-        found = refusal(flag, value, environ=TORCHRUN)
-        assert found == f"{flag} {value} contradicts torchrun, which says {says}: leave it out"
-
-    def test_machines_with_different_numbers_of_processes_are_refused(self):
-        environ = {**TORCHRUN, "WORLD_SIZE": "7"}
-        assert "start as many on each machine" in refusal(environ=environ)
-
-    def test_one_process_of_a_machine_tells_what_is_wrong(self):
-        assert is_first_here({})
-        assert is_first_here({**TORCHRUN, "LOCAL_RANK": "0"})
-        assert not is_first_here(TORCHRUN)
 
 
 def arguments(processes=2, machines=1, machine_rank=0):
@@ -159,14 +32,9 @@ def arguments(processes=2, machines=1, machine_rank=0):
     )
 
 
-def nothing(args):
-    pass
-
-
 def raised(kind, message, index=0):
     """What torch.multiprocessing makes of an exception in a child."""
-    name = kind.__qualname__ if kind.__module__ == "builtins" else None
-    name = name or f"{kind.__module__}.{kind.__qualname__}"
+    name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
     trace = f"Traceback (most recent call last):\n  File ...\n{name}: {message}\n"
     return ProcessRaisedException(f"\n\n-- Process {index} terminated:\n{trace}", index, 77)
 
@@ -182,22 +50,24 @@ def no_store(monkeypatch):
 
 
 @pytest.fixture
-def failing(monkeypatch):
-    """failing(error): children fail so."""
+def launched(monkeypatch):
+    """launched(act, **arguments): the status of a run whose children are ``act()``, or raise it."""
 
-    def pretend(error):
-        def fails(*args, **kwargs):
-            raise error
+    def pretend(act, **options):
+        def launch(*args, **kwargs):
+            if isinstance(act, Exception):
+                raise act
+            act()
 
-        monkeypatch.setattr(launch_module, "launch", fails)
+        monkeypatch.setattr(launch_module, "launch", launch)
+        return run(print, arguments(**options))
 
     return pretend
 
 
 class TestOneProcess:
     def test_it_runs_here(self):
-        seen = []
-        args = arguments(processes=1)
+        seen, args = [], arguments(processes=1)
         assert run(seen.append, args) == 0
         assert seen == [args]
 
@@ -207,77 +77,54 @@ class TestOneProcess:
             (ConfigError("SEED is odd"), 2),
             (BrokenCheckpoint("SEED is odd"), 2),
             (TrainingError("SEED is odd"), 1),
+            (KeyboardInterrupt(), 130),
+            (ValueError("a bug"), None),  # keeps its traceback
         ],
     )
     def test_a_mistake_is_one_line(self, error, status, capsys):
         def main(args):
             raise error
 
+        if status is None:
+            with pytest.raises(ValueError, match="a bug"):
+                run(main, arguments(processes=1))
+            return
         assert run(main, arguments(processes=1)) == status
-        assert capsys.readouterr().err == "error: SEED is odd\n"
+        assert capsys.readouterr().err == (f"error: {error}\n" if str(error) else "")
 
-    def test_ctrl_c_is_no_traceback(self):
-        def main(args):
-            raise KeyboardInterrupt
 
-        assert run(main, arguments(processes=1)) == 130
-
-    def test_other_exceptions_keep_their_traceback(self):
-        def main(args):
-            raise ValueError("a bug")
-
-        with pytest.raises(ValueError, match="a bug"):
-            run(main, arguments(processes=1))
+STOPPED = "ended; the others were stopped"
 
 
 class TestFailures:
     """The status, and the lines, for the child that failed first."""
 
-    def test_no_failure(self, monkeypatch, capsys):
-        monkeypatch.setattr(launch_module, "launch", lambda *args, **kwargs: None)
-        assert run(nothing, arguments()) == 0
-        assert capsys.readouterr().err == ""
-
     @pytest.mark.parametrize(
         "error, status, line",
         [
-            (raised(ConfigError, "KEY: mend it"), 2, "error: KEY: mend it"),
-            (raised(BrokenCheckpoint, "KEY: mend it"), 2, "error: KEY: mend it"),
-            (raised(TrainingError, "no room"), 1, "error: no room"),
-            (
-                exited(-9, "SIGKILL", index=1),
-                137,
-                "error: rank 1 (pid 77, signal SIGKILL) ended; the others were stopped",
-            ),
-            (
-                exited(-11, "SIGSEGV"),
-                139,
-                "error: rank 0 (pid 77, signal SIGSEGV) ended; the others were stopped",
-            ),
-            (exited(3), 3, "error: rank 0 (pid 77, status 3) ended; the others were stopped"),
+            (lambda: None, 0, ""),
+            (raised(ConfigError, "KEY: fix it"), 2, "error: KEY: fix it\n"),
+            (raised(BrokenCheckpoint, "KEY: fix it"), 2, "error: KEY: fix it\n"),
+            (raised(TrainingError, "no room"), 1, "error: no room\n"),
+            (exited(-9, "SIGKILL", 1), 137, f"error: rank 1 (pid 77, signal SIGKILL) {STOPPED}\n"),
+            (exited(-11, "SIGSEGV"), 139, f"error: rank 0 (pid 77, signal SIGSEGV) {STOPPED}\n"),
+            (exited(3), 3, f"error: rank 0 (pid 77, status 3) {STOPPED}\n"),
+            # The child has reported it, or was ended by a signal.
+            *((exited(status), status, "") for status in (LOST_RANK, 130, 143)),
         ],
     )
-    def test_one_line(self, error, status, line, failing, capsys):
-        failing(error)
-        assert run(nothing, arguments()) == status
-        assert capsys.readouterr().err == line + "\n"
+    def test_one_line(self, error, status, line, launched, capsys):
+        assert launched(error) == status
+        assert capsys.readouterr().err == line
 
-    def test_a_bug_keeps_its_traceback_and_names_the_rank(self, failing, capsys):
-        failing(raised(ValueError, "a bug", index=1))
-        assert run(nothing, arguments()) == 1
+    def test_a_bug_keeps_its_traceback_and_names_the_rank(self, launched, capsys):
+        assert launched(raised(ValueError, "a bug", index=1)) == 1
         *trace, last = capsys.readouterr().err.splitlines()
         assert "Traceback (most recent call last):" in trace
-        assert last == ("error: rank 1 (pid 77, ValueError: a bug) ended; the others were stopped")
+        assert last == f"error: rank 1 (pid 77, ValueError: a bug) {STOPPED}"
 
-    @pytest.mark.parametrize("status", [LOST_RANK, 130, 143])
-    def test_what_a_child_has_told_or_was_told_is_not_repeated(self, status, failing, capsys):
-        failing(exited(status))
-        assert run(nothing, arguments()) == status
-        assert capsys.readouterr().err == ""
-
-    def test_ranks_are_counted_through_all_machines(self, failing, capsys):
-        failing(exited(-9, "SIGKILL", index=1))
-        run(nothing, arguments(processes=4, machines=3, machine_rank=2))
+    def test_ranks_are_counted_through_all_machines(self, launched, capsys):
+        launched(exited(-9, "SIGKILL", index=1), processes=4, machines=3, machine_rank=2)
         assert "rank 9 (pid 77" in capsys.readouterr().err
 
 
@@ -296,7 +143,7 @@ class TestConnection:
         assert other.get("0") == b"alive"
         assert not server.check(["0"])
 
-    def test_ranks_that_torchrun_starts_again_begin_anew(self, url, monkeypatch):
+    def test_ranks_that_torchrun_restarts_have_keys_of_their_own(self, url, monkeypatch):
         connect(url).set("0", "alive")
         monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
         assert not connect(url).check(["0"])
@@ -329,7 +176,7 @@ class TestEnd:
         assert statuses == [LOST_RANK] == [75]
         assert capsys.readouterr().err == "error: rank 1 is dead\n"
 
-    def test_its_children_end_even_where_they_stand_still(self, statuses):
+    def test_its_children_end_even_if_they_hang(self, statuses):
         children = [started(_without_handlers)[0] for _ in range(2)]
         os.kill(children[1].pid, signal.SIGSTOP)
         launch_module._end("error: rank 1 is dead")
@@ -357,8 +204,8 @@ class TestSignals:
             signal.signal(number, handler)
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_they_reach_the_children_once(self, number, handlers, monkeypatch):
-        def fake_launch(*args, **kwargs):
+    def test_they_reach_the_children_once(self, number, handlers, launched):
+        def act():
             child, pipe = started(_noting)
             os.kill(os.getpid(), number)
             os.kill(os.getpid(), number)
@@ -368,53 +215,44 @@ class TestSignals:
             child.join()
             raise exited(128 + number)
 
-        monkeypatch.setattr(launch_module, "launch", fake_launch)
-        assert run(nothing, arguments()) == 128 + number
+        assert launched(act) == 128 + number
         assert signal.getsignal(signal.SIGTERM) is handlers[signal.SIGTERM]
 
-    def test_a_child_that_the_signal_kills_is_no_failure(self, handlers, monkeypatch, capsys):
-        def fake_launch(*args, **kwargs):
+    def test_a_child_that_the_signal_kills_is_no_failure(self, handlers, launched, capsys):
+        def act():
             child, _ = started(_without_handlers)
             os.kill(os.getpid(), signal.SIGTERM)
             child.join()
             assert child.exitcode == -signal.SIGTERM
             raise exited(child.exitcode, "SIGTERM")
 
-        monkeypatch.setattr(launch_module, "launch", fake_launch)
-        assert run(nothing, arguments()) == 143
+        assert launched(act) == 143
         assert capsys.readouterr().err == ""
 
-    def test_children_that_end_well_in_spite_of_it_do_not_hide_it(self, handlers, monkeypatch):
+    def test_children_that_succeed_nevertheless_do_not_hide_it(self, handlers, launched):
         """torch.multiprocessing turns KeyboardInterrupt into success."""
 
-        def fake_launch(*args, **kwargs):
+        def act():
             child, pipe = started(_noting)
             os.kill(os.getpid(), signal.SIGINT)
             pipe.send("end")
             child.join()
             assert child.exitcode == 0
 
-        monkeypatch.setattr(launch_module, "launch", fake_launch)
-        assert run(nothing, arguments()) == 130
+        assert launched(act) == 130
 
-    def test_before_there_are_children_it_ends_at_once(self, handlers, monkeypatch):
-        def fake_launch(*args, **kwargs):
+    def test_before_there_are_children_it_ends_at_once(self, handlers, launched):
+        def act():
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(20)
 
-        monkeypatch.setattr(launch_module, "launch", fake_launch)
         with pytest.raises(SystemExit) as end:
-            run(nothing, arguments())
+            launched(act)
         assert end.value.code == 143
 
-    def test_an_ignored_signal_stays_ignored(self, handlers, monkeypatch):
+    def test_an_ignored_signal_stays_ignored(self, handlers, launched):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-        def fake_launch(*args, **kwargs):
-            os.kill(os.getpid(), signal.SIGINT)
-
-        monkeypatch.setattr(launch_module, "launch", fake_launch)
-        assert run(nothing, arguments()) == 0
+        assert launched(lambda: os.kill(os.getpid(), signal.SIGINT)) == 0
 
 
 def started(work):
@@ -428,7 +266,7 @@ def started(work):
 
 
 def _noting(pipe) -> None:
-    """Passes on which signals come, until it is told to end."""
+    """Reports which signals come, until it gets a message."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: pipe.send(number))
     pipe.send("ready")
@@ -452,7 +290,7 @@ def job(main, folder):
 
 @pytest.mark.long
 class TestRealChildren:
-    def test_a_mistake_on_any_rank_is_told_once(self, tmp_path):
+    def test_a_mistake_on_any_rank_is_reported_once(self, tmp_path):
         with job("mistaken", tmp_path) as found:
             assert found.wait() == 2
             assert found.errors() == ["error: rank 1 has no data"]
@@ -473,8 +311,8 @@ class TestRealChildren:
             assert time.monotonic() - start < 60
             assert "signal SIGKILL) ended" in found.errors()[0]
 
-    def test_ranks_that_stand_still_are_named_and_killed(self, tmp_path):
-        """The first keeps the store. Where both stand still, only their parent can tell."""
+    def test_ranks_that_hang_are_named_and_killed(self, tmp_path):
+        """The first keeps the store. If both hang, only their parent notices."""
         stopped = {"first": [0], "second": [1], "both": [0, 1]}
         with contextlib.ExitStack() as jobs:
             found = {}
@@ -493,7 +331,7 @@ class TestRealChildren:
                 assert line.startswith(f"error: rank {ranks[0]} ")
                 assert line.endswith(" s; the others end")
 
-    def test_a_call_that_keeps_the_lock_for_ever_is_a_rank_that_stands_still(self, tmp_path):
+    def test_a_call_that_keeps_the_lock_for_ever_is_a_rank_that_hangs(self, tmp_path):
         with job("keeping_the_lock", tmp_path) as found:
             found.wait_for_files(tmp_path, "rank0", "rank1")
             found.ranks()
@@ -502,7 +340,7 @@ class TestRealChildren:
             (line,) = found.errors()
             assert line.startswith("error: rank 1 (host ")
 
-    def test_a_job_that_is_suspended_as_a_whole_goes_on(self, tmp_path):
+    def test_a_job_that_is_suspended_as_a_whole_continues(self, tmp_path):
         """As by Ctrl-Z and fg."""
         with job("waiting", tmp_path) as found:
             found.wait_for_files(tmp_path, "rank0", "rank1")
@@ -514,7 +352,7 @@ class TestRealChildren:
             assert found.errors() == []
             assert len(found.ranks()) == 2 and found.process.poll() is None
 
-    def test_a_long_evaluation_on_rank_0_is_no_death(self, tmp_path):
+    def test_a_long_evaluation_on_rank_0_is_not_its_death(self, tmp_path):
         with job("evaluating", tmp_path) as found:
             assert found.wait() == 0, found.text()
 

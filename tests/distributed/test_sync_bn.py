@@ -1,4 +1,4 @@
-"""BatchNorm over all ranks: what is converted, and that it is the BatchNorm of the whole batch."""
+"""BatchNorm over all ranks: what is converted, and that it normalizes the whole batch."""
 
 import copy
 from types import SimpleNamespace
@@ -52,60 +52,49 @@ def norms(module, kind):
     return [name for name, m in module.named_modules() if type(m) is kind]
 
 
-def plain(module):
-    return norms(module, type(Model().student.backbone.bottom_up.stem.conv1.norm))
+def first(model):
+    return model.student.backbone.bottom_up.stem.conv1.norm
+
+
+BATCH_NORM = type(first(Model()))
 
 
 class TestConversion:
-    def test_one_process_keeps_its_model(self, world):
-        world(1)
-        model = Model()
-        names = plain(model)
+    @pytest.mark.parametrize(
+        "norm, size, before, after",
+        [
+            ("BN", 1, BATCH_NORM, BATCH_NORM),
+            ("FrozenBN", 2, FrozenBatchNorm2d, FrozenBatchNorm2d),
+            ("BN", 2, BATCH_NORM, NaiveSyncBatchNorm),
+            ("SyncBN", 2, nn.SyncBatchNorm, NaiveSyncBatchNorm),  # it does not run on the CPU
+        ],
+    )
+    def test_the_students_backbone_on_the_cpu(self, norm, size, before, after, world):
+        world(size)
+        model = Model(norm=norm)
+        names, teachers = norms(model.student, before), norms(model.teacher, before)
         assert synchronize_batch_norm(model) is model
-        assert plain(model) == names != []
+        assert norms(model.student, after) == names != []
+        assert norms(model.teacher, before) == teachers == names
+        assert before is after or norms(model.student, before) == []
 
-    def test_a_model_without_batch_norm_stays_as_it_is(self, world):
-        model = Model(norm="FrozenBN")
-        names = norms(model, FrozenBatchNorm2d)
-        synchronize_batch_norm(model)
-        assert norms(model, FrozenBatchNorm2d) == names != []
-        assert norms(model, NaiveSyncBatchNorm) == []
-
-    def test_every_batch_norm_of_the_students_backbone_is_synchronised(self, world):
-        model = Model()
-        before = plain(model.student), plain(model.teacher)
-        assert synchronize_batch_norm(model) is model
-        assert norms(model.student, NaiveSyncBatchNorm) == before[0]
-        assert plain(model.student) == []
-        assert plain(model.teacher) == before[1] == before[0]
-
-    def test_batch_norm_of_a_head_stays_each_ranks_own(self, world):
+    def test_batch_norm_of_a_head_and_detectron2s_own_layer_are_kept(self, world):
         """A head runs once per stream, and a rank may lack a stream."""
-        model = Model(head=nn.BatchNorm2d(4))
+        model = Model(norm="naiveSyncBN", head=nn.BatchNorm2d(4))
+        layer = first(model)
         synchronize_batch_norm(model)
+        assert first(model) is layer
         assert type(model.student.head[1]) is nn.BatchNorm2d
 
     @pytest.mark.parametrize("kind", [nn.SyncBatchNorm, NaiveSyncBatchNorm])
-    def test_a_synchronised_head_is_refused(self, world, kind):
+    def test_a_synchronized_head_is_refused(self, world, kind):
         with pytest.raises(ConfigError, match="'head.1' .* set its NORM to 'GN' or 'BN'"):
             synchronize_batch_norm(Model(head=kind(4)))
-
-    def test_torchs_own_layer_does_not_run_on_the_cpu_and_is_replaced(self, world):
-        model = Model(norm="SyncBN")
-        names = norms(model.student, nn.SyncBatchNorm)
-        synchronize_batch_norm(model)
-        assert norms(model.student, NaiveSyncBatchNorm) == names != []
-
-    def test_detectron2s_own_layer_is_kept(self, world):
-        model = Model(norm="naiveSyncBN")
-        layer = model.student.backbone.bottom_up.stem.conv1.norm
-        synchronize_batch_norm(model)
-        assert model.student.backbone.bottom_up.stem.conv1.norm is layer
 
     def test_on_gpus_torchs_own_layer_is_used(self, world, monkeypatch):
         """As far as it can be seen without a GPU."""
         model = Model()
-        names = plain(model.student)
+        names = norms(model.student, BATCH_NORM)
         on_gpu = SimpleNamespace(device=torch.device("cuda"))
         monkeypatch.setattr(model.student, "parameters", lambda: iter([on_gpu]))
         tensors = dict(model.named_parameters())
@@ -131,7 +120,7 @@ class TestWhatStays:
         optimizer = torch.optim.SGD(model.student.parameters(), lr=1.0)
         synchronize_batch_norm(model)
         world(1)  # a forward without other ranks
-        layer = model.student.backbone.bottom_up.stem.conv1.norm
+        layer = first(model)
         before = layer.weight.detach().clone()
         model.student.backbone(torch.randn(2, 3, 16, 16))["p2"].square().sum().backward()
         optimizer.step()
@@ -141,7 +130,7 @@ class TestWhatStays:
         model = Model()
         ema = EMAHook(model.student, model.teacher)
         synchronize_batch_norm(model)
-        layer = model.student.backbone.bottom_up.stem.conv1.norm
+        layer = first(model)
         layer.running_mean += 1
         seen = [student for _, student in ema._float_buffers]
         assert any(torch.equal(t, layer.running_mean) and t.sum() > 0 for t in seen)
@@ -149,19 +138,19 @@ class TestWhatStays:
     @pytest.mark.parametrize("training", [True, False])
     def test_mode_and_settings(self, world, training):
         model = Model().train(training)
-        old = model.student.backbone.bottom_up.stem.conv1.norm
+        old = first(model)
         old.eps, old.momentum = 0.25, 0.5
         synchronize_batch_norm(model)
-        new = model.student.backbone.bottom_up.stem.conv1.norm
+        new = first(model)
         assert (new.training, new.eps, new.momentum) == (training, 0.25, 0.5)
 
     def test_a_checkpoint_of_one_process_loads(self, world):
         model, other = Model(), Model()
-        other.student.backbone.bottom_up.stem.conv1.norm.running_mean += 3
+        first(other).running_mean += 3
         synchronize_batch_norm(model)
         found = model.load_state_dict(other.state_dict())
         assert not found.missing_keys and not found.unexpected_keys
-        assert model.student.backbone.bottom_up.stem.conv1.norm.running_mean.min() == 3
+        assert first(model).running_mean.min() == 3
 
 
 class TestIdleRanks:
@@ -171,30 +160,28 @@ class TestIdleRanks:
         settings |= dict(draw="global", world_size=2, seed=0)
         return BatchSchedule(**{**settings, **changes})
 
-    def test_a_rank_without_images_cannot_be_waited_for(self, world):
-        model = synchronize_batch_norm(Model())
-        with pytest.raises(ConfigError) as error:
-            check_no_idle_rank(model, *steps_of(self.schedule()))
-        assert str(error.value).startswith(
-            "BatchSchedule.burn_in: step 0 has 1 labeled images for 2 batches"
-        )
+    def test_a_rank_without_images_is_refused(self, world):
+        said = "^BatchSchedule.burn_in: step 0 has 1 labeled images for 2 batches"
+        with pytest.raises(ConfigError, match=said):
+            check_no_idle_rank(synchronize_batch_norm(Model()), *steps_of(self.schedule()))
 
-    @pytest.mark.parametrize("changes", [dict(burn_in=0), dict(share=0.5), dict(batch_size=8)])
-    def test_enough_images_for_all(self, world, changes):
-        check_no_idle_rank(synchronize_batch_norm(Model()), *steps_of(self.schedule(**changes)))
-
-    def test_a_step_without_any_image_makes_nobody_wait(self, world):
-        model = synchronize_batch_norm(Model())
-        schedule = self.schedule(batch_size=2, share=1e-9)
-        assert schedule.total(0, 0) == 0
+    @pytest.mark.parametrize(
+        "norm, changes",
+        [
+            *(
+                ("BN", changes)
+                for changes in (dict(burn_in=0), dict(share=0.5), dict(batch_size=8))
+            ),
+            ("BN", dict(batch_size=2, share=1e-9)),  # some steps have no image at all
+            ("FrozenBN", {}),
+            ("BN", dict(world_size=1)),
+        ],
+    )
+    def test_enough_images_for_all_or_no_rank_that_waits(self, norm, changes, world):
+        world(changes.get("world_size", 2))
+        model, schedule = synchronize_batch_norm(Model(norm)), self.schedule(**changes)
+        assert changes.get("share") != 1e-9 or schedule.total(0, 0) == 0
         check_no_idle_rank(model, *steps_of(schedule))
-
-    def test_without_batch_norm_ranks_may_be_idle(self, world):
-        check_no_idle_rank(synchronize_batch_norm(Model("FrozenBN")), *steps_of(self.schedule()))
-
-    def test_one_process_waits_for_nobody(self, world):
-        world(1)
-        check_no_idle_rank(synchronize_batch_norm(Model()), *steps_of(self.schedule(world_size=1)))
 
 
 COUNTS = [(2, 2), (1, 3)]
@@ -214,7 +201,7 @@ def on_two_processes(tmp_path_factory):
 
 @pytest.mark.long
 @pytest.mark.parametrize("deal", range(len(COUNTS)), ids=map(str, COUNTS))
-def test_two_processes_normalise_as_one(deal, on_two_processes):
+def test_two_processes_normalize_as_one(deal, on_two_processes):
     """Outputs, gradients and running means."""
     backbone, images, found = on_two_processes
     backbone = copy.deepcopy(backbone)

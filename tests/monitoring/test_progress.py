@@ -23,8 +23,8 @@ def test_the_line_has_what_is_known():
     }
     assert progress_line(1200, 2000, 0.5, values, 7.96) == (
         "step 1,200/2,000 (60.0%), 0:06:40 left | loss 1.5 = sup 0.5 + unsup 1 | "
-        "2.2 pseudo boxes per image | teacher AP 12.4 | lr 0.01 | 0.5 s per step, 0.02 s for data | "
-        "8.0 GiB"
+        "2.2 pseudo boxes per image | teacher AP 12.4 | lr 0.01 | 0.5 s per step, "
+        "0.02 s for data | 8.0 GiB"
     )
 
 
