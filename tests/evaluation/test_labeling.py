@@ -1,4 +1,4 @@
-"""Labels by a detector: which boxes are kept, and how they stand in a COCO JSON."""
+"""Pseudo labels by a detector: which boxes are kept, and how a COCO JSON holds them."""
 
 import logging
 
@@ -42,14 +42,10 @@ def labeled(*images, score_thresh=0.5):
 # --- images and boxes
 
 
-def test_without_images_there_is_nothing_to_learn_from():
-    with pytest.raises(ConfigError, match="none of 0 images"):
-        labeled()
-
-
-def test_an_image_without_detections_stays():
-    dataset = labeled(found())
-    assert [i["id"] for i in dataset["images"]] == [1] and dataset["annotations"] == []
+@pytest.mark.parametrize("images", [(), (None, None)])
+def test_without_readable_images_there_is_nothing_to_learn_from(images):
+    with pytest.raises(ConfigError, match=f"none of {len(images)} images"):
+        labeled(*images)
 
 
 def test_boxes_are_xywh_in_pixels_with_the_ids_of_the_categories(tmp_path, monkeypatch):
@@ -91,33 +87,23 @@ def test_unreadable_images_are_named_counted_and_left_out(caplog):
 # --- categories
 
 
-@pytest.fixture
-def categories():
-    """categories(metadata of the labeled dataset)"""
-
-    def categories(**metadata):
-        MetadataCatalog.get(NAME).set(**metadata)
-        return [(c["id"], c["name"]) for c in coco_categories([NAME], 2)]
-
-    yield categories
-    MetadataCatalog.pop(NAME, None)
-
-
-def test_a_dataset_that_tells_no_classes_has_numbers(categories):
-    assert categories() == [(1, "0"), (2, "1")]
-
-
-def test_classes_without_ids_are_numbered_from_1(categories):
-    assert categories(thing_classes=["cat", "dog"]) == [(1, "cat"), (2, "dog")]
-
-
-def test_ids_are_those_of_the_labeled_dataset(categories):
-    ids = {9: 1, 7: 0}
-    found = categories(thing_classes=["cat", "dog"], thing_dataset_id_to_contiguous_id=ids)
-    assert found == [(7, "cat"), (9, "dog")]
-
-
-@pytest.mark.parametrize("ids", [{7: 1, 9: 0}, {7: 0}, {1: 0, 2: 1, 3: 2}])
-def test_ids_that_a_reader_would_number_otherwise_are_not_taken(categories, ids):
-    found = categories(thing_classes=["cat", "dog"], thing_dataset_id_to_contiguous_id=ids)
-    assert found == [(1, "cat"), (2, "dog")]
+@pytest.mark.parametrize(
+    "names, ids, expected",
+    [
+        (None, None, [(1, "0"), (2, "1")]),
+        (["cat", "dog"], None, [(1, "cat"), (2, "dog")]),
+        (["cat", "dog"], {9: 1, 7: 0}, [(7, "cat"), (9, "dog")]),
+        # Ids that a reader would number differently are not used.
+        *(
+            (["cat", "dog"], ids, [(1, "cat"), (2, "dog")])
+            for ids in ({7: 1, 9: 0}, {7: 0}, {1: 0, 2: 1, 3: 2})
+        ),
+    ],
+)
+def test_categories_are_those_of_the_labeled_dataset_where_it_has_some(names, ids, expected):
+    metadata = {"thing_classes": names, "thing_dataset_id_to_contiguous_id": ids}
+    MetadataCatalog.get(NAME).set(**{k: v for k, v in metadata.items() if v})
+    try:
+        assert [(c["id"], c["name"]) for c in coco_categories([NAME], 2)] == expected
+    finally:
+        MetadataCatalog.pop(NAME, None)

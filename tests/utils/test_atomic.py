@@ -13,34 +13,40 @@ from soft_teacher.utils.atomic import AtomicPathManager, atomic_write, remove_te
 HOST = socket.gethostname()
 
 
-def test_nothing_written_is_an_empty_file(tmp_path):
-    with atomic_write(str(tmp_path / "a.txt")):
-        pass
-    assert (tmp_path / "a.txt").read_text() == ""
+def left(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.mark.parametrize("mode, content", [("w", "new"), ("wb", b"new")])
-def test_the_file_takes_its_name_when_it_is_whole(mode, content, tmp_path):
+@pytest.mark.parametrize("mode, content", [("w", ""), ("w", "new"), ("wb", b"new")])
+def test_the_file_takes_its_name_when_it_is_complete(mode, content, tmp_path):
     path = tmp_path / "a"
     path.write_text("old")
     with atomic_write(str(path), mode) as file:
         file.write(content)
         file.flush()
         assert path.read_text() == "old"
-    assert path.read_text() == "new"
-    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert path.read_bytes() == (content.encode() if mode == "w" else content)
+    assert left(tmp_path) == ["a"]
 
 
-@pytest.mark.parametrize("error", [OSError("No space left on device"), KeyboardInterrupt()])
-def test_an_error_leaves_what_was_there(error, tmp_path):
+@pytest.mark.parametrize(
+    "error", [OSError("No space left on device"), KeyboardInterrupt("stop"), RuntimeError("a bug")]
+)
+def test_an_error_leaves_the_previous_file_and_is_raised(error, tmp_path):
     path = tmp_path / "a"
     path.write_text("old")
-    with pytest.raises(type(error)):
+    with pytest.raises(type(error), match=str(error)):
         with atomic_write(str(path)) as file:
             file.write("half")
             raise error
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert path.read_text() == "old" and left(tmp_path) == ["a"]
+
+
+def test_a_full_disk_is_an_os_error_also_where_torch_hides_it(tmp_path):
+    with pytest.raises(OSError, match="File too large"):
+        with full_disk(1000), atomic_write(str(tmp_path / "a"), "wb") as file:
+            torch.save(torch.zeros(10**5), file)
+    assert left(tmp_path) == []
 
 
 def test_a_path_manager_reads_and_finds_as_before_and_writes_atomically(tmp_path):
@@ -74,17 +80,13 @@ def dead_pid():
     return process.pid
 
 
-def left(folder):
-    return sorted(path.name for path in folder.iterdir())
-
-
 def touch(folder, *names):
     for name in names:
         (folder / name).touch()
     return sorted(names)
 
 
-def test_a_missing_or_empty_folder_is_no_matter(tmp_path):
+def test_a_missing_or_empty_folder_is_accepted(tmp_path):
     remove_temporary(str(tmp_path / "gone"))
     remove_temporary(str(tmp_path))
     assert left(tmp_path) == []
@@ -113,17 +115,3 @@ def test_those_of_other_hosts_go_if_nobody_else_writes(alone, tmp_path):
     kept = touch(tmp_path, f"a.{os.getppid()}@{HOST}.tmp")
     remove_temporary(str(tmp_path), alone=alone)
     assert left(tmp_path) == sorted(kept if alone else [*kept, *touched])
-
-
-def test_a_full_disk_is_told_as_such_where_torch_hides_it(tmp_path):
-    with pytest.raises(OSError, match="File too large"):
-        with full_disk(1000), atomic_write(str(tmp_path / "a"), "wb") as file:
-            torch.save(torch.zeros(10**5), file)
-    assert left(tmp_path) == []
-
-
-def test_an_error_that_is_not_the_disk_s_is_left_alone(tmp_path):
-    with pytest.raises(RuntimeError, match="a bug"):
-        with atomic_write(str(tmp_path / "a")):
-            raise RuntimeError("a bug")
-    assert left(tmp_path) == []

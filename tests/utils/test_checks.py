@@ -1,4 +1,4 @@
-"""Single values: what they may be, and what is said of those that they may not."""
+"""Checks of single values: which are accepted, and what is reported of others."""
 
 import math
 
@@ -31,7 +31,7 @@ def refusal(check, value):
         (Each(Text(), single=True), ["a", ["a", "b"]]),
     ],
 )
-def test_values_that_are_fine(check, fine):
+def test_values_that_are_accepted(check, fine):
     for value in fine:
         check("KEY", value)
 
@@ -68,7 +68,7 @@ def test_values_that_are_fine(check, fine):
         (Each(Number(), ascending=True), [1, 1], "KEY must be ascending, got [1, 1]"),
     ],
 )
-def test_values_that_are_not_fine(check, value, said):
+def test_values_that_are_refused(check, value, said):
     assert said in refusal(check, value)
 
 
@@ -87,16 +87,9 @@ def test_a_file(tmp_path):
     check_file("KEY", str(missing))
 
 
-def kind_of(value):
-    return type(value).__name__
-
-
-@pytest.mark.parametrize(
-    "value", ["", "a\nb\u2028c", "x" * 1000, 10**5000, [1] * 1000], ids=kind_of
-)
-def test_a_value_is_shown_on_one_short_line(value):
-    text = shown(value)
-    assert len(text.splitlines()) == 1 and len(text) < 120
+def test_a_value_is_shown_on_one_short_line():
+    for value in ("", "a\nb\u2028c", "x" * 1000, 10**5000, [1] * 1000):
+        assert len(shown(value).splitlines()) == 1 and len(shown(value)) < 120
 
 
 @pytest.mark.parametrize("kind", [ConfigError, TrainingError])

@@ -54,33 +54,28 @@ def test_packages_that_import_pass():
         import json  # noqa: F401
 
 
-def test_a_missing_package():
-    assert failure("nowhere.part") == (
-        "nowhere cannot be imported (ModuleNotFoundError: No module named 'nowhere'): "
-        "install it with pip install -e ."
-    )
-
-
-def test_what_is_missing_inside_another_package_is_named(package):
-    package("outer.__init__", "import nowhere\n")
-    assert failure("outer").startswith("nowhere cannot be imported")
-
-
-def test_a_package_that_lacks_a_name_another_wants(package):
-    package("outer.__init__", "from inner import thing\n")
-    package("inner.__init__", "")
-    assert failure("outer").startswith("inner cannot be imported (ImportError: cannot import name")
-
-
-@pytest.mark.parametrize("text", ["raise OSError('libcudart.so:\\n gone')\n", DIES_IN_DATACLASSES])
-def test_the_innermost_package_that_breaks_is_named_in_one_line(package, text):
-    package("outer.__init__", "import inner.part\n")
-    package("inner.part", text)
+@pytest.mark.parametrize(
+    "outer, inner, said",
+    [
+        ("import nowhere", "", "nowhere cannot be imported (ModuleNotFoundError: No module named "),
+        ("from inner.part import x", "", "inner cannot be imported (ImportError: cannot import"),
+        (
+            "import inner.part",
+            "raise OSError('libcudart.so:\\n gone')",
+            "inner cannot be imported (",
+        ),
+        ("import inner.part", DIES_IN_DATACLASSES, "inner cannot be imported ("),
+    ],
+)
+def test_the_missing_or_innermost_broken_package_is_named_in_one_line(outer, inner, said, package):
+    package("outer.__init__", f"{outer}\n")
+    package("inner.part", inner)
     line = failure("outer")
-    assert line.startswith("inner cannot be imported (") and "\n" not in line
+    assert line.startswith(said) and "\n" not in line
+    assert line.endswith("): install it with pip install -e .")
 
 
-def test_a_detectron2_that_does_not_know_today_s_pillow(package):
+def test_a_detectron2_that_is_too_old_for_pillow(package):
     package("detectron2.__init__", "from PIL import Image\nDEFAULT = Image.LINEAR\n")
     sys.modules.pop("detectron2")
     assert failure("detectron2") == (

@@ -33,23 +33,20 @@ def shown(given, options=()):
     return [str(warning.message) for warning in caught]
 
 
-def test_nothing_is_made_of_nothing():
-    assert shown([]) == []
+@pytest.mark.parametrize(
+    "given, options, expected",
+    [
+        ([], [], []),
+        (HIDDEN, [], []),
+        (SHOWN, [], SHOWN),
+        (HIDDEN, ["default"], HIDDEN),  # as python -W default
+    ],
+)
+def test_known_warnings_are_hidden_unless_python_is_told_to_show_them(given, options, expected):
+    assert shown(given, options) == [message for _, message, _ in expected]
 
 
-def test_those_that_are_known_are_hidden():
-    assert shown(HIDDEN) == []
-
-
-def test_others_are_not_and_ours_are_not():
-    assert shown(SHOWN) == [message for _, message, _ in SHOWN]
-
-
-def test_all_are_shown_to_who_asks_python_for_them():
-    assert shown(HIDDEN, options=["default"]) == [message for _, message, _ in HIDDEN]
-
-
-def test_what_torch_logs_of_its_own_future_is_hidden(caplog):
+def test_what_torch_logs_about_its_own_future_is_hidden(caplog):
     shown([])
     logger = logging.getLogger("torch.fx._symbolic_trace")
     caplog.set_level(logging.WARNING, logger=logger.name)
