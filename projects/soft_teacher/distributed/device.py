@@ -11,11 +11,7 @@ __all__ = ["cores", "usable_device", "share_cpu"]
 
 
 def usable_device(key: str, device: str) -> str:
-    """``device``, or "cpu" where it is a GPU and there is none.
-
-    Raises:
-        ConfigError: if ``device`` is not a device.
-    """
+    """``device``, or "cpu" if it is a GPU and there is none; ConfigError if it is not a device."""
     try:
         torch.device(device)
     except RuntimeError as error:

@@ -74,10 +74,8 @@ def leave_group() -> None:
 def connect(dist_url: str) -> dist.Store:
     """A new connection to the store of the process group at tcp://HOST:PORT of rank 0.
 
-    A blocking wait of the main thread locks the group's own connection.
-
-    Raises:
-        OSError, RuntimeError: if there is no store.
+    A blocking wait of the main thread locks the group's own connection. Raises OSError or
+    RuntimeError if there is no store.
     """
     url = urlsplit(dist_url)
     address = (url.hostname, url.port)
@@ -104,19 +102,18 @@ def _join_torchrun(local_size: int) -> None:
 
 def _on_rank(main: Callable, args: Namespace) -> None:
     """``main`` on one rank, with a heartbeat if there are others."""
-    size = comm.get_world_size()
-    if size == 1:
+    if comm.get_world_size() == 1:
         main(args)
         return
     one_parent = args.num_machines == 1 and not under_torchrun()
-    with Heartbeat(
-        connect=partial(connect, args.dist_url),
-        rank=comm.get_rank(),
-        world_size=size,
-        end=_end,
-        patience=BRIEF_PATIENCE if one_parent else PATIENCE,
-    ):
+    patience = BRIEF_PATIENCE if one_parent else PATIENCE
+    with _heartbeat(args, rank=comm.get_rank(), end=_end, patience=patience):
         main(args)
+
+
+def _heartbeat(args: Namespace, **settings) -> Heartbeat:
+    size = args.num_machines * args.num_gpus
+    return Heartbeat(connect=partial(connect, args.dist_url), world_size=size, **settings)
 
 
 def _reports_first(dist_url: str) -> bool:
@@ -157,13 +154,7 @@ def _parent_heartbeat(args: Namespace) -> Heartbeat:
         # A rank that has ended has reported why.
         _end(line if len(multiprocessing.active_children()) == args.num_gpus else None)
 
-    return Heartbeat(
-        connect=partial(connect, args.dist_url),
-        rank=-1,
-        world_size=args.num_machines * args.num_gpus,
-        end=end,
-        silence=PARENT_SILENCE,
-    )
+    return _heartbeat(args, rank=-1, end=end, silence=PARENT_SILENCE)
 
 
 def _end(line: str | None) -> None:
@@ -223,11 +214,7 @@ def _print(text: str) -> None:
 
 @contextmanager
 def _forwarded_signals():
-    """Forwards SIGTERM and Ctrl-C to the child processes, each once, instead of dying of them.
-
-    Yields:
-        a list of the signals that came.
-    """
+    """Forwards SIGTERM and Ctrl-C to the children, once each; yields a list of those that came."""
     received: list[int] = []
 
     def forward(number: int, frame) -> None:

@@ -35,16 +35,11 @@ def free_address() -> str:
 def parse_launch_args(
     parser: ArgumentParser, argv=None, environ: Mapping[str, str] = os.environ
 ) -> Namespace:
-    """The parser's arguments; those about processes are consistent, and under torchrun its own.
+    """Arguments of Detectron2's parser; those about processes are torchrun's where it is used.
 
     On one machine each run chooses a new address of rank 0 unless one is given.
 
-    Args:
-        parser: made by Detectron2's default_argument_parser.
-        argv, environ: of this process if not given.
-
-    Raises:
-        ConfigError: for flags that contradict each other, the machine or torchrun.
+    Raises ConfigError for flags that contradict each other, the machine or torchrun.
     """
     parser.set_defaults(**dict.fromkeys(DEFAULTS))
     args = parser.parse_args(argv)

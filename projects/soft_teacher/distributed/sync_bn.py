@@ -24,10 +24,7 @@ def synchronize_batch_norm(model: nn.Module) -> nn.Module:
     a rank may lack a stream.
 
     Args:
-        model: a SoftTeacher on its device, not yet wrapped for the ranks.
-
-    Returns:
-        the model.
+        model: a SoftTeacher on its device, not yet wrapped for the ranks; it is returned.
 
     Raises:
         ConfigError: for a synchronized BatchNorm in the heads, which would deadlock.
@@ -54,9 +51,8 @@ def check_no_idle_rank(model: nn.Module, images: Sequence[int], batches: int) ->
         images: of each step, over all ranks.
         batches: that a step deals them to.
     """
-    if comm.get_world_size() == 1:
-        return
-    if not any(isinstance(m, SYNCHRONIZED) for m in model.student.backbone.modules()):
+    modules = model.student.backbone.modules() if comm.get_world_size() > 1 else ()
+    if not any(isinstance(module, SYNCHRONIZED) for module in modules):
         return
     for step, count in enumerate(images):
         if 0 < count < batches:

@@ -65,9 +65,7 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
     def resume_or_load(self, path, *, resume: bool = True):
         """As the base class; resumes from the last checkpoint that is whole and holds a run.
 
-        Raises:
-            ConfigError: see :meth:`load`; also if another run would be resumed, or every
-                checkpoint is broken.
+        Raises ConfigError as :meth:`load`, and if another run would be resumed, or all are broken.
         """
         candidates = self._resumable() if resume else []
         broken = None
@@ -118,9 +116,8 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
     def load(self, path, *args, **kwargs):
         """As the base class.
 
-        Raises:
-            ConfigError: for a file that is missing, is not a checkpoint, is damaged, holds another
-                model or numbers that are not finite, or would run code.
+        Raises ConfigError for a file that is missing, is no checkpoint, is damaged, holds another
+        model or numbers that are not finite, or would run code.
         """
         if not path and self.complete:
             raise ConfigError(
@@ -204,11 +201,7 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
 
 
 def _check_trainer(trainer) -> None:
-    """Raises BrokenCheckpoint if the state that a trainer was given would fail at its first step.
-
-    Args:
-        trainer: a DefaultTrainer, or a loop of its own.
-    """
+    """Raises BrokenCheckpoint if the loaded state of a trainer would fail at the first step."""
     if type(trainer.iter) is not int or trainer.iter < 0:
         raise BrokenCheckpoint("holds no number of steps")
     for parameter, state in getattr(trainer, "_trainer", trainer).optimizer.state.items():
@@ -231,11 +224,8 @@ def _of_other_classes(incompatible, layers: str) -> set[str]:
 def _check_filled(network, incompatible, *, every_tensor: bool, anew=frozenset()) -> None:
     """Raises UnusableFile if the file was made for another network.
 
-    Some heads may be missing, or differ in the number of classes; the backbone may not.
-
-    Args:
-        every_tensor: of the network must come from the file, except for
-        anew: names within student and teacher.
+    With ``every_tensor``, all but those in ``anew`` must come from the file. Otherwise some heads
+    may be missing, or differ in the number of classes, but not the backbone.
     """
     if every_tensor:
         names = [n for n in network.state_dict() if n.partition(".")[2] not in anew]

@@ -55,9 +55,6 @@ class EMAHook(HookBase):
             interval: steps between updates; the end of the burn-in is always one.
             buffers: average floating-point buffers and copy the others; False leaves the
                 teacher's buffers as they are.
-
-        Raises:
-            ConfigError: for a value outside its range.
         """
         if not 0 <= momentum < 1:
             raise ConfigError(f"EMAHook.momentum must lie in [0, 1), got {momentum}")

@@ -31,13 +31,9 @@ class RunIdentity:
         """Does nothing: :meth:`check` has compared it before the model was loaded."""
 
     def check(self, saved: dict[str, str]) -> list[str]:
-        """Compares with the identity in a checkpoint.
+        """A line for each change from the identity in a checkpoint.
 
-        Returns:
-            a line for each change, if changes are allowed.
-
-        Raises:
-            ConfigError: naming what changed, if they are not.
+        Raises ConfigError, naming what changed, unless changes are allowed.
         """
         now = self.values
         changes = [
@@ -67,11 +63,7 @@ def _text(value: Any) -> str:
 
 
 def flat(config, *, without: tuple) -> dict[str, Any]:
-    """A config of nested mappings as {"A.B.C": value}.
-
-    Args:
-        without: keys, or nodes with all below, that do not change the run.
-    """
+    """A config of nested mappings as {"A.B.C": value}, ``without`` some keys or whole nodes."""
     found = {}
 
     def walk(node, prefix):

@@ -56,14 +56,9 @@ class NonFiniteGuard:
             torch._foreach_copy_(self._statistics, self._kept)
 
     def skips(self, step: int, report: StepReport, batches: list[list[dict]]) -> bool:
-        """Whether the optimizer must not step; all ranks decide alike.
+        """Whether the optimizer must not step, by a report that was read; all ranks decide alike.
 
-        Args:
-            report: of this step, read.
-            batches: of this rank.
-
-        Raises:
-            TrainingError: more steps were skipped than allowed.
+        Raises TrainingError if more steps were skipped than allowed.
         """
         if not report.nonfinite:
             return False

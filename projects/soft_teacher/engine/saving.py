@@ -54,7 +54,6 @@ class Saver(HookBase):
     ):
         """
         Args:
-            checkpointer: a SoftTeacherCheckpointer.
             steps_done: registered before this hook.
             period: steps between checkpoints.
             max_to_keep: periodic checkpoints that are kept, those before a resume included; all
@@ -142,7 +141,6 @@ class BestTeacher(HookBase):
     def __init__(self, checkpointer, metric: str):
         """
         Args:
-            checkpointer: a SoftTeacherCheckpointer.
             metric: name of the teacher's AP in the event storage.
         """
         self.checkpointer = checkpointer

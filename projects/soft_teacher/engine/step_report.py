@@ -17,8 +17,7 @@ class StepReport:
     def __init__(self, losses: list[dict[str, torch.Tensor]], *, stop: bool = False):
         """
         Args:
-            losses: a dict of scalars per micro-batch, with the same keys on all of them and on all
-                ranks.
+            losses: a dict of scalars per micro-batch, with the same keys everywhere.
             stop: whether this rank wants to stop after the step.
         """
         self._names = list(losses[0])

@@ -37,11 +37,7 @@ class SoftTeacherLoop(SimpleTrainer):
         """
         Args:
             model: already wrapped for the ranks.
-            data_loader: a TwoStreamLoader, which yields a batch for each micro-batch; its
-                ``start_step`` is set.
-            optimizer: of the student.
-            guard: decides what happens to steps with a non-finite loss.
-            seed: of the run.
+            data_loader: a TwoStreamLoader with as many micro-batches; its start_step is set.
             micro_batches: gradient accumulation.
             precision: torch.float16 or torch.bfloat16 for mixed precision.
         """
@@ -63,11 +59,9 @@ class SoftTeacherLoop(SimpleTrainer):
         self.last_update = -1
 
     def run_step(self) -> None:
-        """Trains on one batch of every micro-batch.
+        """Trains on one batch per micro-batch.
 
-        Raises:
-            TrainingError: too many steps had a loss that is not finite.
-            ConfigError: too many images are unreadable.
+        Raises TrainingError after too many non-finite losses, ConfigError for unreadable images.
         """
         if self._data_loader_iter_obj is None:
             self.data_loader.start_step = self.iter

@@ -48,7 +48,6 @@ def read_checked(filename: str, read: Callable[[str], dict]) -> dict:
     """Reads a file of weights of any format after the checks that the format allows.
 
     Args:
-        filename: on this machine.
         read: reads the file into a dict whose "model" should be a state dict.
 
     Raises:
@@ -86,13 +85,9 @@ def plain_reason(error: Exception) -> str:
 
 
 def _checksums_hold(filename: str) -> bool:
-    """Compares a file with its checksums, which torch.load does not.
+    """Whether a file has checksums, which torch writes by default and does not compare.
 
-    Returns:
-        whether it has any; torch's zip files do unless they were disabled.
-
-    Raises:
-        BrokenCheckpoint: if one differs, or the zip file's own structure is damaged.
+    Raises BrokenCheckpoint if one differs, or the zip file's own structure is damaged.
     """
     with open(filename, "rb") as file:
         if file.read(4) != b"PK\x03\x04":  # how torch.load tells, too

@@ -54,7 +54,6 @@ def build_evaluator(dataset: str, coco: Callable[[str], DatasetEvaluator]) -> Da
     """Pascal VOC's evaluator for such a dataset, else what ``coco`` builds.
 
     Args:
-        dataset: a registered dataset, or a path.
         coco: name of the dataset as it was read (:mod:`..data.datasets.evaluated`) -> evaluator.
     """
     if MetadataCatalog.get(dataset).get("evaluator_type") == "pascal_voc":

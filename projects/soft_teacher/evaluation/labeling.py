@@ -21,9 +21,7 @@ logger = logging.getLogger(__name__)
 def check_label_threshold(lowest: float, score_thresh: float, *, key: str) -> None:
     """Raises ConfigError unless a detector reports every box with a score above ``score_thresh``.
 
-    Args:
-        lowest: score below which the detector drops boxes.
-        key: what the config calls ``lowest``.
+    It drops boxes with a score below ``lowest``, which the config calls ``key``.
     """
     check_fraction("--score-thresh", score_thresh)
     if score_thresh < lowest:

@@ -111,8 +111,7 @@ class EventFiles(HookBase):
     def __init__(self, output_dir: str, build_writers: Callable, period: int = 20):
         """
         Args:
-            build_writers: (first step to write, whether the run was resumed) -> EventWriters;
-                called when the loop starts.
+            build_writers: (first step to write, whether the run was resumed) -> EventWriters.
             period: steps between writes.
         """
         self.output_dir = output_dir

@@ -32,15 +32,12 @@ def diagnose(
     """What is wrong with the pseudo boxes of some steps.
 
     Args:
-        totals: of these steps.
         best_score: the highest score that the teacher has given so far.
-        score_thresh: tau_cls.
-        variance_thresh: tau_var; None without box jittering.
+        score_thresh, variance_thresh: tau_cls; tau_var, None without box jittering.
         given: the pseudo labels are precomputed, so that most pass the threshold.
 
     Returns:
-        condition -> one line that names the key to change; empty if all is well, or if there were
-        no unlabeled images.
+        condition -> one line that names the key to change.
     """
     if not totals.images:
         return {}
@@ -97,11 +94,8 @@ class HealthCheck:
         """
         Args:
             labeler: whose thresholds are in use.
-            given: see :func:`diagnose`.
             patience: minimum of steps with unlabeled images that a diagnosis covers.
-
-        Raises:
-            ConfigError: for a patience below 1.
+            given: see :func:`diagnose`.
         """
         if patience < 1:
             raise ConfigError(f"HealthCheck.patience must be at least 1, got {patience}")

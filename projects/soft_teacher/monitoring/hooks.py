@@ -155,11 +155,7 @@ class PictureHook(HookBase):
             model: not wrapped for the ranks.
             folder: gets ``step_0001234.png`` and so on; made when it is needed.
             period: steps between pictures; 0 draws none.
-            class_names: by class number.
-            image_format: of the samples.
-
-        Raises:
-            ConfigError: for a negative period.
+            class_names, image_format: see :func:`.training_figure`.
         """
         check_not_negative("PictureHook.period", period)
         self.model = model

@@ -16,13 +16,9 @@ logger = logging.getLogger(__name__)
 
 
 def read_metrics(folder: Path | str) -> list[dict]:
-    """The events of a run; other lines are left out with a warning.
+    """The events of a run in a folder; other lines are left out with a warning.
 
-    Args:
-        folder: OUTPUT_DIR of the run.
-
-    Raises:
-        ConfigError: there is no metrics.json, or it cannot be read.
+    Raises ConfigError if there is no metrics.json, or it cannot be read.
     """
     return [event for _, event in read_events(Path(folder))]
 

@@ -43,13 +43,7 @@ def series(lines: Sequence[dict], name: str) -> list[tuple[int, float]]:
 def write_report(folder: Path, *, title: str = "Soft Teacher", command: str = "") -> Path:
     """Writes ``report.html`` into a run's folder; it needs no other file.
 
-    Args:
-        folder: OUTPUT_DIR of a run.
-        title: heading of the page.
-        command: that the run was started with.
-
-    Raises:
-        ConfigError: the folder holds no run.
+    ``command`` is what the run was started with. Raises ConfigError if the folder holds no run.
     """
     folder = Path(folder)
     path, config = folder / REPORT, folder / "config.yaml"

@@ -59,8 +59,7 @@ class WandbWriter(EventWriter):
             resume: resume the run of ``wandb_id.txt``, if there is one.
             window_size: steps that scalars are smoothed over, as in Detectron2's writers.
 
-        Raises:
-            ConfigError: the package is missing, or the run cannot be started.
+        Raises ConfigError if the package is missing, or the run cannot be started.
         """
         self._wandb = _wandb()
         self._window_size = window_size

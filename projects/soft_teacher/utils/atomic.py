@@ -18,11 +18,7 @@ def atomic_write(path: str, mode: str = "w"):
     """Opens a local file for writing that takes its name only when all of it is on the disk.
 
     After a crash or an error the previous file is still there. Leftovers of killed processes that
-    wrote the same file are removed.
-
-    Raises:
-        OSError: for instance when the disk is full, also where torch.save hides it in another
-            error.
+    wrote the same file are removed. A full disk is an OSError, also where torch.save hides it.
     """
     folder, name = os.path.split(path)
     remove_temporary(folder, name)

@@ -115,11 +115,9 @@ class Flag:
 
 @dataclass(frozen=True)
 class Text:
-    """Checks that a value is a text, see :class:`Number`.
+    """Checks that a value is a text, one of ``choices`` if there are any, see :class:`Number`.
 
-    Attributes:
-        choices: accepted texts; any if there are none.
-        empty: the empty text and None are accepted, too.
+    With ``empty``, the empty text and None are accepted, too.
     """
 
     choices: tuple[str, ...] = ()

@@ -17,10 +17,8 @@ INSTALLER = "pip install -e ."
 def naming_broken_packages():
     """Around imports: an error inside a third-party package becomes a single line about it.
 
-    If nothing catches it, the program ends with that line and no traceback.
-
-    Raises:
-        BrokenPackage: names the package and the command that installs it.
+    The BrokenPackage names the package and the command that installs it. If nothing catches it, the
+    program ends with that line and no traceback.
     """
     try:
         yield

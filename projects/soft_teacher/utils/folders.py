@@ -19,11 +19,7 @@ TRIED = 2**16
 def make_folder(path: str | os.PathLike, name: str) -> None:
     """Makes a folder, if it is missing, and tries to write to it.
 
-    Args:
-        name: the config key or the option that names the folder.
-
-    Raises:
-        ConfigError: it cannot be made or written.
+    Raises ConfigError, which begins with the ``name`` of the config key or option, if it cannot.
     """
     if not isinstance(path, (str, os.PathLike)) or not str(path):
         raise ConfigError(f"{name} is {path!r}, which is not a folder: name one")
@@ -46,13 +42,9 @@ def check_writable(file: str, name: str) -> None:
 
 @contextmanager
 def held(folder: str | os.PathLike, name: str) -> Iterator[list[str]]:
-    """Locks an existing folder until the block or the process ends.
+    """Locks an existing folder until the block or the process ends; yields warnings.
 
-    Yields:
-        warnings.
-
-    Raises:
-        ConfigError: another process has locked it; the message names that process.
+    Raises ConfigError if another process has locked it; the message names that process.
     """
     warnings = []
     with _refused(folder, name):
