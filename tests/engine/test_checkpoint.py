@@ -110,9 +110,10 @@ def test_other_classes_are_refused_for_evaluation_and_for_a_resume(tmp_path):
 def test_other_classes_excuse_nothing_else(written):
     """Neither other classes of one network, nor another backbone, nor a missing tensor."""
     usual, other = state(soft_teacher()), state(soft_teacher(classes=5))
-    mixed = usual | {k: v for k, v in other.items() if k.startswith("teacher.")}
-    found = refusal(written(mixed))
-    assert "another model: 4 tensors differ in shape" in found and "'teacher." in found
+    for side in ("student.", "teacher."):
+        mixed = usual | {k: v for k, v in other.items() if k.startswith(side)}
+        found = refusal(written(mixed))
+        assert "another model: 4 tensors differ in shape" in found and f"'{side}" in found
     assert "another model" in refusal(written(soft_teacher(classes=5, stem=6)))
     del other["teacher.roi_heads.box_head.fc1.bias"]
     assert "0 tensors differ in shape and 1 are missing" in refusal(written(other))

@@ -25,10 +25,12 @@ class Checkpointer:
         self.save_dir = str(folder)
         self.full = False
         self.saved = []
+        self.trainer = None
 
     def save(self, name, iteration):
         if self.full:
             raise OSError(errno.ENOSPC, "No space left on device")
+        assert self.trainer is None or self.trainer.iter == iteration
         self.saved.append((name, iteration))
         open(f"{self.save_dir}/{name}.pth", "w").close()
 
@@ -48,7 +50,7 @@ def run(checkpointer, *, start=0, stop=None, max_iter=10, keep=None, broken_in=N
     steps_done = StepsDone(loop)
     saver = Saver(checkpointer, steps_done, 3, keep)
     trainer = SimpleNamespace(start_iter=start, max_iter=max_iter, iter=start)
-    steps_done.trainer = saver.trainer = trainer
+    steps_done.trainer = saver.trainer = checkpointer.trainer = trainer
     stop = max_iter if stop is None else stop
     steps_done.before_train(), saver.before_train()
     for trainer.iter in range(start, stop):

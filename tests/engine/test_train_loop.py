@@ -114,6 +114,11 @@ def test_a_step_depends_on_seed_process_micro_batch_and_number_alone(tmp_path, m
     monkeypatch.setattr(module.comm, "get_rank", lambda: 1)
     monkeypatch.setattr(module.comm, "is_main_process", lambda: False)
     assert sampled(0, 4) == halves[1::2]
+    monkeypatch.undo()
+    quarters = sampled(0, 4, micro_batches=4)
+    monkeypatch.setattr(module.comm, "get_rank", lambda: 1)
+    second = sampled(0, 4, micro_batches=2)
+    assert [second[0::2], second[1::2]] == [quarters[2::4], quarters[3::4]]
 
 
 def test_a_step_that_is_not_finite_changes_nothing(tmp_path):

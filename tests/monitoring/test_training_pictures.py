@@ -1,4 +1,4 @@
-"""The picture of a training step: which boxes it shows, in which colour, with which words."""
+"""The picture of a step: which boxes it shows, in which colour, with which words."""
 
 import numpy as np
 import pytest

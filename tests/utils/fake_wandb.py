@@ -1,4 +1,4 @@
-"""The package wandb, played by a fake that keeps what it is told."""
+"""A fake of the package wandb that keeps what it receives."""
 
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ class FakeRun:
 
 
 class FakeWandb:
-    """Keeps the runs that were begun; refuses to begin any if there is an ``error``."""
+    """Keeps the runs that were started; refuses to start any if there is an ``error``."""
 
     def __init__(self, error=None):
         self.runs, self.error = [], error

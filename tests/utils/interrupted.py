@@ -1,4 +1,4 @@
-"""Trainings as processes of their own, which can be interrupted from outside."""
+"""Runs as separate processes, which can be interrupted from outside."""
 
 import json
 import os

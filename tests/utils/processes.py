@@ -1,4 +1,4 @@
-"""Trainings on several ranks, started as a person would start them and watched from outside."""
+"""Runs on several ranks, started as a user would start them and monitored from outside."""
 
 import ctypes
 import json
@@ -10,7 +10,6 @@ import sys
 import time
 from argparse import Namespace
 from pathlib import Path
-from typing import List
 
 import torch
 from detectron2.layers import NaiveSyncBatchNorm
@@ -27,7 +26,7 @@ from soft_teacher.distributed.sync_bn import synchronize_batch_norm
 from soft_teacher.experiment import SoftTeacherTrainer, yaml_config
 
 TORCHRUN = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run"]
-# Never reached: who uses them ends the training.
+# Never reached: the test ends the run.
 ENDLESS = ["train.max_iter=100000", "train.log_period=1", "train.checkpointer.period=100000"]
 
 
@@ -37,11 +36,11 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def train_net(folder, *opts: str, flags=(), launcher=()) -> List[str]:
+def train_net(folder, *opts: str, flags=(), launcher=()) -> list[str]:
     """The command that trains the demo's LazyConfig, made small.
 
     Args:
-        folder: of the training.
+        folder: of the run.
         opts: overrides of the config.
         flags: of train_net.py.
         launcher: what stands before train_net.py; this Python if empty.
@@ -52,7 +51,7 @@ def train_net(folder, *opts: str, flags=(), launcher=()) -> List[str]:
     return [str(word) for word in [*launcher, ROOT / "train_net.py", *config, *flags, *opts]]
 
 
-def machine(number: int, port: int, processes: int = 1) -> List[str]:
+def machine(number: int, port: int, processes: int = 1) -> list[str]:
     """Flags of one of two machines that are both this one."""
     return ["--num-gpus", processes, "--num-machines", 2, "--machine-rank", number,
             "--dist-url", f"tcp://127.0.0.1:{port}"]  # fmt: skip
@@ -61,7 +60,7 @@ def machine(number: int, port: int, processes: int = 1) -> List[str]:
 class Job:
     """A command in the background. As a context it leaves nothing behind."""
 
-    def __init__(self, command: List[str], output: Path):
+    def __init__(self, command: list[str], output: Path):
         self.output = Path(output)
         self._known = set()
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -87,7 +86,7 @@ class Job:
     def text(self) -> str:
         return self.output.read_text()
 
-    def errors(self) -> List[str]:
+    def errors(self) -> list[str]:
         """The lines for the user."""
         return [line for line in self.text().splitlines() if line.startswith("error:")]
 
@@ -103,7 +102,7 @@ class Job:
             assert time.monotonic() < deadline, self.text()[-3000:]
             time.sleep(0.05)
 
-    def ranks(self) -> List[int]:
+    def ranks(self) -> list[int]:
         """Process ids of its ranks, by rank."""
         found = sorted(
             pid
@@ -113,13 +112,13 @@ class Job:
         self._known.update(found)
         return found
 
-    def left_behind(self) -> List[int]:
-        """Those of the ranks that were ever asked for that run, or stand still."""
+    def left_behind(self) -> list[int]:
+        """Those of the ranks that :meth:`ranks` ever returned that still exist."""
         return [pid for pid in self._known if _stat(pid)[:1] not in ([], ["Z"], ["X"])]
 
 
 def wait_for_steps(job: Job, folder, steps: int = 3, timeout: float = 240) -> None:
-    """Until a training has logged some steps."""
+    """Waits until a run has logged some steps."""
     deadline = time.monotonic() + timeout
     while len(logged(folder)) < steps:
         assert job.process.poll() is None, job.text()[-3000:]
@@ -127,7 +126,7 @@ def wait_for_steps(job: Job, folder, steps: int = 3, timeout: float = 240) -> No
         time.sleep(0.1)
 
 
-def logged(folder) -> List[dict]:
+def logged(folder) -> list[dict]:
     """metrics.json up to its last whole line."""
     path = Path(folder) / "metrics.json"
     lines = path.read_text().split("\n")[:-1] if path.is_file() else []
@@ -139,7 +138,7 @@ def _parent(pid: int) -> int:
     return int(stat[1]) if stat else 0
 
 
-def _stat(pid: int) -> List[str]:
+def _stat(pid: int) -> list[str]:
     """State, parent and so on of a process; nothing if it has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -154,7 +153,7 @@ def _command(pid: int) -> str:
         return ""
 
 
-# --- what ranks do in place of a training -------------------------------------------------------
+# --- what ranks do instead of training ----------------------------------------------------------
 
 
 def run_on_two(main, folder: str) -> int:
@@ -170,7 +169,7 @@ def run_on_machine(main, folder: str, number: str, port: str) -> int:
 
 
 def waiting(args) -> None:
-    """Waits for ever, and for nobody."""
+    """Sleeps for an hour."""
     comm.synchronize()
     (Path(args.folder) / f"rank{comm.get_rank()}").touch()
     time.sleep(3600)
@@ -208,7 +207,7 @@ def lost_while_waiting(args) -> None:
 
 
 def deaf(args) -> None:
-    """Ignores SIGTERM for ever."""
+    """Ignores SIGTERM, and does not end."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     (Path(args.folder) / f"rank{comm.get_rank()}").touch()
     while True:
@@ -254,7 +253,7 @@ def backbone_on_rank(folder: str) -> None:
     torch.save(found, folder / f"rank{rank}.pth")
 
 
-def train_yaml_on_rank(folder: str, opts: List[str]) -> None:
+def train_yaml_on_rank(folder: str, opts: list[str]) -> None:
     """Trains, and notes what this rank ends with."""
     torch.set_num_threads(1)
     register_builtin()

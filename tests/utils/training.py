@@ -1,4 +1,4 @@
-"""Short trainings for the end-to-end tests, importable by their child processes, too."""
+"""Short runs for the end-to-end tests, importable by their child processes, too."""
 
 import hashlib
 import json

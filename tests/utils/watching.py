@@ -1,4 +1,4 @@
-"""Views of training steps, made by hand, for the tests of what a training shows."""
+"""Views of steps, made by hand, for the tests of monitoring."""
 
 import torch
 from detectron2.structures import Boxes, Instances
@@ -43,7 +43,7 @@ def targets_of(image, rows):
 def step_view(*images, truths=None, reliability=None):
     """A step that saw ``images`` (TeacherBoxes); the strong view is the weak one.
 
-    ``truths`` are Instances, or None for an image whose truth is unknown.
+    ``truths`` are Instances, or None for an image without known ground truth.
     """
     samples = [
         {
