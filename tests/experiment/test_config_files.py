@@ -216,6 +216,9 @@ def test_a_meta_architecture_of_detectron2_is_the_detector_that_is_wrapped(write
     for cfg in (in_the_file, on_the_command_line, dumped):
         assert cfg.MODEL.META_ARCHITECTURE == "SoftTeacher"
         assert cfg.SOFT_TEACHER.DETECTOR == "RetinaNet"
+    for name in ("", "PanopticFPN", "SoftTecher"):
+        said = yaml_refusal(write("{}"), [key, name])
+        assert said.startswith(f"{key} '{name}' cannot be wrapped: use GeneralizedRCNN, RetinaNet")
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: p.stem)

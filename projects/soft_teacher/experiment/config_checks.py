@@ -58,9 +58,8 @@ def check_values(config: Config, *, eval_only: bool) -> None:
             for name, value in config.values(key):
                 setting.check(name, value)
     check_networks(config["SOFT_TEACHER.EVAL_NETWORKS"])
-    levels = config.family.anchor_levels_parameter and YAML_WORDS(
-        config.family.anchor_levels_parameter
-    )
+    levels = config.family.anchor_levels_parameter
+    levels = levels and YAML_WORDS(levels)
     for key in ("MODEL.ANCHOR_GENERATOR.SIZES", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"):
         for name, anchors in config.values(key) if levels else []:
             _check_levels(name, anchors, levels, config[levels])

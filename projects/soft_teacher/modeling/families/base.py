@@ -43,7 +43,7 @@ def family_of(detector: str, key: str = "SOFT_TEACHER.DETECTOR") -> type[Detecto
     """
     known = {name: family for _, family in FAMILY_REGISTRY for name in family.detectors}
     if detector not in known:
-        raise ConfigError(f"{key} '{detector}' cannot be wrapped: use {', '.join(known)}")
+        raise ConfigError(f"{key} '{detector}' cannot be wrapped: use {', '.join(sorted(known))}")
     return known[detector]
 
 
