@@ -126,9 +126,7 @@ every_average = pytest.mark.parametrize("average", ["image", "gpu"])
     "indicator, formula, average",
     list(itertools.product(INDICATORS, ["paper", "reference"], ["image", "gpu"])),
 )
-def test_classification_loss_of_equations_4_to_6(
-    build_heads, scene, indicator, formula, average
-):
+def test_classification_loss_of_equations_4_to_6(build_heads, scene, indicator, formula, average):
     heads = build_heads(INDICATOR=indicator, CLS_FORMULA=formula, AVERAGE=average)
     recorder = Recorder(heads)
     losses, mean = recorder.losses(scene)
@@ -147,9 +145,7 @@ def test_classification_loss_of_equations_4_to_6(
 @every_scene
 @every_average
 @pytest.mark.parametrize("normalizer", ["foreground", "samples"])
-def test_regression_loss_of_equation_10(
-    build_heads, storage, scene, normalizer, average
-):
+def test_regression_loss_of_equation_10(build_heads, storage, scene, normalizer, average):
     heads = build_heads(REG_NORMALIZER=normalizer, AVERAGE=average)
     losses, _ = Recorder(heads).losses(scene)
     images = [samples_of(boxes, *g_reg) for boxes, _, g_reg in scene]
@@ -161,9 +157,7 @@ def test_regression_loss_of_equation_10(
 
 @every_scene
 @pytest.mark.parametrize("formula", ["paper", "reference"])
-def test_without_any_reliability_the_background_term_is_zero(
-    build_heads, scene, formula
-):
+def test_without_any_reliability_the_background_term_is_zero(build_heads, scene, formula):
     heads = build_heads(CLS_FORMULA=formula)
     losses, _ = Recorder(heads, lambda boxes: np.zeros(len(boxes))).losses(scene)
     images = [samples_of(boxes, *g_cls) for boxes, g_cls, _ in scene]
@@ -174,9 +168,7 @@ def test_without_any_reliability_the_background_term_is_zero(
 
 @every_scene
 @every_average
-def test_one_image_without_weights_has_the_stock_classification_loss(
-    build_heads, scene, average
-):
+def test_one_image_without_weights_has_the_stock_classification_loss(build_heads, scene, average):
     recorder = Recorder(build_heads(INDICATOR="none", AVERAGE=average))
     losses, _ = recorder.losses(scene[:1])
     stock = recorder.stock_losses(scene[:1], g_cls_of(scene[:1]))
@@ -223,9 +215,7 @@ def test_the_student_scores_its_samples_in_one_pass_the_teacher_those_of_g_cls_i
     assert recorder.deltas.grad.isfinite().all()
 
 
-def test_s_cls_has_the_configured_number_of_samples_and_s_reg_is_sampled_separately(
-    build_heads
-):
+def test_s_cls_has_the_configured_number_of_samples_and_s_reg_is_sampled_separately(build_heads):
     recorder = Recorder(build_heads(samples=16))
     rng = np.random.default_rng(0)
     corner = rng.uniform(0, 40, (100, 2))

@@ -5,8 +5,18 @@ import pytest
 import torch
 from bench_reads import DeviceReads
 from detectron2.engine import SimpleTrainer
-from steps import BOXES, CLASSES, LENIENT, detections, inject, known_variances, labeled, step_views
-from steps import targets, unlabeled
+from steps import (
+    BOXES,
+    CLASSES,
+    LENIENT,
+    detections,
+    inject,
+    known_variances,
+    labeled,
+    step_views,
+    targets,
+    unlabeled,
+)
 
 from soft_teacher.data.streams.schedule import BatchSchedule
 from soft_teacher.engine.ema import EMAHook

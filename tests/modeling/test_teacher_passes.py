@@ -1,8 +1,16 @@
 """How often a step passes through the networks, and with how many proposals."""
 
 import pytest
-from steps import COMPOSITIONS, EVERYTHING, NOTHING, batch_of, count_calls, labeled, teach
-from steps import unlabeled
+from steps import (
+    COMPOSITIONS,
+    EVERYTHING,
+    NOTHING,
+    batch_of,
+    count_calls,
+    labeled,
+    teach,
+    unlabeled,
+)
 
 
 @pytest.mark.parametrize("composition", COMPOSITIONS.values(), ids=COMPOSITIONS)

@@ -138,7 +138,9 @@ def test_samples_return_to_the_weak_view_to_be_scored_on_the_teachers_own_featur
     teacher, heads = model.teacher, model.teacher.roi_heads
     batch = teacher.preprocess_image([{"image": x["weak_image"]} for x in images])
     features = teacher.backbone(batch.tensor)
-    pooled = heads.box_pooler([features[f] for f in heads.box_in_features], list(map(boxes_of, weak)))
+    pooled = heads.box_pooler(
+        [features[f] for f in heads.box_in_features], list(map(boxes_of, weak))
+    )
     scores = heads.box_predictor(heads.box_head(pooled))[0].detach().double()
     background = scores.softmax(dim=1)[:, -1]
     assert background.std() > 0

@@ -68,7 +68,9 @@ def test_every_step_has_the_same_losses_and_reaches_every_parameter(
     model = build()
     sup, unsup = SCENES[name]
     batch = [labeled(n, **sup) for n in range(n_labeled)]
-    losses, gradients = gradients_after(model, batch + [seen(n, **unsup) for n in range(n_unlabeled)])
+    losses, gradients = gradients_after(
+        model, batch + [seen(n, **unsup) for n in range(n_unlabeled)]
+    )
     assert list(losses) == names_of(model)
     for key, loss in losses.items():
         assert loss.shape == () and loss.dtype == torch.float32 and loss.isfinite(), key
@@ -92,7 +94,11 @@ def test_nan_costs_no_loss_its_name_and_no_parameter_its_gradient(build, place):
     """A rank that raised, or skipped a parameter, would leave the others waiting for it."""
     model = build()
     batch = [labeled(), seen(0), seen(1)]
-    views = {"labeled image": (0, "image"), "strong view": (1, "image"), "weak view": (2, "weak_image")}
+    views = {
+        "labeled image": (0, "image"),
+        "strong view": (1, "image"),
+        "weak view": (2, "weak_image"),
+    }
     if place in views:
         row, view = views[place]
         batch[row][view] = torch.full((3, *SIZE), NAN)
@@ -251,16 +257,17 @@ def test_a_step_moves_the_student_alone(build, tiny_cfg):
 
 def test_a_pass_detects_in_each_weak_view(build):
     model = build()
-    views = [unlabeled(0)["weak_image"], unlabeled(1, size=(48, 80))["weak_image"]]
+    sizes = [(64, 96), (48, 80)]
+    views = [unlabeled(n, size=size)["weak_image"] for n, size in enumerate(sizes)]
     found = model.family.teach(model.teacher, views).detections
-    assert [f.image_size for f in found] == [(64, 96), (48, 80)]
-    for detections, (height, width) in zip(found, ((64, 96), (48, 80))):
-        assert set(detections.get_fields()) >= {"pred_boxes", "pred_classes", "scores"}
-        assert len(detections) and detections.pred_boxes.nonempty().all()
-        assert (detections.pred_boxes.tensor >= 0).all()
-        assert (detections.pred_boxes.tensor <= torch.tensor([width, height] * 2)).all()
-        assert (detections.scores > model.family.score_floor(model.teacher)).all()
-        assert (detections.pred_classes < model.family.num_classes(model.teacher)).all()
+    for image, (height, width) in zip(found, sizes, strict=True):
+        assert image.image_size == (height, width)
+        assert set(image.get_fields()) >= {"pred_boxes", "pred_classes", "scores"}
+        assert len(image) and image.pred_boxes.nonempty().all()
+        assert (image.pred_boxes.tensor >= 0).all()
+        assert (image.pred_boxes.tensor <= torch.tensor([width, height] * 2)).all()
+        assert (image.scores > model.family.score_floor(model.teacher)).all()
+        assert (image.pred_classes < model.family.num_classes(model.teacher)).all()
 
 
 def test_a_pass_measures_what_its_family_promises(build):
@@ -294,6 +301,4 @@ def test_precomputed_pseudo_labels_need_no_teacher(build):
 def test_another_network_is_refused(build):
     family = build().family
     with pytest.raises(ConfigError, match="Linear"):
-        SoftTeacher(
-            student=torch.nn.Linear(1, 1), family=family, pseudo_labeler=PseudoLabeler()
-        )
+        SoftTeacher(student=torch.nn.Linear(1, 1), family=family, pseudo_labeler=PseudoLabeler())

@@ -1,6 +1,5 @@
 """A family that the recipe does not know is trained by it."""
 
-import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.engine import SimpleTrainer

@@ -150,7 +150,7 @@ class DetectorFamily(ABC):
         return True
 
     def questions_to_teacher(self, student: nn.Module) -> list[str]:
-        """Settings to change for pseudo losses without a teacher, each as "Class.parameter to x"."""
+        """Settings to change before a run without a teacher, each as "Class.parameter to x"."""
         return []
 
     def encode(self, student: nn.Module, inputs: list[dict]) -> Encoded:

@@ -32,8 +32,8 @@ class ForegroundSampler(ROIHeads):
             proposals, targets: see ``ROIHeads.label_and_sample_proposals``.
 
         Returns:
-            per image, the sampled foregrounds in the form that it returns, and how many samples there
-            would be with backgrounds, a scalar on the device.
+            per image, the sampled foregrounds in the form that it returns, and how many samples
+            there would be with backgrounds, a scalar on the device.
         """
         self._sizes: list[torch.Tensor] = []
         return self.label_and_sample_proposals(proposals, targets), self._sizes
