@@ -99,18 +99,3 @@ def test_weights_by_hand(name, formula):
 def test_without_r_every_box_counts_one_nth(n, formula):
     weights = classification_weights(torch.arange(n) % 3 == 0, None, formula)
     np.testing.assert_allclose(weights, np.full(n, 1 / max(n, 1)), rtol=1e-6)
-
-
-def test_weighted_cross_entropies_are_equation_4():
-    rng = np.random.default_rng(0)
-    n = 60
-    foreground, r, entropies = rng.random(n) < 0.3, rng.random(n), rng.exponential(size=n)
-
-    first = sum(entropies[i] for i in range(n) if foreground[i]) / foreground.sum()
-    total = sum(r[j] for j in range(n) if not foreground[j])
-    second = sum(r[j] / total * entropies[j] for j in range(n) if not foreground[j])
-
-    weights = classification_weights(
-        torch.from_numpy(foreground), torch.from_numpy(r).float(), "paper"
-    )
-    assert (weights.double().numpy() * entropies).sum() == pytest.approx(first + second, rel=1e-6)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from by_hand import BG, CODE, K, box_deltas
+from by_hand import BG, CODE, K
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
@@ -42,21 +42,6 @@ def random_predictions(n, boxes_per_row=K):
     return scores.requires_grad_(), deltas.requires_grad_()
 
 
-def cross_entropy(scores, target):
-    return np.log(np.exp(scores).sum()) - scores[target]
-
-
-def l1(deltas, box, goal, target):
-    if target == BG:
-        return 0
-    mine = deltas if len(deltas) == 4 else deltas[4 * target : 4 * target + 4]
-    return np.abs(mine - box_deltas(box, goal)).sum()
-
-
-def float64(tensor):
-    return tensor.detach().double().numpy()
-
-
 # classes of each image
 IMAGES = {
     "one image without proposals": [[]],
@@ -87,48 +72,6 @@ def test_without_weights_or_with_one_nth_everywhere_losses_are_detectron2_s(
     assert losses.keys() == stock.keys() == {"loss_cls", "loss_box_reg"}
     for key in stock:  # to the bit without weights
         torch.testing.assert_close(losses[key], stock[key], rtol=1e-6 * weighted, atol=0)
-
-
-# classes, cls_weight, reg_weight of each image
-WEIGHTED = {
-    "one image without proposals": [([], [], [])],
-    "all weights 0": [([0, BG], [0, 0], [0, 0])],
-    "one foreground": [([2], [0.5], [0.25])],
-    "one background": [([BG], [0.5], [0])],
-    "no foreground": [([BG, BG], [0.7, 0.1], [0, 0])],
-    "no background": [([1, 0], [0.2, 0.9], [2, 2])],
-    "classification rows, then regression rows": [
-        ([1, BG, BG, 0, 0, 1], [0.5, 0.4, 0.1, 0, 0, 0], [0, 0, 0, 0.25, 0.25, 0.25])
-    ],
-    "each image its own regression weight": [
-        ([1, BG, 2, 0], [0.5, 0.4, 0, 0], [0, 0, 0.25, 0.25]),
-        ([BG, 1], [0.3, 0.2], [0, 0]),
-        ([BG, 2], [0.1, 0], [0, 3]),
-    ],
-}
-
-
-@pytest.mark.parametrize("boxes_per_row", [K, 1], ids=["boxes per class", "class-agnostic boxes"])
-@pytest.mark.parametrize("images", WEIGHTED.values(), ids=WEIGHTED.keys())
-def test_losses_are_sums_of_weight_times_loss_in_float64(images, boxes_per_row):
-    """And only rows with a weight get a gradient."""
-    rows = [proposals(*image, seed=i) for i, image in enumerate(images)]
-    scores, deltas = random_predictions(sum(map(len, rows)), boxes_per_row)
-    losses = layers(cls_agnostic_bbox_reg=boxes_per_row == 1).losses((scores, deltas), rows)
-
-    classes, cls_weights, reg_weights = (sum(column, []) for column in zip(*images))
-    boxes, goals = (
-        float64(torch.cat([getattr(r, name).tensor for r in rows]))
-        for name in ("proposal_boxes", "gt_boxes")
-    )
-    cls = sum(w * cross_entropy(s, c) for w, s, c in zip(cls_weights, float64(scores), classes))
-    reg = sum(w * l1(*x) for w, *x in zip(reg_weights, float64(deltas), boxes, goals, classes))
-    assert losses["loss_cls"].item() == pytest.approx(cls, rel=1e-5)
-    assert losses["loss_box_reg"].item() == pytest.approx(reg, rel=1e-5)
-
-    sum(losses.values()).backward()
-    assert (scores.grad != 0).any(dim=1).tolist() == [w > 0 for w in cls_weights]
-    assert (deltas.grad != 0).any(dim=1).tolist() == [w > 0 for w in reg_weights]
 
 
 def test_each_loss_is_multiplied_by_its_configured_weight():

@@ -17,7 +17,7 @@ from by_hand import (
     student_scores,
     teacher_background,
 )
-from detectron2.modeling import StandardROIHeads, build_backbone, build_roi_heads
+from detectron2.modeling import build_backbone, build_roi_heads
 from detectron2.structures import Instances
 from steps import SIZE, boxes_of, targets
 
@@ -256,45 +256,6 @@ def test_r_is_a_constant_of_the_loss(build_heads, indicator):
         expected = scores / scores.sum() - np.eye(K + 1)[classes[tuple(box)]]
         np.testing.assert_allclose(gradient, weights[tuple(box)] * expected, rtol=1e-4, atol=1e-7)
     assert (recorder.scores.grad[len(samples) :] == 0).all()
-
-
-# --- everything else is stock
-
-
-@pytest.mark.parametrize("boxes, classes", [([], []), ([A, B], [0, 2])], ids=["no object", "two"])
-def test_labeled_images_have_the_losses_of_standard_roi_heads(
-    build_heads, tiny_cfg, boxes, classes
-):
-    heads, backbone = build_heads(samples=16), build_backbone(tiny_cfg)
-    stock = StandardROIHeads(tiny_cfg, backbone.output_shape()).train()
-    stock.load_state_dict(heads.state_dict())
-    features = backbone(torch.rand(1, 3, *SIZE))
-    results = []
-    for module in (heads, stock):
-        torch.manual_seed(0)
-        proposals = proposals_of([([NEAR_A, HALF_A, *ELSEWHERE], None, None)])
-        results.append(module(None, features, proposals, [targets(boxes, classes)])[1])
-    mine, theirs = results
-    assert mine.keys() == theirs.keys()
-    assert all(torch.equal(mine[k], theirs[k]) for k in theirs)
-
-
-@pytest.mark.parametrize("rows", [([], []), ([A, C], [B])], ids=["no box", "three boxes"])
-def test_predictions_of_given_boxes_are_those_of_the_stock_box_head(build_heads, tiny_cfg, rows):
-    heads = build_heads().eval()
-    features = build_backbone(tiny_cfg)(torch.rand(2, 3, *SIZE))
-    boxes = [boxes_of(r) for r in rows]
-    pooled = heads.box_pooler([features["p2"], features["p3"]], boxes)
-    scores, deltas = heads.box_predictor(heads.box_head(pooled))
-    mine = heads.predict(features, boxes)
-    assert torch.equal(mine[0], scores) and torch.equal(mine[1], deltas)
-
-    probabilities = np.exp(scores.detach().double().numpy())
-    background = probabilities[:, BG] / probabilities.sum(axis=1)
-    found = heads.background_scores(mine, boxes)
-    assert [f.shape for f in found] == [(len(r),) for r in rows]
-    assert found[0].dtype == torch.float32
-    np.testing.assert_allclose(torch.cat(found).detach(), background, rtol=1e-5)
 
 
 def test_the_paper_is_the_default(build_heads):
