@@ -15,7 +15,7 @@ from soft_teacher.modeling.views import ViewTransport
 THRESH = 0.5
 
 
-@pytest.fixture(params=[0.0, 0.5], ids=["anchors at corners", "anchors at centres"])
+@pytest.fixture(params=[0.0, 0.5], ids=["anchors at corners", "anchors at centers"])
 def teacher(build, request):
     """A RetinaNet in eval mode whose maps differ from place to place."""
     offset = ("MODEL.ANCHOR_GENERATOR.OFFSET", request.param)
