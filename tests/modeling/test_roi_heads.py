@@ -216,12 +216,14 @@ def test_the_student_scores_its_samples_in_one_pass_the_teacher_those_of_g_cls_i
 
 
 def test_s_cls_has_the_configured_number_of_samples_and_s_reg_is_sampled_separately(build_heads):
-    recorder = Recorder(build_heads(samples=16))
+    heads = build_heads(samples=16)
+    recorder = Recorder(heads)
     rng = np.random.default_rng(0)
     corner = rng.uniform(0, 40, (100, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(4, 24, (100, 2))], axis=1).tolist()
     torch.manual_seed(0)
-    recorder.losses([(boxes, ([A], [0]), ([B] * 40, [2] * 40))])
+    scene = [(boxes, ([A], [0]), ([B] * 40, [2] * 40))]
+    recorder.losses(scene)
 
     ((asked,),) = recorder.student_boxes
     ((s_cls,),) = recorder.teacher_boxes
@@ -229,6 +231,8 @@ def test_s_cls_has_the_configured_number_of_samples_and_s_reg_is_sampled_separat
     # at most a quarter of the samples are foregrounds, here the copies of the one box of G_reg
     assert len(asked) == 16 + 4
     assert as_set(asked)[-4:] == as_set([B] * 4)
+    _, sizes = heads.foregrounds.sample(proposals_of(scene), g_reg_of(scene))
+    assert sizes == [16]
 
 
 @pytest.mark.parametrize("indicator", INDICATORS)

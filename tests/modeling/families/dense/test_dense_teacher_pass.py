@@ -15,7 +15,7 @@ from soft_teacher.modeling.views import ViewTransport
 THRESH = 0.5
 
 
-@pytest.fixture(params=[0.0, 0.5], ids=["anchors at corners", "anchors at centers"])
+@pytest.fixture(params=[0.0, 0.5, 0.75], ids="anchors at {} of a place".format)
 def teacher(build, request):
     """A RetinaNet in eval mode whose maps differ from place to place."""
     offset = ("MODEL.ANCHOR_GENERATOR.OFFSET", request.param)

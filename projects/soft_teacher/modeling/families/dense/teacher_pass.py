@@ -39,9 +39,8 @@ class RetinaNetTeacherPass(TeacherPass, MeasuresStability):
         ]
         kept = [self._suppress(c) for c in self._candidates]
         detections = [c[k] for c, k in zip(self._candidates, kept)]
-        for found_in in detections:
-            clipped = clip_boxes(found_in.pred_boxes.tensor, found_in.image_size)
-            found_in.pred_boxes = Boxes(clipped)
+        for d in detections:
+            d.pred_boxes = Boxes(clip_boxes(d.pred_boxes.tensor, d.image_size))
         inside = rows_where([d.pred_boxes.nonempty() for d in detections])
         self._kept = [k[i] for k, i in zip(kept, inside)]
         super().__init__([d[i] for d, i in zip(detections, inside)])
