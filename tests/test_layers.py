@@ -18,7 +18,7 @@ FOUNDATIONS = {"config", "geometry"}
 FAMILIES = f"{NAME}.modeling.families"
 RECIPE = (
     *("soft_teacher", "views", "pseudo_labels", "box_jitter", "background_weights"),
-    *("step_record", "given_labels"),
+    *("step_record", "precomputed"),
 )
 # What only some kinds of detectors have.
 PARTS = {"roi_heads", "proposal_generator", "box_predictor", "box_head", "head", "rpn_head"}

@@ -5,13 +5,22 @@ height h and width w spans ``[0, w] x [0, h]``. Boxes are XYXY. A matrix is 3x3 
 vectors ``(x, y, 1)``; its last row is ``(0, 0, 1)``.
 
 The tensor functions use elementwise arithmetic only: a matmul would run in half precision under
-autocast (and in TF32 on recent GPUs), which moves boxes of large images by more than a pixel. They
-read nothing back to the host.
+autocast (and in TF32 on recent GPUs), which moves boxes of large images by more than a pixel. None
+of them causes a host-device sync.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
+
+__all__ = [
+    "clip_boxes",
+    "invert_affine",
+    "nonempty",
+    "transform_boxes",
+    "transform_matrix",
+    "weak_to_strong",
+]
 
 # Wide enough that a transform computing in float32 still yields coefficients good to 1e-3 pixel;
 # a power of two, so that flips and shifts come out exact.
@@ -21,13 +30,10 @@ _TOLERANCE = 1e-2
 
 
 def transform_matrix(transform) -> np.ndarray:
-    """Return the matrix of an affine transform, found by probing ``apply_coords``.
+    """The (3, 3) float64 matrix of an affine transform, found by probing ``apply_coords``.
 
     Args:
         transform: a Detectron2/fvcore ``Transform`` or ``TransformList``.
-
-    Returns:
-        float64 array (3, 3) taking input coordinates to output coordinates.
 
     Raises:
         ValueError: if a fourth probe shows that the transform is not affine.
@@ -47,16 +53,11 @@ def transform_matrix(transform) -> np.ndarray:
 
 
 def weak_to_strong(weak_matrix: np.ndarray, strong_matrix: np.ndarray) -> np.ndarray:
-    """Return the matrix that carries weak-view coordinates to the strong view.
-
-    Both arguments take coordinates of the same source image to their view. Swap them for the way
-    back.
+    """The (3, 3) float64 matrix from weak-view to strong-view coordinates.
 
     Args:
-        weak_matrix, strong_matrix: (3, 3).
-
-    Returns:
-        float64 array (3, 3), ``strong_matrix @ inv(weak_matrix)``.
+        weak_matrix, strong_matrix: (3, 3), from the same source image to each view. Swapped, they
+            give the way back.
 
     Raises:
         numpy.linalg.LinAlgError: if ``weak_matrix`` is singular.
@@ -67,14 +68,10 @@ def weak_to_strong(weak_matrix: np.ndarray, strong_matrix: np.ndarray) -> np.nda
 
 
 def invert_affine(matrix: Tensor) -> Tensor:
-    """Invert an affine matrix in closed form (``torch.linalg.inv`` waits for the device).
+    """Inverse in closed form (``torch.linalg.inv`` causes a host-device sync).
 
     Args:
-        matrix: (..., 3, 3) with last row (0, 0, 1), at least float32, on any device. A singular
-            matrix gives non-finite entries.
-
-    Returns:
-        Tensor (..., 3, 3) of the same dtype and device.
+        matrix: (..., 3, 3), at least float32. A singular one gives non-finite entries.
     """
     a, b, x, c, d, y = matrix[..., :2, :].flatten(-2).unbind(-1)
     zero = torch.zeros_like(a)
@@ -88,16 +85,16 @@ def invert_affine(matrix: Tensor) -> Tensor:
 
 
 def transform_boxes(boxes: Tensor, matrix: Tensor) -> Tensor:
-    """Carry boxes through an affine matrix and enclose each by one axis-aligned box.
+    """Warps boxes by an affine matrix; the result is the axis-aligned box that encloses each.
 
     Compose matrices first and call this once: enclosing after every step inflates the boxes.
 
     Args:
-        boxes: (N, 4) XYXY, absolute pixels, N may be 0.
-        matrix: (3, 3), as from :func:`transform_matrix`.
+        boxes: (N, 4).
+        matrix: (3, 3), on any device.
 
     Returns:
-        Tensor (N, 4) XYXY on the device of ``boxes``, at least float32, not clipped.
+        (N, 4) on the device of ``boxes``, at least float32, not clipped.
     """
     dtype = torch.promote_types(boxes.dtype, torch.float32)
     boxes = boxes.to(dtype)
@@ -111,30 +108,13 @@ def transform_boxes(boxes: Tensor, matrix: Tensor) -> Tensor:
 
 
 def clip_boxes(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """Clip boxes to an image.
-
-    Args:
-        boxes: (N, 4) XYXY, absolute pixels.
-        image_size: (height, width).
-
-    Returns:
-        A new tensor (N, 4); a box outside the image becomes one of zero width or height.
-    """
+    """(N, 4) boxes clipped to (height, width); one outside the image has zero width or height."""
     height, width = image_size
     x = boxes[:, 0::2].clamp(0, width)
     y = boxes[:, 1::2].clamp(0, height)
     return torch.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], dim=1)
 
 
-def nonempty(boxes: Tensor, min_size: float = 0.0) -> Tensor:
-    """Say which boxes are wider and higher than ``min_size`` pixels.
-
-    Args:
-        boxes: (N, 4) XYXY, absolute pixels.
-        min_size: both sides must exceed this.
-
-    Returns:
-        bool Tensor (N,); False for boxes with NaN.
-    """
-    sides = boxes[:, 2:] - boxes[:, :2]
-    return (sides > min_size).all(dim=1)
+def nonempty(boxes: Tensor) -> Tensor:
+    """(N,) bool: which of (N, 4) boxes have both sides above zero; False for NaN."""
+    return (boxes[:, 2:] > boxes[:, :2]).all(dim=1)

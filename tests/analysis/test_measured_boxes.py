@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import toy  # noqa: F401  registers a family without MeasuresStability
 from detectron2.data import DatasetCatalog
 from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.structures import Boxes, BoxMode, Instances
@@ -12,7 +13,9 @@ from detectron2.utils.events import EventStorage
 from PIL import Image
 from training import CONFIGS, save_untrained
 
+from soft_teacher.analysis.findings import findings_of
 from soft_teacher.analysis.measured_boxes import choose_images, join, measure
+from soft_teacher.analysis.pseudo_label_report import write_findings
 from soft_teacher.data.mapper import InferenceMapper
 from soft_teacher.data.streams.seeds import sample_seed
 from soft_teacher.experiment import yaml_config
@@ -177,3 +180,18 @@ def test_variances_are_those_that_training_would_measure(network, tiny_digits, t
     variances[chosen.candidates] = chosen.variances
     np.testing.assert_array_equal(found.scores, detections.scores.double())
     np.testing.assert_array_equal(found.variances, variances)
+
+
+def test_a_detector_that_cannot_measure_stability_is_analysed_without_variances(
+    tiny_digits, tmp_path
+):
+    opts = ["SOFT_TEACHER.DETECTOR", "ToyDetector", "SOFT_TEACHER.JITTER.ENABLED", "False"]
+    save_untrained(tmp_path / "model.pth", *opts)
+    cfg = yaml_config.load_config(str(CONFIGS / "soft_teacher.yaml"), opts)
+    trained = YamlExperiment(cfg).load_trained(weights=str(tmp_path / "model.pth"))
+    trained.model.pseudo_labeler.candidate_thresh = 0.05
+    found = measure(trained, "teacher", DatasetCatalog.get("digits_val"))
+    findings = findings_of(found, trained, network="teacher", dataset="digits_val")
+    assert len(findings.candidates.scores) and np.isnan(findings.boxes.variances).all()
+    assert findings.correlations["score"].count > findings.correlations["variance"].count == 0
+    assert len(write_findings(findings, tmp_path)) == 4

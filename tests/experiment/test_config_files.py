@@ -208,7 +208,7 @@ def test_the_command_line_takes_values_as_people_write_them(key, text, value, wr
     assert found == value and type(found) is type(value)
 
 
-def test_a_meta_architecture_of_detectron2_is_the_detector_that_is_wrapped(write):
+def test_a_meta_architecture_of_detectron2_is_the_detector_that_is_wrapped(write, refusal):
     key = "MODEL.META_ARCHITECTURE"
     in_the_file = yaml_config.load_config(write("MODEL:\n  META_ARCHITECTURE: RetinaNet\n"))
     on_the_command_line = yaml_config.load_config(write("{}"), [key, "RetinaNet"])
@@ -216,6 +216,10 @@ def test_a_meta_architecture_of_detectron2_is_the_detector_that_is_wrapped(write
     for cfg in (in_the_file, on_the_command_line, dumped):
         assert cfg.MODEL.META_ARCHITECTURE == "SoftTeacher"
         assert cfg.SOFT_TEACHER.DETECTOR == "RetinaNet"
+    for name in ("", "PanopticFPN", "SoftTecher"):
+        said = f"{key} '{name}' cannot be wrapped: use GeneralizedRCNN, RetinaNet"
+        assert refusal("c.yaml", "{}", key, name).startswith(said)
+        assert refusal("c.yaml", f"MODEL: {{META_ARCHITECTURE: '{name}'}}").startswith(said)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: p.stem)

@@ -1,7 +1,7 @@
-"""A whole training step against Eq. 1-5, 10 and 11, worked out image by image in float64.
+"""A whole training step against Eq. 1-5, 10 and 11, computed image by image in float64.
 
-Every network is a known function of the box that it looks at; the detections of the teacher are
-given. All else is the code of training.
+Every network is a known function of its box, and the teacher's detections are given. All else is
+the training code.
 """
 
 import numpy as np
@@ -18,7 +18,8 @@ from by_hand import (
     student_scores,
     teacher_background,
 )
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Instances
+from steps import boxes_of, detections, inject, labeled, targets, unlabeled
 
 WIDTH = 96
 A, B, C = [10, 10, 40, 40], [50, 20, 90, 60], [4, 40, 24, 60]
@@ -52,7 +53,7 @@ def flipped(box):
 
 
 def teacher_scores(boxes):
-    """Logits whose softmax gives the background what ``teacher_background`` says."""
+    """Logits whose softmax gives the background ``teacher_background``."""
     background = teacher_background(boxes)[:, None]
     return np.log(np.concatenate([(1 - background).repeat(K, axis=1) / K, background], axis=1))
 
@@ -66,8 +67,8 @@ def teacher_deltas(boxes):
 # --- the code
 
 
-class HandOn(torch.nn.Module):
-    """In the place of the pooler: the features of a box are its coordinates."""
+class Coordinates(torch.nn.Module):
+    """A pooler for which the features of a box are its coordinates."""
 
     def forward(self, features, boxes):
         return torch.cat([b.tensor for b in boxes])
@@ -81,15 +82,15 @@ def known(scores, deltas):
 
 
 def propose(images, features, targets):
-    boxes = Boxes(torch.tensor(PROPOSALS).float())
+    boxes = boxes_of(PROPOSALS)
     logits = torch.zeros(len(PROPOSALS))
     sizes = images.image_sizes
     return [Instances(s, proposal_boxes=boxes, objectness_logits=logits) for s in sizes], {}
 
 
 @pytest.fixture
-def losses(build, labeled, unlabeled, targets, detections, inject, monkeypatch):
-    """losses(ranks, alpha): of every rank its losses."""
+def losses(build, monkeypatch):
+    """losses(ranks, alpha): the losses of every rank."""
 
     def losses(ranks, alpha):
         model = build("SOFT_TEACHER.ALPHA", alpha, "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 256)
@@ -98,7 +99,7 @@ def losses(build, labeled, unlabeled, targets, detections, inject, monkeypatch):
             (model.student, student_scores, student_deltas),
             (model.teacher, teacher_scores, teacher_deltas),
         ):
-            network.roi_heads.box_pooler = HandOn()
+            network.roi_heads.box_pooler = Coordinates()
             network.roi_heads.box_head = torch.nn.Identity()
             predictor = network.roi_heads.box_predictor
             monkeypatch.setattr(predictor, "forward", known(scores, deltas))
@@ -184,7 +185,7 @@ def test_equations_3_and_11(losses, ranks):
 
 
 def test_the_scene_has_boxes_of_every_kind():
-    """Pseudo boxes for both, for classification alone, for regression alone, and none."""
+    """Pseudo boxes for both, for one of classification and regression, and none."""
     detected = [found for _, *image in UNLABELED for found in zip(*image)]
     kinds = {(score > 0.9, c != UNSTABLE) for _, c, score in detected}
     assert kinds == {(True, True), (True, False), (False, True)}

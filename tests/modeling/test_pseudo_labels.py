@@ -1,10 +1,10 @@
 """G_cls by score, G_reg by box regression variance, and their way to the student's view."""
 
-import re
-
 import numpy as np
 import pytest
 import torch
+from by_hand import warp
+from steps import BOXES, CLASSES, NAN, SIZE, detections, targets
 
 from soft_teacher import ConfigError
 from soft_teacher.experiment.words import YAML_WORDS
@@ -13,8 +13,6 @@ from soft_teacher.modeling.families.base import MeasuresStability, TeacherPass
 from soft_teacher.modeling.pseudo_labels import rows_where
 from soft_teacher.modeling.views import ViewTransport
 
-BOXES = [[10, 10, 40, 40], [50, 20, 90, 60], [4, 40, 24, 60], [60, 2, 80, 12]]
-CLASSES = [0, 2, 1, 2]
 BELOW, ABOVE = np.float32(-1), np.float32(2)
 
 
@@ -37,19 +35,19 @@ class KnownVariances(TeacherPass, MeasuresStability):
         return self.known
 
 
+def found(scores):
+    return detections(BOXES[: len(scores)], CLASSES[: len(scores)], scores)
+
+
 def label(labeler, seen, seeds=None, matrices=None, sizes=None):
     """What the labeler makes of a pass; the student sees the teacher's views by default."""
-    weak = [found.image_size for found in seen.detections]
+    weak = [d.image_size for d in seen.detections]
     matrices = torch.eye(3).expand(len(weak), 3, 3) if matrices is None else matrices
     transport = ViewTransport(matrices, weak, sizes or weak, torch.device("cpu"))
     return labeler(seen, transport, [0] * len(weak) if seeds is None else seeds)
 
 
-def label_by_score(*images):
-    return label(PseudoLabeler(measure_stability=False), TeacherPass(list(images)))
-
-
-def boxes_and_classes(labels):
+def as_lists(labels):
     return labels.gt_boxes.tensor.tolist(), labels.gt_classes.tolist()
 
 
@@ -70,26 +68,25 @@ BY_SCORE = {
     "certain": ([1.0, 0.0, 1.0], [0, 2]),
     "some": ([0.95, 0.9, 0.05, 0.91], [0, 3]),
 }
+every_score = pytest.mark.parametrize("scores, chosen", BY_SCORE.values(), ids=BY_SCORE.keys())
 
 
-@pytest.mark.parametrize("scores, chosen", BY_SCORE.values(), ids=BY_SCORE.keys())
-def test_g_cls_is_what_is_scored_strictly_above_its_threshold(detections, scores, chosen):
-    n = len(scores)
-    image = detections(BOXES[:n], CLASSES[:n], scores)
-    (g_cls,) = label_by_score(image).classification
-    assert boxes_and_classes(g_cls) == rows(*chosen)
-    assert g_cls.image_size == image.image_size
+@every_score
+def test_g_cls_is_what_is_scored_strictly_above_its_threshold(scores, chosen):
+    seen = KnownVariances([found(scores)], [[0.5] * sum(s > 0.5 for s in scores)])
+    (g_cls,) = label(PseudoLabeler(), seen).classification
+    assert as_lists(g_cls) == rows(*chosen)
+    assert g_cls.image_size == SIZE and set(g_cls.get_fields()) == set(targets().get_fields())
 
 
-@pytest.mark.parametrize("scores, chosen", BY_SCORE.values(), ids=BY_SCORE.keys())
-def test_without_box_jittering_g_reg_is_g_cls(detections, scores, chosen):
-    n = len(scores)
-    image = detections(BOXES[:n], CLASSES[:n], scores)
-    (g_reg,) = label_by_score(image).regression
-    assert boxes_and_classes(g_reg) == rows(*chosen)
+@every_score
+def test_without_box_jittering_g_reg_is_g_cls(scores, chosen):
+    labels = label(PseudoLabeler(measure_stability=False), TeacherPass([found(scores)]))
+    for (boxes,) in (labels.classification, labels.regression):
+        assert as_lists(boxes) == rows(*chosen)
 
 
-# scores, jittered rows (above 0.5), their variances, rows below 0.02
+# scores, measured rows (above 0.5), their variances, rows below 0.02
 BY_VARIANCE = {
     "no detections": ([], [], [], []),
     "none is a candidate": ([0.4, 0.1], [], [], []),
@@ -103,86 +100,70 @@ BY_VARIANCE = {
     "just above the variance": ([0.6], [0], [next_to(0.02, ABOVE)], []),
     "no spread": ([0.6], [0], [0.0], [0]),
     "no extent": ([0.6], [0], [float("inf")], []),
-    "not a number": ([0.6], [0], [float("nan")], []),
+    "not a number": ([0.6], [0], [NAN], []),
     "a high score does not help": ([0.99, 0.6, 0.3, 0.7], [0, 1, 3], [0.5, 0.01, 0.019], [1, 3]),
 }
 
 
 @pytest.mark.parametrize(
-    "scores, jittered, variances, chosen", BY_VARIANCE.values(), ids=BY_VARIANCE.keys()
+    "scores, measured, variances, chosen", BY_VARIANCE.values(), ids=BY_VARIANCE.keys()
 )
 def test_g_reg_is_what_scores_above_a_half_and_varies_strictly_less_than_its_threshold(
-    detections, scores, jittered, variances, chosen
+    scores, measured, variances, chosen
 ):
-    n = len(scores)
-    image = detections(BOXES[:n], CLASSES[:n], scores)
-    seen = KnownVariances([image], [variances])
+    seen = KnownVariances([found(scores)], [variances])
     (g_reg,) = label(PseudoLabeler(), seen, [17]).regression
-    assert boxes_and_classes(g_reg) == rows(*chosen)
-    assert g_reg.image_size == image.image_size
-    assert seen.asked == [([jittered], [17])]
+    assert as_lists(g_reg) == rows(*chosen)
+    assert g_reg.image_size == SIZE and set(g_reg.get_fields()) == set(targets().get_fields())
+    assert seen.asked == [([measured], [17])]
 
 
-def test_the_two_sets_are_chosen_independently(detections):
-    image = detections(BOXES, CLASSES, [0.95, 0.6, 0.93, 0.2])
-    labels = label(PseudoLabeler(), KnownVariances([image], [[0.5, 0.01, 0.01]]))
-    assert boxes_and_classes(labels.classification[0]) == rows(0, 2)
-    assert boxes_and_classes(labels.regression[0]) == rows(1, 2)
+def test_other_thresholds_are_obeyed():
+    labeler = PseudoLabeler(score_thresh=0.5, candidate_thresh=0.2, variance_thresh=0.3)
+    labels = label(labeler, KnownVariances([found([0.9, 0.6, 0.3, 0.1])], [[0.5, 0.2, 0.1]]))
+    assert as_lists(labels.classification[0]) == rows(0, 1)
+    assert as_lists(labels.regression[0]) == rows(1, 2)
 
 
-def test_images_are_labeled_each_by_its_own(detections):
-    images = [
-        detections(),
-        detections(BOXES, CLASSES, [0.95, 0.6, 0.3, 0.99]),
-        detections(BOXES[:1], CLASSES[:1], [0.92]),
-    ]
+def test_the_two_sets_are_chosen_independently():
+    """And what observers see is complete, though all boxes have left the student's view."""
+    image = found([0.95, 0.6, 0.93, 0.2])
+    seen = KnownVariances([image], [[0.5, 0.01, 0.01]])
+    labels = label(PseudoLabeler(), seen)
+    assert as_lists(labels.classification[0]) == rows(0, 2)
+    assert as_lists(labels.regression[0]) == rows(1, 2)
+    far = torch.tensor([[[1.0, 0, 500], [0, 1, 500], [0, 0, 1]]])
+    labels = label(PseudoLabeler(), seen, matrices=far)
+    assert len(labels.classification[0]) == len(labels.regression[0]) == 0
+    (shown,) = labels.chosen_from
+    assert shown.detections is image and image.pred_boxes.tensor.tolist() == BOXES
+    assert shown.confident.tolist() == [0, 2]
+    assert shown.candidates.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(shown.variances, [0.5, 0.01, 0.01])
+    assert shown.stable.tolist() == [1, 2]
+
+
+def test_no_images_have_no_labels():
+    labels = label(PseudoLabeler(), KnownVariances([], []))
+    assert labels.classification == [] and labels.regression == [] and labels.chosen_from == []
+
+
+def test_images_are_labeled_and_logged_each_by_its_own(storage):
+    images = [found([]), found([0.95, 0.6, 0.3, 0.99]), found([0.92])]
     seen = KnownVariances(images, [[], [0.01, 0.5, 0.01], [0.5]])
     labels = label(PseudoLabeler(), seen, [5, 6, 7])
-    assert [boxes_and_classes(g) for g in labels.classification] == [rows(), rows(0, 3), rows(0)]
-    assert [boxes_and_classes(g) for g in labels.regression] == [rows(), rows(0, 3), rows()]
+    assert [as_lists(g) for g in labels.classification] == [rows(), rows(0, 3), rows(0)]
+    assert [as_lists(g) for g in labels.regression] == [rows(), rows(0, 3), rows()]
     assert seen.asked == [([[], [0, 1, 3], [0]], [5, 6, 7])]
-
-
-def test_other_thresholds_are_obeyed(detections):
-    image = detections(BOXES, CLASSES, [0.9, 0.6, 0.3, 0.1])
-    labeler = PseudoLabeler(score_thresh=0.5, candidate_thresh=0.2, variance_thresh=0.3)
-    labels = label(labeler, KnownVariances([image], [[0.5, 0.2, 0.1]]))
-    assert boxes_and_classes(labels.classification[0]) == rows(0, 1)
-    assert boxes_and_classes(labels.regression[0]) == rows(1, 2)
-
-
-def test_pseudo_labels_look_like_ground_truth(detections, targets):
-    image = detections(BOXES, CLASSES, [0.95] * 4)
-    labels = label_by_score(image)
-    for (labels,) in (labels.classification, labels.regression):
-        assert set(labels.get_fields()) == set(targets().get_fields())
-
-
-def test_the_detections_are_left_alone(detections):
-    image = detections(BOXES, CLASSES, [0.95, 0.6, 0.3, 0.99])
-    label(PseudoLabeler(), KnownVariances([image], [[0.01] * 3]))
-    assert set(image.get_fields()) == {"pred_boxes", "pred_classes", "scores"}
-    assert image.pred_boxes.tensor.tolist() == BOXES and image.pred_classes.tolist() == CLASSES
-
-
-def test_mean_counts_per_image_are_logged(detections, storage):
-    images = [detections(), detections(BOXES, CLASSES, [0.95, 0.6, 0.3, 0.99])]
-    label(PseudoLabeler(), KnownVariances(images, [[], [0.01, 0.5, 0.5]]))
-    logged = {key: value for key, (value, _) in storage.latest().items()}
-    assert logged["num_detections"] == 4 / 2
-    assert logged["num_cls_boxes"] == 2 / 2
-    assert logged["num_reg_candidates"] == 3 / 2
-    assert logged["num_reg_boxes"] == 1 / 2
+    assert {key: value for key, (value, _) in storage.latest().items()} == {
+        "num_detections": pytest.approx(5 / 3),
+        "num_cls_boxes": 3 / 3,
+        "num_reg_candidates": pytest.approx(4 / 3),
+        "num_reg_boxes": pytest.approx(2 / 3),
+    }
 
 
 # --- configuration
-
-
-def test_the_paper_is_the_default(tiny_cfg):
-    for labeler in (PseudoLabeler(), PseudoLabeler(tiny_cfg)):
-        assert (labeler.score_thresh, labeler.candidate_thresh) == (0.9, 0.5)
-        assert labeler.variance_thresh == 0.02 and labeler.measure_stability
-
 
 SETTINGS = {
     "SCORE_THRESH": ("score_thresh", 0.75),
@@ -192,21 +173,22 @@ SETTINGS = {
 }
 
 
+def test_the_paper_is_the_default(tiny_cfg):
+    paper = dict(score_thresh=0.9, candidate_thresh=0.5, variance_thresh=0.02)
+    expected = {**paper, "measure_stability": True}
+    assert vars(PseudoLabeler()) == vars(PseudoLabeler(tiny_cfg)) == expected
+
+
 @pytest.mark.parametrize("key", SETTINGS)
-def test_every_config_key_is_read(tiny_cfg, key):
+def test_every_config_key_is_read_and_checked(tiny_cfg, key):
     name, value = SETTINGS[key]
     tiny_cfg.merge_from_list([f"SOFT_TEACHER.{key}", value])
     assert getattr(PseudoLabeler(tiny_cfg), name) == value
-
-
-@pytest.mark.parametrize("value", [0.0, 1.0, -0.1, 1.1, float("nan")])
-@pytest.mark.parametrize("key", ["SCORE_THRESH", "JITTER.SCORE_THRESH", "JITTER.VARIANCE_THRESH"])
-def test_a_threshold_outside_0_1_is_refused_by_its_key(tiny_cfg, key, value):
-    tiny_cfg.merge_from_list([f"SOFT_TEACHER.{key}", value])
-    with pytest.raises(
-        ConfigError, match=rf"^SOFT_TEACHER\.{re.escape(key)} .*\Z"
-    ), YAML_WORDS.spoken():
-        PseudoLabeler(tiny_cfg)
+    for bad in [0.0, 1.0, -0.1, 1.1, NAN] if "THRESH" in key else []:
+        tiny_cfg.merge_from_list([f"SOFT_TEACHER.{key}", bad])
+        with pytest.raises(ConfigError) as error, YAML_WORDS.spoken():
+            PseudoLabeler(tiny_cfg)
+        assert str(error.value).startswith(f"SOFT_TEACHER.{key} must ")
 
 
 def test_the_lowest_score_is_that_of_either_use():
@@ -215,99 +197,42 @@ def test_the_lowest_score_is_that_of_either_use():
     assert PseudoLabeler(measure_stability=False).lowest_score == 0.9
 
 
-# --- transport
+# --- on to the student's view
 
-
-@pytest.fixture
-def carried_labels(detections):
-    """carried_labels(boxes, classes, matrix, size): all are in both sets; the student's view."""
-
-    def carried_labels(boxes, classes, matrix, size):
-        image = detections(boxes, classes, [0.95] * len(boxes))
-        seen = KnownVariances([image], [[0.01] * len(boxes)])
-        matrices = torch.as_tensor(matrix, dtype=torch.float32)[None]
-        labels = label(PseudoLabeler(), seen, matrices=matrices, sizes=[size])
-        (g_cls,), (g_reg,) = labels.classification, labels.regression
-        assert boxes_and_classes(g_cls) == boxes_and_classes(g_reg)
-        return g_cls
-
-    return carried_labels
-
-
-# shift of x and y, rows of BOXES that stay in the 64 x 96 view
-SHIFTS = {
-    "all stay": ((3, -1), [0, 1, 2, 3]),
-    "the right edge touches the left border": ((-40, 0), [1, 3]),
-    "one pixel is left": ((-39, 0), [0, 1, 3]),
-    "the left edge touches the right border": ((36, 0), [0, 1, 2]),
-    "out below": ((0, 44), [0, 3]),
-    "out above": ((0, -40), [1, 2]),
-    "all leave": ((200, 200), []),
+FLIP = np.array([[-1.0, 0, 96], [0, 1, 0], [0, 0, 1]])
+# matrix, size of the student's view, boxes, rows of them that stay in it
+MOVES = {
+    "no box": (np.eye(3), SIZE, [], []),
+    **{
+        name: (np.array([[1.0, 0, x], [0, 1, y], [0, 0, 1]]), SIZE, BOXES, left)
+        for name, (x, y), left in (
+            ("all stay", (3, -1), [0, 1, 2, 3]),
+            ("the right edge touches the left border", (-40, 0), [1, 3]),
+            ("one pixel is left", (-39, 0), [0, 1, 3]),
+            ("the left edge touches the right border", (46, 0), [0, 2]),
+            ("out below", (0, 44), [0, 3]),
+            ("out above", (0, -40), [1, 2]),
+            ("all leave", (200, 200), []),
+        )
+    },
+    "flip": (FLIP, SIZE, BOXES, [0, 1, 2, 3]),
+    "shrink": (np.diag([0.5, 0.5, 1]), (32, 48), BOXES, [0, 1, 2, 3]),
+    "no extent": (np.eye(3), SIZE, [[5, 5, 5, 20], [5, 5, 20, 5], [5, 5, 5, 5], BOXES[0]], [3]),
 }
 
 
-@pytest.mark.parametrize("shift, left", SHIFTS.values(), ids=SHIFTS.keys())
-def test_boxes_that_leave_the_view_are_dropped_with_their_class(
-    carried_labels, carry_in_numpy, shift, left
-):
-    matrix = np.eye(3)
-    matrix[:2, 2] = shift
-    labels = carried_labels(BOXES, CLASSES, matrix, (64, 96))
-    expected = carry_in_numpy([BOXES[i] for i in left], matrix, (64, 96))
-    np.testing.assert_allclose(labels.gt_boxes.tensor, expected, rtol=0, atol=1e-4)
-    assert labels.gt_classes.tolist() == [CLASSES[i] for i in left]
-    assert labels.image_size == (64, 96)
+def test_boxes_go_through_the_matrix_of_their_image_and_are_dropped_outside_the_view():
+    matrices, sizes, boxes, left = zip(*MOVES.values())
+    images = [detections(b, CLASSES[: len(b)], [0.95] * len(b)) for b in boxes]
+    seen = KnownVariances(images, [[0.01] * len(b) for b in boxes])
+    moved = torch.tensor(np.stack(matrices), dtype=torch.float32)
+    labels = label(PseudoLabeler(), seen, matrices=moved, sizes=list(sizes))
+    for labeled in (labels.classification, labels.regression):
+        for g, matrix, size, b, rows in zip(labeled, matrices, sizes, boxes, left, strict=True):
+            expected = warp([b[i] for i in rows], matrix, size)
+            np.testing.assert_allclose(g.gt_boxes.tensor, expected, rtol=0, atol=1e-4)
+            assert g.gt_classes.tolist() == [CLASSES[i] for i in rows] and g.image_size == size
 
-
-@pytest.mark.parametrize(
-    "box", [[5, 5, 5, 20], [5, 5, 20, 5], [5, 5, 5, 5]], ids=["no width", "no height", "a point"]
-)
-def test_boxes_without_extent_are_dropped(carried_labels, box):
-    labels = carried_labels([box, BOXES[0]], [1, 2], np.eye(3), (64, 96))
-    assert boxes_and_classes(labels) == ([list(map(float, BOXES[0]))], [2])
-
-
-def test_both_sets_go_through_the_matrix_of_their_image(detections, carry_in_numpy):
-    flip = np.array([[-1.0, 0, 96], [0, 1, 0], [0, 0, 1]])
-    shrink = np.diag([0.5, 0.5, 1])
-    sizes = [(64, 96), (32, 48)]
-    images = [
-        detections(BOXES[:3], CLASSES[:3], [0.95, 0.95, 0.6]),
-        detections([BOXES[0], BOXES[3]], [CLASSES[0], CLASSES[3]], [0.95, 0.6]),
-    ]
-    seen = KnownVariances(images, [[0.5, 0.5, 0.01], [0.5, 0.01]])
-    matrices = torch.tensor(np.stack([flip, shrink]), dtype=torch.float32)
-    labels = label(PseudoLabeler(), seen, matrices=matrices, sizes=sizes)
-    for found, chosen in (
-        (labels.classification, [BOXES[:2], BOXES[:1]]),
-        (labels.regression, [BOXES[2:3], BOXES[3:]]),
-    ):
-        for image, boxes, matrix, size in zip(found, chosen, [flip, shrink], sizes):
-            assert image.image_size == size
-            expected = carry_in_numpy(boxes, matrix, size)
-            np.testing.assert_allclose(image.gt_boxes.tensor, expected, rtol=0, atol=1e-4)
-
-
-def test_what_is_shown_to_watchers_is_in_the_teachers_view_and_complete(detections):
-    image = detections(BOXES, CLASSES, [0.95, 0.6, 0.93, 0.2])
-    seen = KnownVariances([image], [[0.5, 0.01, 0.01]])
-    far = torch.tensor([[[1.0, 0, 500], [0, 1, 500], [0, 0, 1]]])
-    labels = label(PseudoLabeler(), seen, matrices=far)
-    (shown,) = labels.chosen_from
-    assert shown.detections is image
-    assert shown.confident.tolist() == [0, 2]
-    assert shown.candidates.tolist() == [0, 1, 2]
-    np.testing.assert_allclose(shown.variances, [0.5, 0.01, 0.01])
-    assert shown.stable.tolist() == [1, 2]
-    assert len(labels.classification[0]) == len(labels.regression[0]) == 0
-
-
-def test_no_images_have_no_labels():
-    labels = label(PseudoLabeler(), KnownVariances([], []))
-    assert labels.classification == [] and labels.regression == [] and labels.chosen_from == []
-
-
-# --- reading the device
 
 MASKS = {
     "no masks": ([], []),

@@ -1,7 +1,7 @@
-"""Losses of the ROI heads worked out from the paper, box by box in float64.
+"""Geometry and losses of the ROI heads computed from the paper, box by box in float64.
 
-What the networks say of a box is a function of the box here, so that the reference needs to know
-neither how the code orders its rows nor how often it asks.
+What the networks predict for a box is a function of the box here, so that the reference does not
+depend on the order of the code's rows and on the number of its passes.
 """
 
 import numpy as np
@@ -14,6 +14,25 @@ _RNG = np.random.default_rng(0)
 _TO_SCORES = _RNG.normal(0, 0.06, (4, K + 1))
 _TO_DELTAS = _RNG.normal(0, 0.06, (4, 4 * K))
 _TO_TEACHER = _RNG.normal(0, 0.06, 4)
+
+
+def rotation(degrees, center):
+    """(3, 3), clockwise as seen: the y axis points down."""
+    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    matrix = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
+    matrix[:2, 2] = center - matrix[:2, :2] @ center
+    return matrix
+
+
+def warp(boxes, matrix, size=None):
+    """(n, 4) boxes that enclose the four corners under a matrix, clipped to a size."""
+    result = []
+    for x0, y0, x1, y1 in np.asarray(boxes, np.float64).reshape(-1, 4):
+        corners = [matrix @ np.array([x, y, 1]) for x in (x0, x1) for y in (y0, y1)]
+        x, y, _ = np.transpose(corners)
+        result.append([x.min(), y.min(), x.max(), y.max()])
+    result = np.array(result).reshape(-1, 4)
+    return result if size is None else result.clip(0, [*size[::-1]] * 2)
 
 
 def student_scores(boxes):
@@ -48,7 +67,7 @@ def samples_of(proposals, boxes, classes):
         overlaps = [iou(box, g) for g in boxes]
         best = int(np.argmax(overlaps)) if boxes else None
         largest = overlaps[best] if boxes else 0.0
-        assert not 0.45 < largest < 0.55, "a scene must not hang on rounding"
+        assert not 0.45 < largest < 0.55, "a scene must not depend on rounding"
         if largest > 0.5:
             result.append((box, classes[best], boxes[best], largest))
         else:
@@ -61,12 +80,12 @@ def cross_entropy(box, target):
     return np.log(np.exp(scores).sum()) - scores[target]
 
 
-def box_deltas(box, goal):
-    """What a regressor has to say of ``box`` to move it to ``goal``."""
+def box_deltas(box, goal, code=CODE):
+    """What a regressor has to predict for ``box`` to move it to ``goal``."""
     (x0, y0, x1, y1), (u0, v0, u1, v1) = box, goal
     w, h = x1 - x0, y1 - y0
     deltas = [(u0 + u1 - x0 - x1) / 2 / w, (v0 + v1 - y0 - y1) / 2 / h]
-    return CODE * [*deltas, np.log((u1 - u0) / w), np.log((v1 - v0) / h)]
+    return code * [*deltas, np.log((u1 - u0) / w), np.log((v1 - v0) / h)]
 
 
 def box_loss(box, target, goal):
@@ -74,7 +93,7 @@ def box_loss(box, target, goal):
     return np.abs(predicted - box_deltas(box, goal)).sum()
 
 
-# r of a background box with the IoU ``overlap``, from what the teacher says of it
+# r of a background box with the IoU ``overlap``, from what the teacher predicts for it
 RELIABILITY = {
     "bg_teacher": lambda box, overlap, teacher: teacher(box),
     "bg_student": lambda box, overlap, teacher: student_background(box),

@@ -1,4 +1,4 @@
-"""The contract's cases, one for each detector that can be wrapped, and steps to hold to it."""
+"""The contract's cases, one for each detector that can be wrapped, and its steps."""
 
 import copy
 from pathlib import Path
@@ -13,8 +13,8 @@ from soft_teacher.distributed.launch import leave_group
 from soft_teacher.experiment.build import wrap_ddp
 from soft_teacher.modeling.families.base import MeasuresStability, TeacherPass
 
-# Meta-architecture -> what the tiny config is to say for it: images do not touch each other in
-# normalisation, nothing is sampled, and all have as many samples.
+# Meta-architecture -> overrides of the tiny config: images do not influence each other by
+# normalization, nothing is sampled at random, and all have the same number of samples.
 CASES = {
     "GeneralizedRCNN": (
         *("MODEL.RESNETS.NORM", "FrozenBN"),
@@ -27,7 +27,7 @@ CASES = {
 
 
 class Found(TeacherPass, MeasuresStability):
-    """A pass with other detections, all of them stable; the real one is asked the rest."""
+    """A pass with other detections, all of them stable; otherwise the real one."""
 
     def __init__(self, seen: TeacherPass, detections: list):
         super().__init__(detections)
@@ -41,7 +41,7 @@ class Found(TeacherPass, MeasuresStability):
 
 
 def let_find(model, found: list) -> None:
-    """Makes the teacher of one model detect these, whatever it sees."""
+    """The teacher of the model detects these, whatever it sees."""
     teach = model.family.teach
     model.family.teach = lambda *args: Found(teach(*args), found)
 
@@ -49,14 +49,14 @@ def let_find(model, found: list) -> None:
 def gradients_after(model, batch: list[dict]) -> tuple[dict, dict]:
     """Losses of a step of a copy of the model, and the gradient of each trainable parameter.
 
-    The teacher detects what stands under "found" in the unlabeled samples.
+    The teacher detects what the unlabeled samples have under "found".
     """
     model = copy.deepcopy(model)
     return _step(model, model, batch)
 
 
 def step_on_rank(model, parts: list[list[dict]], folder: str) -> None:
-    """The same on one of several ranks, with its own part of a batch; noted in the folder."""
+    """The same on one of several ranks, with its part of a batch; saved in the folder."""
     torch.set_num_threads(1)
     rank = comm.get_rank()
     with EventStorage():

@@ -11,7 +11,7 @@ from soft_teacher.modeling.families import base
 
 @META_ARCH_REGISTRY.register()
 class ToyDetector(torch.nn.Linear):
-    """Says what an image shows, or background, and where, as shares of width and height."""
+    """Predicts a class, or background, and a box as shares of width and height."""
 
     device = torch.device("cpu")
 
@@ -23,7 +23,7 @@ class ToyDetector(torch.nn.Linear):
         return ImageList.from_tensors(cells)
 
     def backbone(self, cells):
-        return {"said": super().forward(cells.flatten(1))}
+        return {"predicted": super().forward(cells.flatten(1))}
 
     def forward(self, inputs):
         found = ToyFamily().teach(self, [x["image"] for x in inputs]).detections
@@ -32,7 +32,7 @@ class ToyDetector(torch.nn.Linear):
 
 @base.FAMILY_REGISTRY.register()
 class ToyFamily(base.DetectorFamily):
-    """Both losses are divided by the images; a background counts as much as the teacher says."""
+    """Both losses are means over images; a background counts by the teacher's background score."""
 
     detectors = ("ToyDetector",)
     loss_names = pseudo_loss_names = ("loss_cls", "loss_box")
@@ -43,7 +43,7 @@ class ToyFamily(base.DetectorFamily):
 
     def check(self, student):
         if not isinstance(student, ToyDetector):
-            raise ConfigError(f"no ToyDetector, but {type(student).__name__}")
+            raise ConfigError(f"ToyFamily wraps a ToyDetector, got {type(student).__name__}")
 
     def num_classes(self, network):
         return network.out_features - 5
@@ -52,37 +52,39 @@ class ToyFamily(base.DetectorFamily):
         return 0.0
 
     def losses(self, student, encoded, inputs):
-        truth = [x["instances"] for x in inputs]
-        return _losses(encoded, truth, truth, torch.ones(len(inputs)))
+        targets = [x["instances"] for x in inputs]
+        return _losses(encoded, targets, targets, torch.ones(len(inputs)))
 
     def pseudo_losses(self, student, encoded, inputs, labels, teacher_pass, transport):
-        r = getattr(teacher_pass, "background", torch.ones(len(inputs)))  # none in given labels
+        # Precomputed pseudo labels have no background scores.
+        r = getattr(teacher_pass, "background", torch.ones(len(inputs)))
         losses = _losses(encoded, labels.classification, labels.regression, r)
         return base.PseudoLosses(losses, r.mean())
 
     def teach(self, teacher, views):
-        (said,) = self.encode(teacher, [{"image": view} for view in views]).features.values()
-        seen = base.TeacherPass([_found(*x) for x in zip(said, views)])
-        seen.background = said[:, :-4].softmax(dim=1)[:, -1]
-        return seen
+        encoded = self.encode(teacher, [{"image": view} for view in views])
+        predicted = encoded.features["predicted"]
+        teacher_pass = base.TeacherPass([_found(*x) for x in zip(predicted, views)])
+        teacher_pass.background = predicted[:, :-4].softmax(dim=1)[:, -1]
+        return teacher_pass
 
 
 def _losses(encoded, g_cls, g_reg, r):
     """Of the first pseudo box of an image, or of the background."""
-    said = encoded.features["said"]
-    background = said.shape[1] - 5
+    predicted = encoded.features["predicted"]
+    background = predicted.shape[1] - 5
     classes = torch.stack([F.pad(g.gt_classes, (0, 1), value=background)[0] for g in g_cls])
-    entropies = F.cross_entropy(said[:, :-4], classes, reduction="none")
+    entropies = F.cross_entropy(predicted[:, :-4], classes, reduction="none")
     shares = [g.gt_boxes.tensor / torch.tensor(g.image_size[::-1] * 2) for g in g_reg]
     goals = [F.pad(boxes, (0, 0, 0, 1))[0] for boxes in shares]
-    distances = (said[:, -4:] - torch.stack(goals)).abs().sum(dim=1)
+    distances = (predicted[:, -4:] - torch.stack(goals)).abs().sum(dim=1)
     loss_cls = (entropies * r.where(classes == background, 1)).mean()
     loss_box = (distances * torch.tensor([len(g) > 0 for g in g_reg])).mean()
     return {"loss_cls": loss_cls, "loss_box": loss_box}
 
 
-def _found(said, view):
-    score, label = said[:-4].softmax(dim=0)[:-1].max(dim=0, keepdim=True)
+def _found(predicted, view):
+    score, label = predicted[:-4].softmax(dim=0)[:-1].max(dim=0, keepdim=True)
     size = tuple(view.shape[1:])
-    boxes = Boxes(said[None, -4:].clamp(0, 1) * torch.tensor(size[::-1] * 2))
+    boxes = Boxes(predicted[None, -4:].clamp(0, 1) * torch.tensor(size[::-1] * 2))
     return Instances(size, pred_boxes=boxes, pred_classes=label, scores=score)[boxes.nonempty()]

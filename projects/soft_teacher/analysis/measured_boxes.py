@@ -13,6 +13,7 @@ from tqdm import tqdm
 from ..data.streams.seeds import sample_seed, shuffled
 from ..evaluation.pseudo_label_quality import box_iou, judge_boxes
 from ..experiment.trained import Trained
+from ..modeling.families.base import MeasuresStability
 from ..modeling.pseudo_labels import rows_where
 from .annotations import annotated_boxes
 
@@ -26,7 +27,7 @@ class MeasuredBoxes:
     Attributes:
         boxes: (n, 4) XYXY, absolute pixels of the original image.
         classes, scores: (n,).
-        variances: (n,) box regression variance (Eq. 8); NaN for boxes that were not jittered.
+        variances: (n,) box regression variance (Eq. 8); NaN for boxes that were not measured.
         overlaps: (n,) largest IoU with an object of any class, 0 where there is none.
         hits: (n,) bool, boxes that found an object of their class at IoU 0.5; each object is
             found once.
@@ -83,7 +84,7 @@ def measure(
         trained: the model; its mapper makes the weak view, in which boxes are jittered.
         network: "student" or "teacher".
         dicts: images with ``annotations``, at least one.
-        variances: measure box regression variance, too.
+        variances: measure box regression variance, too, if the family of the detector can.
         seed: of the jitter.
         title: of the progress bar.
 
@@ -110,7 +111,7 @@ def _detections(trained: Trained, network: str, sample: dict, seed: Optional[int
     seen = model.family.teach(getattr(model, network), [sample["image"]])
     (found,) = seen.detections
     variances = torch.full_like(found.scores, float("nan"), dtype=torch.float32)
-    if seed is not None:
+    if seed is not None and isinstance(seen, MeasuresStability):
         (rows,) = rows_where([found.scores > model.pseudo_labeler.candidate_thresh])
         (variances[rows],) = seen.variances([rows], [seed])
     found.variances = variances

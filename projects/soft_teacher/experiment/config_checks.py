@@ -40,7 +40,7 @@ __all__ = [
 class Config(Protocol):
     """What is asked of an :class:`~.experiment.Experiment`."""
 
-    family: type[DetectorFamily] | None
+    family: type[DetectorFamily]
 
     def values(self, key: str) -> list[tuple[str, Any]]: ...
 
@@ -58,7 +58,7 @@ def check_values(config: Config, *, eval_only: bool) -> None:
             for name, value in config.values(key):
                 setting.check(name, value)
     check_networks(config["SOFT_TEACHER.EVAL_NETWORKS"])
-    levels = config.family and config.family.anchor_levels_parameter
+    levels = config.family.anchor_levels_parameter
     levels = levels and YAML_WORDS(levels)
     for key in ("MODEL.ANCHOR_GENERATOR.SIZES", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"):
         for name, anchors in config.values(key) if levels else []:

@@ -67,8 +67,8 @@ class Experiment(ABC):
 
     @property
     @abstractmethod
-    def family(self) -> type[DetectorFamily] | None:
-        """Of the detector; None if there is none, which the rehearsal reports."""
+    def family(self) -> type[DetectorFamily]:
+        """Of the detector. Raises ConfigError for one that cannot be wrapped."""
 
     @abstractmethod
     def set(self, key: str, value: Any) -> None:

@@ -9,6 +9,7 @@ from detectron2.config import get_cfg
 
 from ..config import add_soft_teacher_config
 from ..distributed.device import usable_device
+from ..modeling.families.base import family_of
 from ..utils.checks import check_file, shown
 from ..utils.errors import ConfigError, did_you_mean, one_line
 
@@ -33,8 +34,8 @@ def load_config(config_file: str, opts=()):
     """The config of a YAML file with ``KEY VALUE ...`` overrides.
 
     Raises:
-        ConfigError: for a file that cannot be read, an override of another form, an unknown key
-            or a value of the wrong type.
+        ConfigError: for a file that cannot be read, an override of another form, an unknown key,
+            a value of the wrong type or a detector that cannot be wrapped.
     """
     cfg = get_cfg()
     add_soft_teacher_config(cfg)
@@ -55,6 +56,7 @@ def load_config(config_file: str, opts=()):
         if value_of(cfg, key) is None and default is not None:
             raise ConfigError(f"{key} has no value: it must be {KINDS[type(default).__name__]}")
     if cfg.MODEL.META_ARCHITECTURE != "SoftTeacher":  # a config of Detectron2's own
+        family_of(cfg.MODEL.META_ARCHITECTURE, "MODEL.META_ARCHITECTURE")
         cfg.SOFT_TEACHER.DETECTOR = cfg.MODEL.META_ARCHITECTURE
         cfg.MODEL.META_ARCHITECTURE = "SoftTeacher"
     cfg.MODEL.DEVICE = usable_device("MODEL.DEVICE", cfg.MODEL.DEVICE)

@@ -1,10 +1,4 @@
-"""How much each sampled box counts in the classification loss (section 3.2, Eq. 4-6, Table 8).
-
-Pure functions on tensors. A *segment* is what a loss is averaged within: one image (Eq. 3), or
-all images of a GPU at once (released code).
-"""
-
-from typing import Optional
+"""How much each sampled box counts in the classification loss (section 3.2, Eq. 4-6, Table 8)."""
 
 import torch
 from detectron2.structures import Boxes, pairwise_iou
@@ -33,9 +27,9 @@ def overlap(boxes: Boxes, pseudo: Boxes) -> torch.Tensor:
 def reliability(
     indicator: str,
     *,
-    teacher_bg: Optional[torch.Tensor] = None,
-    student_bg: Optional[torch.Tensor] = None,
-    iou: Optional[torch.Tensor] = None,
+    teacher_bg: torch.Tensor | None = None,
+    student_bg: torch.Tensor | None = None,
+    iou: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """r of Eq. 5 for each box under one of the indicators of Table 8.
 
@@ -44,10 +38,10 @@ def reliability(
             "pred_diff" r = 1 - |p_S(bg) - p_T(bg)| (Eq. 6); "iou" r = IoU with G_cls;
             "reverse_iou" r = 1 - IoU.
         teacher_bg, student_bg: (n,) background probabilities.
-        iou: (n,) largest IoU with the pseudo boxes G_cls, see :func:`overlap`.
+        iou: (n,) largest IoU with G_cls, see :func:`overlap`.
 
     Returns:
-        (n,) reliabilities in [0, 1], detached: they weight the loss and get no gradient.
+        (n,) float32 in [0, 1], detached: r weights the loss and gets no gradient.
     """
     if indicator == "bg_teacher":
         r = teacher_bg
@@ -63,9 +57,12 @@ def reliability(
 
 
 def classification_weights(
-    foreground: torch.Tensor, r: Optional[torch.Tensor], formula: str
+    foreground: torch.Tensor, r: torch.Tensor | None, formula: str
 ) -> torch.Tensor:
-    """The final coefficient of every sampled box of one segment in its classification loss.
+    """The coefficient of every sampled box in its classification loss.
+
+    The loss is averaged over the boxes given: those of one image (Eq. 3), or of all images of a
+    GPU (released code).
 
     Args:
         foreground: (n,) bool, True for boxes matched to a pseudo box.
@@ -84,6 +81,6 @@ def classification_weights(
     total_fg, total_r = is_fg.sum(), r.sum()
     if formula == "reference":
         return (is_fg + r) / (total_fg + total_r).clamp(min=1)
-    # A tiny floor instead of a branch: 0 / tiny = 0, and no device synchronisation.
+    # A tiny floor instead of a branch, which would be a host-device sync: 0 / tiny = 0.
     tiny = torch.finfo(torch.float32).tiny
     return is_fg / total_fg.clamp(min=1) + r / total_r.clamp(min=tiny)

@@ -1,11 +1,12 @@
 """Box jittering (section 3.3, Eq. 7-9): how far the teacher's refinement of a box moves."""
 
-from typing import Callable, List
+from collections.abc import Callable
 
 import torch
 from detectron2.config import configurable
 from detectron2.structures import Boxes, Instances
 
+from ..geometry import clip_boxes
 from ..utils.checks import check_choice
 from ..utils.errors import ConfigError
 
@@ -13,7 +14,7 @@ __all__ = ["BoxJitter", "jitter_boxes", "box_variance"]
 
 DISTRIBUTIONS = ("uniform", "normal")
 NORMALIZERS = ("candidate", "refined")
-Refine = Callable[[List[Boxes], List[torch.Tensor]], List[torch.Tensor]]
+Refine = Callable[[list[Boxes], list[torch.Tensor]], list[torch.Tensor]]
 
 
 def jitter_boxes(
@@ -26,16 +27,14 @@ def jitter_boxes(
 ) -> torch.Tensor:
     """``num`` jittered copies of each box, the inner part of Eq. 7.
 
-    Each coordinate moves by an offset relative to the box's own side: x by the width, y by the
-    height.
+    Each coordinate moves independently, x relative to the box's width, y to its height.
 
     Args:
         boxes: (n, 4) absolute XYXY, any device.
-        num: copies per box, N_jitter of the paper.
         scale: half-width of the uniform offset ("uniform", the paper) or its standard deviation
             ("normal", the released code, where a side counts as 1 pixel at least).
         distribution: "uniform" or "normal".
-        generator: a CPU generator; box i's offsets do not depend on the boxes after it.
+        generator: on the CPU; a box's offsets do not depend on the boxes after it.
 
     Returns:
         (n, num, 4) absolute XYXY in the same view, float32.
@@ -47,7 +46,7 @@ def jitter_boxes(
         noise = torch.rand(shape, generator=generator) * 2 - 1
     else:
         noise = torch.empty(shape)
-        for row in noise:  # one draw of all rows would not give the first ones the same numbers
+        for row in noise:  # sampled at once, the first rows would depend on the number of rows
             row.normal_(generator=generator)
         sides = sides.clamp(min=1)
     noise = noise.to(boxes.device, non_blocking=True)
@@ -65,7 +64,7 @@ def box_variance(refined: torch.Tensor, candidates: torch.Tensor, normalizer: st
             each at least 1 pixel (released code).
 
     Returns:
-        (n,) mean over the four coordinates of the normalised standard deviation (unbiased, as
+        (n,) mean over the four coordinates of the normalized standard deviation (unbiased, as
         released). Infinite where the candidate has no extent.
     """
     if len(refined) == 0:
@@ -102,7 +101,7 @@ class BoxJitter:
             clip: clip refined boxes to the image (released code).
 
         Raises:
-            ConfigError: for a value outside its range, naming the key.
+            ConfigError: for a value outside its range, naming the parameter.
         """
         if num < 2:
             raise ConfigError(f"BoxJitter.num must be at least 2, got {num}")
@@ -129,17 +128,15 @@ class BoxJitter:
 
     @torch.no_grad()
     def variances(
-        self, refine: Refine, candidates: List[Instances], seeds: List[int]
-    ) -> List[torch.Tensor]:
-        """
+        self, refine: Refine, candidates: list[Instances], seeds: list[int]
+    ) -> list[torch.Tensor]:
+        """Per image, the (n,) box regression variances of the candidates.
+
         Args:
             refine: one pass of the teacher over all jittered boxes: per image (m, 4) boxes and
-                (m,) classes, weak view, to (m, 4) refined boxes of these classes.
+                (m,) classes, weak view, to (m, 4) boxes refined as these classes.
             candidates: per image, Instances with ``pred_boxes`` and ``pred_classes`` (weak view).
-            seeds: per image, the seed of its jitter.
-
-        Returns:
-            per image, the (n,) box regression variances.
+            seeds: per image, of its jitter.
         """
         boxes = [self._jittered(c, seed) for c, seed in zip(candidates, seeds)]
         # The class picks the regressor: a candidate's copies are refined as its own class.
@@ -158,8 +155,6 @@ class BoxJitter:
 
     def _spread(self, refined: torch.Tensor, candidates: Instances) -> torch.Tensor:
         if self.clip:
-            boxes = Boxes(refined.clone())
-            boxes.clip(candidates.image_size)
-            refined = boxes.tensor
+            refined = clip_boxes(refined, candidates.image_size)
         refined = refined.view(len(candidates), self.num, 4)
         return box_variance(refined, candidates.pred_boxes.tensor, self.normalizer)

@@ -1,6 +1,6 @@
-"""From the teacher's detections to the two sets of pseudo boxes, and on to the student's view."""
+"""From the teacher's detections to the two sets of pseudo boxes in the student's view."""
 
-from typing import List, Sized
+from collections.abc import Sized
 
 import torch
 from detectron2.config import configurable
@@ -57,7 +57,7 @@ class PseudoLabeler:
 
     @property
     def lowest_score(self) -> float:
-        """Detections scored at most so are neither pseudo boxes nor measured."""
+        """Detections with this score or a lower one are neither pseudo boxes nor measured."""
         if not self.measure_stability:
             return self.score_thresh
         return min(self.score_thresh, self.candidate_thresh)
@@ -66,7 +66,7 @@ class PseudoLabeler:
     def __call__(
         self, teacher_pass: TeacherPass, transport: ViewTransport, seeds: list[int]
     ) -> PseudoLabels:
-        """Waits for the device twice, once without measuring, however many images there are.
+        """Two host-device syncs, one without measuring, for any number of images.
 
         Args:
             teacher_pass: over the weak views.
@@ -74,7 +74,7 @@ class PseudoLabeler:
             seeds: per image, of its measurement.
 
         Returns:
-            PseudoLabels in the strong view; boxes that left it are dropped.
+            PseudoLabels in the strong view; boxes outside it are dropped.
         """
         detections = teacher_pass.detections
         confident = [d.scores > self.score_thresh for d in detections]
@@ -86,8 +86,9 @@ class PseudoLabeler:
         moved = transport.to_strong([d.pred_boxes for d in detections])
         inside = [boxes.nonempty() for boxes in moved]
         chosen = [*confident, *stable]
-        kept = [mask & i for mask, i in zip(chosen, inside * 2)]
-        confident, stable, g_cls, g_reg = _in_parts(rows_where(chosen + kept), 4)
+        rows = rows_where(chosen + [mask & i for mask, i in zip(chosen, inside * 2)])
+        n = len(detections)
+        confident, stable, g_cls, g_reg = (rows[i * n : (i + 1) * n] for i in range(4))
         log_mean_count("num_detections", detections)
         log_mean_count("num_cls_boxes", confident)
         log_mean_count("num_reg_boxes", stable)
@@ -111,10 +112,10 @@ class PseudoLabeler:
         return rows, variances, stable
 
 
-def rows_where(masks: List[torch.Tensor]) -> List[torch.Tensor]:
-    """The (n,) int64 rows of each (m,) bool mask, waiting for the device once for all of them.
+def rows_where(masks: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The (n,) int64 rows of each (m,) bool mask, with one host-device sync for all of them.
 
-    Indexing with rows does not wait, while a mask would be read again for every field.
+    Indexing with rows is no sync, indexing with a mask is one for every field.
     """
     if not masks:
         return []
@@ -130,12 +131,6 @@ def _targets(detections: Instances, boxes: Boxes, image_size, rows: torch.Tensor
     return Instances(image_size, gt_boxes=boxes[rows], gt_classes=detections.pred_classes[rows])
 
 
-def _in_parts(values: list, count: int) -> List[list]:
-    """A list in ``count`` lists of equal length."""
-    size = len(values) // count
-    return [values[i * size : (i + 1) * size] for i in range(count)]
-
-
-def log_mean_count(name: str, per_image: List[Sized]) -> None:
+def log_mean_count(name: str, per_image: list[Sized]) -> None:
     """Logs the mean number of boxes per image."""
     get_event_storage().put_scalar(name, sum(map(len, per_image)) / max(len(per_image), 1))

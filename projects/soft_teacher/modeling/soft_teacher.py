@@ -1,7 +1,7 @@
 """The Soft Teacher meta-architecture: a student, its EMA teacher, and one training step."""
 
 import copy
-from typing import Callable, Dict, List
+from collections.abc import Callable
 
 import torch
 from detectron2.config import configurable
@@ -12,8 +12,8 @@ from torch import nn
 from ..data.unlabeled_annotations.precomputed import LABEL_SOURCES
 from ..utils.checks import check_choice, check_not_negative
 from ..utils.errors import ConfigError
-from .families.base import FAMILY_REGISTRY, DetectorFamily, Encoded, family_of
-from .given_labels import given_pass
+from .families.base import DetectorFamily, Encoded, family_of
+from .precomputed import precomputed_pass
 from .pseudo_labels import PseudoLabeler
 from .step_record import StepView
 from .views import ViewTransport
@@ -29,8 +29,8 @@ class SoftTeacher(nn.Module):
     the teacher. Checkpoints hold both networks under ``student.`` and ``teacher.``.
 
     Attributes:
-        observers: functions that every training step with unlabeled images is shown to, as a
-            :class:`~soft_teacher.modeling.step_record.StepView`; none at first.
+        observers: called with the :class:`~soft_teacher.modeling.step_record.StepView` of every
+            training step that has unlabeled images; none at first.
     """
 
     @configurable
@@ -46,12 +46,11 @@ class SoftTeacher(nn.Module):
         """
         Args:
             student: a detector of the family. The teacher starts as its copy.
-            family: how that kind of detectors learns and labels.
-            pseudo_labeler: chooses pseudo boxes from the teacher's detections, or from the given
-                ones.
+            family: how that kind of detector learns and labels.
+            pseudo_labeler: chooses pseudo boxes from the detections.
             alpha: weight of the unsupervised loss in Eq. 1.
-            label_source: "teacher" detects while it trains, end to end; "dataset" takes the boxes
-                that come with the unlabeled images, which the teacher then does not look at.
+            label_source: of the detections on unlabeled images: "teacher", end to end; "dataset",
+                precomputed pseudo labels, so that no teacher runs on these images.
 
         Raises:
             ConfigError: if the detector cannot be wrapped or a value is out of range.
@@ -60,25 +59,25 @@ class SoftTeacher(nn.Module):
         family.check(student)
         check_not_negative("SoftTeacher.alpha", alpha)
         check_choice("SoftTeacher.label_source", label_source, LABEL_SOURCES)
-        check = _check_score_floor if label_source == "teacher" else _check_given_labels
+        check = _check_score_floor if label_source == "teacher" else _check_precomputed
         check(family, student, pseudo_labeler)
-        _check_stability(family, pseudo_labeler)
+        if pseudo_labeler.measure_stability and not family.measures_stability:
+            raise ConfigError(
+                "the detector cannot measure how stable its boxes are: set "
+                "PseudoLabeler.measure_stability to False"
+            )
         self.student = student
         self.teacher = copy.deepcopy(student).requires_grad_(False)
         self.family = family
         self.pseudo_labeler = pseudo_labeler
         self.alpha = alpha
         self.label_source = label_source
-        self.observers: List[Callable[[StepView], None]] = []
+        self.observers: list[Callable[[StepView], None]] = []
 
     @classmethod
     def from_config(cls, cfg):
         name = cfg.SOFT_TEACHER.DETECTOR
-        kind = family_of(name)
-        if kind is None:
-            known = ", ".join(d for _, family in FAMILY_REGISTRY for d in family.detectors)
-            raise ConfigError(f"SOFT_TEACHER.DETECTOR '{name}' cannot be wrapped: use {known}")
-        family = kind(cfg)
+        family = family_of(name)(cfg)
         return {
             "student": META_ARCH_REGISTRY.get(name)(family.detector_config(cfg)),
             "family": family,
@@ -102,7 +101,7 @@ class SoftTeacher(nn.Module):
         """teacher = student, parameters and buffers."""
         self.teacher.load_state_dict(self.student.state_dict())
 
-    def forward(self, batched_inputs: List[dict]):
+    def forward(self, batched_inputs: list[dict]):
         """
         Args:
             batched_inputs: labeled and unlabeled images in any number and order. Each dict has
@@ -129,13 +128,13 @@ class SoftTeacher(nn.Module):
         try:
             return self._step(batched_inputs)
         except FloatingPointError:
-            # Detectron2's RPN found NaN. Only this rank knows; it has to go on to the backward.
+            # Detectron2's RPN found NaN, on this rank alone perhaps: its backward must still run.
             return {name: loss * float("nan") for name, loss in self._step([]).items()}
 
-    def _step(self, batched_inputs: List[dict]) -> Dict[str, torch.Tensor]:
+    def _step(self, batched_inputs: list[dict]) -> dict[str, torch.Tensor]:
         labeled = [x for x in batched_inputs if "weak_image" not in x]
         unlabeled = [x for x in batched_inputs if "weak_image" in x]
-        lessons = self._teach(unlabeled) if unlabeled else None
+        taught = self._teach(unlabeled) if unlabeled else None
         if batched_inputs:
             encoded = self.family.encode(self.student, labeled + unlabeled)
         if labeled:
@@ -146,7 +145,7 @@ class SoftTeacher(nn.Module):
         if unlabeled:
             part = encoded[len(labeled) :]
             with get_event_storage().name_scope("unsup"):
-                unsup = self._scaled(self._pseudo_losses(part, unlabeled, *lessons), unlabeled)
+                unsup = self._scaled(self._pseudo_losses(part, unlabeled, *taught), unlabeled)
         else:
             unsup = self._absent_stream(self.family.pseudo_loss_names)
         # Eq. 1, term by term.
@@ -154,12 +153,12 @@ class SoftTeacher(nn.Module):
         return {**losses, **{f"unsup/{k}": self.alpha * v for k, v in unsup.items()}}
 
     @torch.no_grad()
-    def _teach(self, unlabeled: List[dict]):
-        """Labels of unlabeled images, the teacher's pass, and the transport between the views."""
+    def _teach(self, unlabeled: list[dict]):
+        """Pseudo labels, the teacher's pass, and the transport between the views."""
         if self.label_source == "teacher":
             teacher_pass = self.family.teach(self.teacher, [x["weak_image"] for x in unlabeled])
         else:
-            teacher_pass = given_pass(unlabeled, self.device)
+            teacher_pass = precomputed_pass(unlabeled, self.device)
         transport = ViewTransport.of(unlabeled, self.device)
         with get_event_storage().name_scope("pseudo"):
             labels = self.pseudo_labeler(teacher_pass, transport, [x["seed"] for x in unlabeled])
@@ -175,21 +174,21 @@ class SoftTeacher(nn.Module):
                 observe(shown)
         return found.losses
 
-    def _scaled(self, losses: Dict[str, torch.Tensor], stream: List[dict]):
+    def _scaled(self, losses: dict[str, torch.Tensor], stream: list[dict]):
         """A rank's means times its share of the global batch (Eq. 2, 3)."""
         if not self.family.averages_images(self.student) or "image_weight" not in stream[0]:
             return losses
         share = sum(x["image_weight"] for x in stream)
         return {k: v * share for k, v in losses.items()}
 
-    def _absent_stream(self, names) -> Dict[str, torch.Tensor]:
-        """Zeros that give every trainable parameter a gradient of zero, as DDP wants."""
+    def _absent_stream(self, names) -> dict[str, torch.Tensor]:
+        """Zeros that give every trainable parameter a gradient of zero, as DDP needs."""
         zero = sum(p.sum() for p in self.student.parameters() if p.requires_grad) * 0.0
         return dict.fromkeys(names, zero)
 
 
 def _check_score_floor(family: DetectorFamily, student: nn.Module, labeler: PseudoLabeler) -> None:
-    """Raises ConfigError if the teacher's test threshold would cut pseudo boxes off."""
+    """Raises ConfigError if the teacher's test threshold would drop pseudo boxes."""
     if family.score_floor(student) > labeler.lowest_score:
         raise ConfigError(
             f"{family.score_floor_parameter} ({family.score_floor(student)}) is above the lowest "
@@ -197,22 +196,13 @@ def _check_score_floor(family: DetectorFamily, student: nn.Module, labeler: Pseu
         )
 
 
-def _check_stability(family: DetectorFamily, labeler: PseudoLabeler) -> None:
-    """Raises ConfigError if boxes are to be measured that no pass of the family can measure."""
-    if labeler.measure_stability and not family.measures_stability:
-        raise ConfigError(
-            "the detector cannot tell how stable its boxes are: set "
-            "PseudoLabeler.measure_stability to False"
-        )
-
-
-def _check_given_labels(family: DetectorFamily, student: nn.Module, labeler: PseudoLabeler) -> None:
-    """Raises ConfigError for settings that would ask the teacher about given boxes."""
+def _check_precomputed(family: DetectorFamily, student: nn.Module, labeler: PseudoLabeler) -> None:
+    """Raises ConfigError for settings that need a teacher's pass."""
     fixes = family.questions_to_teacher(student)
     if labeler.measure_stability:
         fixes = ["PseudoLabeler.measure_stability to False", *fixes]
     if fixes:
         raise ConfigError(
-            "while SoftTeacher.label_source is 'dataset' no teacher looks at unlabeled images: "
+            "while SoftTeacher.label_source is 'dataset' no teacher runs on unlabeled images: "
             f"set {' and '.join(fixes)}"
         )

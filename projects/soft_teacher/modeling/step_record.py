@@ -1,7 +1,6 @@
-"""What a training step shows of its unlabeled images to whoever watches the training."""
+"""What a training step shows of its unlabeled images to its observers."""
 
 from dataclasses import dataclass, field
-from typing import List, Optional
 
 import torch
 from detectron2.structures import Instances
@@ -22,7 +21,7 @@ class TeacherBoxes:
         detections: Instances with ``pred_boxes`` (weak view, absolute XYXY), ``pred_classes`` and
             ``scores``.
         confident: (n,) int64 rows of ``detections`` that make up G_cls.
-        candidates: (n,) int64 rows that are jittered; none without box jittering.
+        candidates: (n,) int64 rows whose stability is measured.
         variances: their (n,) box regression variances.
         stable: (n,) int64 rows that make up G_reg.
     """
@@ -44,14 +43,14 @@ class PseudoLabels:
         chosen_from: per image, the detections that they were chosen from, in the weak view.
     """
 
-    classification: List[Instances]
-    regression: List[Instances]
-    chosen_from: List[TeacherBoxes] = field(default_factory=list)
+    classification: list[Instances]
+    regression: list[Instances]
+    chosen_from: list[TeacherBoxes] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class StepView:
-    """A step's unlabeled images on one rank. Tensors stay where they are: on the device.
+    """A step's unlabeled images on one rank. Tensors stay on the device.
 
     Attributes:
         samples: the unlabeled images as they came from the loader.
@@ -60,36 +59,31 @@ class StepView:
         background_reliability: mean r of the background samples, a scalar; None without weights.
     """
 
-    samples: List[dict]
-    teacher_boxes: List[TeacherBoxes]
+    samples: list[dict]
+    teacher_boxes: list[TeacherBoxes]
     labels: PseudoLabels
-    background_reliability: Optional[torch.Tensor]
+    background_reliability: torch.Tensor | None
 
 
-def table(teacher_boxes: List[TeacherBoxes]) -> torch.Tensor:
-    """The teacher's detections on a batch as one tensor, made without waiting for the device.
-
-    Args:
-        teacher_boxes: per image, at least one image.
+def table(teacher_boxes: list[TeacherBoxes]) -> torch.Tensor:
+    """The detections of one or more images as one tensor, without a host-device sync.
 
     Returns:
         (n, 10) float32, a row per detection, images one after the other, with ``COLUMNS``:
-        weak-view XYXY in absolute pixels, score, class; 1 for a box of G_cls; 1 for a jittered
+        weak-view XYXY in absolute pixels, score, class; 1 for a box of G_cls; 1 for a measured
         box; its variance, 0 for others; 1 for a box of G_reg.
     """
-    boxes = [t.detections.pred_boxes.tensor for t in teacher_boxes]
-    marks = [_marks(t) for t in teacher_boxes]
-    scores = [t.detections.scores for t in teacher_boxes]
-    classes = [t.detections.pred_classes for t in teacher_boxes]
-    columns = [torch.cat(c).float()[:, None] for c in (scores, classes)]
-    return torch.cat([torch.cat(boxes).float(), *columns, torch.cat(marks)], dim=1)
+    return torch.cat([_rows(t) for t in teacher_boxes])
 
 
-def _marks(boxes: TeacherBoxes) -> torch.Tensor:
-    """(n, 4) float32: confident, candidate, variance, stable."""
-    marks = torch.zeros(len(boxes.detections), 4, device=boxes.detections.scores.device)
-    marks[:, 0].index_fill_(0, boxes.confident, 1)
-    marks[:, 1].index_fill_(0, boxes.candidates, 1)
-    marks[:, 2].index_copy_(0, boxes.candidates, boxes.variances.float())
-    marks[:, 3].index_fill_(0, boxes.stable, 1)
-    return marks
+def _rows(boxes: TeacherBoxes) -> torch.Tensor:
+    found = boxes.detections
+    rows = torch.zeros(len(found), len(COLUMNS), device=found.scores.device)
+    rows[:, :4] = found.pred_boxes.tensor
+    rows[:, 4] = found.scores
+    rows[:, 5] = found.pred_classes
+    rows[:, 6].index_fill_(0, boxes.confident, 1)
+    rows[:, 7].index_fill_(0, boxes.candidates, 1)
+    rows[:, 8].index_copy_(0, boxes.candidates, boxes.variances.float())
+    rows[:, 9].index_fill_(0, boxes.stable, 1)
+    return rows

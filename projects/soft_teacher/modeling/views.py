@@ -9,12 +9,13 @@ __all__ = ["ViewTransport"]
 
 
 class ViewTransport:
-    """Carries boxes of a batch from the weak to the strong views, and back.
+    """Warps boxes (absolute XYXY) of a batch from the weak to the strong views and back.
 
-    A box becomes the one that encloses it in the other view, clipped to that; one that left the
-    view is empty. All boxes are absolute XYXY.
+    A box becomes the one that encloses it in the other view, clipped to that view; one outside
+    the view is empty.
 
     Attributes:
+        weak_sizes, strong_sizes: per image, (height, width).
         scales: (n,) by how much the strong view enlarges what the weak one shows.
     """
 
@@ -27,8 +28,7 @@ class ViewTransport:
     ):
         """
         Args:
-            weak_to_strong: (n, 3, 3), a matrix for each image, absolute pixels, on the CPU.
-            weak_sizes, strong_sizes: per image, (height, width).
+            weak_to_strong: (n, 3, 3), one matrix per image, absolute pixels, on the CPU.
             device: of the boxes.
         """
         self._to_strong = weak_to_strong.to(device, non_blocking=True)
@@ -40,7 +40,7 @@ class ViewTransport:
 
     @classmethod
     def of(cls, unlabeled: list[dict], device: torch.device) -> "ViewTransport":
-        """That of unlabeled samples, at least one."""
+        """That of one or more unlabeled samples."""
         return cls(
             torch.stack([x["weak_to_strong"] for x in unlabeled]),
             [tuple(x["weak_image"].shape[1:]) for x in unlabeled],
@@ -50,14 +50,14 @@ class ViewTransport:
 
     def to_strong(self, boxes: list[Boxes]) -> list[Boxes]:
         """Per image, (n, 4) boxes of the weak view in the strong one."""
-        return _carried(boxes, self._to_strong, self.strong_sizes)
+        return _warped(boxes, self._to_strong, self.strong_sizes)
 
     def to_weak(self, boxes: list[Boxes]) -> list[Boxes]:
         """Per image, (n, 4) boxes of the strong view in the weak one."""
-        return _carried(boxes, self._to_weak, self.weak_sizes)
+        return _warped(boxes, self._to_weak, self.weak_sizes)
 
 
-def _carried(boxes: list[Boxes], matrices: torch.Tensor, sizes: list[tuple]) -> list[Boxes]:
+def _warped(boxes: list[Boxes], matrices: torch.Tensor, sizes: list[tuple]) -> list[Boxes]:
     return [
         Boxes(clip_boxes(transform_boxes(b.tensor, matrix), size))
         for b, matrix, size in zip(boxes, matrices, sizes)

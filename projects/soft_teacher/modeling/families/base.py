@@ -1,4 +1,4 @@
-"""What the method asks of a detector; a family answers for one kind of detectors.
+"""What the method asks of a detector; a family answers for one kind of detector.
 
 A family holds settings and no parameters, so that student and teacher keep the state dicts of stock
 detectors. A new one is a folder beside the others.
@@ -14,6 +14,7 @@ from detectron2.structures import ImageList, Instances
 from fvcore.common.registry import Registry
 from torch import nn
 
+from ...utils.errors import ConfigError
 from ..step_record import PseudoLabels
 from ..views import ViewTransport
 
@@ -31,37 +32,40 @@ FAMILY_REGISTRY = Registry("DETECTOR_FAMILY")
 FAMILY_REGISTRY.__doc__ = "Detector families; each is called with a config."
 
 
-def family_of(detector: str) -> type[DetectorFamily] | None:
-    """The registered family that wraps a meta-architecture, by its name."""
-    return next((f for _, f in FAMILY_REGISTRY if detector in f.detectors), None)
+def family_of(detector: str, key: str = "SOFT_TEACHER.DETECTOR") -> type[DetectorFamily]:
+    """The registered family that wraps a meta-architecture, by its name.
+
+    Args:
+        key: where the user wrote the name.
+
+    Raises:
+        ConfigError: no family wraps it.
+    """
+    known = {name: family for _, family in FAMILY_REGISTRY for name in family.detectors}
+    if detector not in known:
+        raise ConfigError(f"{key} '{detector}' cannot be wrapped: use {', '.join(sorted(known))}")
+    return known[detector]
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A batch after the backbone.
-
-    Attributes:
-        images: padded.
-        features: feature maps.
-    """
+    """A batch after the backbone: padded images and feature maps."""
 
     images: ImageList
     features: dict[str, torch.Tensor]
 
     def __getitem__(self, rows: slice) -> "Encoded":
-        """The part of some images."""
+        """That of some of the images."""
         images = ImageList(self.images.tensor[rows], self.images.image_sizes[rows])
         return Encoded(images, {name: maps[rows] for name, maps in self.features.items()})
 
 
 @dataclass(frozen=True)
 class PseudoLosses:
-    """Losses of unlabeled images.
+    """Losses of unlabeled images, and the mean r of their background samples (Eq. 5).
 
     Attributes:
-        losses: name -> scalar.
-        background_reliability: mean r of the background samples (Eq. 5), a scalar on the device;
-            None without weights.
+        background_reliability: a scalar on the device; None without weights.
     """
 
     losses: dict[str, torch.Tensor]
@@ -69,9 +73,9 @@ class PseudoLosses:
 
 
 class TeacherPass:
-    """One look at weak views. A family's own pass keeps what later questions need.
+    """A forward pass over weak views. A family's own pass keeps what later questions need.
 
-    Given labels are a pass that answers none.
+    Precomputed pseudo labels are a pass that answers none.
 
     Attributes:
         detections: per image, Instances with ``pred_boxes`` (weak view, absolute XYXY),
@@ -83,7 +87,7 @@ class TeacherPass:
 
 
 class MeasuresStability(ABC):
-    """A pass that can tell how reliably a detection is localised."""
+    """A pass that measures how reliably a detection is localized."""
 
     @abstractmethod
     def variances(self, rows: list[torch.Tensor], seeds: list[int]) -> list[torch.Tensor]:
@@ -92,27 +96,23 @@ class MeasuresStability(ABC):
         Args:
             rows: per image, (n,) int64 rows of ``detections``.
             seeds: per image, of whatever is random.
-
-        Returns:
-            per image, (n,).
         """
 
 
 class DetectorFamily(ABC):
-    """How one kind of detectors learns from labels and pseudo labels, and labels as a teacher.
+    """How one kind of detector learns from labels and pseudo labels, and labels as a teacher.
 
-    The losses of a call are means over its images, each normalised for itself, so that ranks,
+    The losses of a call are means over its images, each normalized by itself, so that ranks,
     weighted by their images, average to Eq. 2 and 3.
 
     Attributes:
         detectors: names of the meta-architectures that it wraps.
-        loss_names: of labeled images, on every step.
-        pseudo_loss_names: of unlabeled images, on every step.
+        loss_names, pseudo_loss_names: of labeled and of unlabeled images, on every step.
         measures_stability: whether its passes are :class:`MeasuresStability`.
         num_classes_parameter, score_floor_parameter: ``Class.parameter`` of :meth:`num_classes` and
             of :meth:`score_floor`.
         anchor_levels_parameter: of the feature maps that have anchors; None without anchors.
-        class_layers: beginning of the names of parameters that a change of classes changes.
+        class_layers: prefix of the names of the parameters whose shape depends on the classes.
     """
 
     detectors: tuple[str, ...]
@@ -146,15 +146,15 @@ class DetectorFamily(ABC):
         """Score below which a network's detections are dropped."""
 
     def averages_images(self, student: nn.Module) -> bool:
-        """Whether losses are means over images; else each rank counts alike (released code)."""
+        """Whether losses are means over images; else all ranks weigh the same (released code)."""
         return True
 
     def questions_to_teacher(self, student: nn.Module) -> list[str]:
-        """What must change for pseudo losses without a teacher's pass, e.g. "KEY to value"."""
+        """Settings to change before a run without a teacher, each as "Class.parameter to x"."""
         return []
 
     def encode(self, student: nn.Module, inputs: list[dict]) -> Encoded:
-        """Preprocessing and backbone, in one pass for all images."""
+        """Preprocesses all images and passes them through the backbone, once."""
         images = student.preprocess_image(inputs)
         return Encoded(images, student.backbone(images.tensor))
 
@@ -177,8 +177,7 @@ class DetectorFamily(ABC):
         """Losses of unlabeled images, at least one, under ``pseudo_loss_names``.
 
         Args:
-            encoded, inputs: of the strong views.
-            labels: in the strong views.
+            encoded, inputs, labels: of the strong views.
             teacher_pass: over the weak views.
             transport: between the two.
         """

@@ -1,10 +1,11 @@
-"""What a RetinaNet's pass over weak views detects, how stable it is, and where background is."""
+"""A RetinaNet's pass over weak views: detections, their stability, background scores."""
 
 import numpy as np
 import pytest
 import torch
+from by_hand import iou
 from detectron2.layers import batched_nms
-from detectron2.structures import Boxes, Instances
+from steps import detections, unlabeled
 
 from soft_teacher.modeling.families.dense.family import RetinaNetFamily, _in_weak_views
 from soft_teacher.modeling.families.dense.predictions import predict
@@ -14,7 +15,7 @@ from soft_teacher.modeling.views import ViewTransport
 THRESH = 0.5
 
 
-@pytest.fixture(params=[0.0, 0.5], ids=["anchors at corners", "anchors at centres"])
+@pytest.fixture(params=[0.0, 0.5, 0.75], ids="anchors at {} of a place".format)
 def teacher(build, request):
     """A RetinaNet in eval mode whose maps differ from place to place."""
     offset = ("MODEL.ANCHOR_GENERATOR.OFFSET", request.param)
@@ -27,7 +28,7 @@ def teacher(build, request):
 # --- detections
 
 
-def test_it_detects_what_the_detector_detects(teacher, unlabeled):
+def test_it_detects_what_the_detector_detects(teacher):
     views = [unlabeled(n)["weak_image"] for n in range(2)]
     views.append(unlabeled(2, size=(48, 80))["weak_image"])
     mine = RetinaNetFamily().teach(teacher, views).detections
@@ -41,22 +42,13 @@ def test_it_detects_what_the_detector_detects(teacher, unlabeled):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_predictions_in_mixed_precision_are_float32(teacher, unlabeled, dtype):
+def test_predictions_in_mixed_precision_are_float32(teacher, dtype):
     with torch.autocast("cpu", dtype=dtype):
         found = predict(teacher, RetinaNetFamily().encode(teacher, [unlabeled()]))
     assert {x.dtype for x in (*found.logits, *found.deltas)} == {torch.float32}
 
 
 # --- stability
-
-
-def candidates(boxes=(), classes=(), scores=()):
-    return Instances(
-        (100, 100),
-        pred_boxes=Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)),
-        pred_classes=torch.tensor(classes).long(),
-        scores=torch.tensor(scores, dtype=torch.float32),
-    )
 
 
 def kept_of(found):
@@ -87,26 +79,21 @@ A, B = [10, 10, 50, 30], [12, 10, 54, 30]
     ids=["none", "alone", "twice", "two", "of two classes", "apart", "without extent"],
 )
 def test_variance_of_one_or_two_boxes(boxes, classes, expected):
-    found = candidates(boxes, classes, [0.9, 0.8][: len(boxes)])
+    found = detections(boxes, classes, [0.9, 0.8][: len(boxes)])
     assert variance_of(found) == pytest.approx(expected, rel=1e-6)
 
 
-def test_only_the_rows_that_are_asked_for_in_their_order():
-    found = candidates([A, A, B, [60, 60, 90, 90]], [0, 0, 0, 1], [0.9, 0.8, 0.7, 0.6])
+def test_the_requested_rows_are_measured_in_their_order():
+    found = detections([A, A, B, [60, 60, 90, 90]], [0, 0, 0, 1], [0.9, 0.8, 0.7, 0.6])
     assert len(kept_of(found)) == 2
     assert variance_of(found, [1, 0]) == variance_of(found)[::-1]
     assert variance_of(found, []) == []
 
 
 def by_hand(found):
-    """Greedy NMS in float64 that writes down who suppressed whom."""
+    """Greedy NMS in float64 that records what each kept box suppressed."""
     boxes = found.pred_boxes.tensor.double().numpy()
     classes, scores = found.pred_classes.numpy(), found.scores.numpy()
-
-    def iou(a, b):
-        sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-        shared = max(sides[0], 0) * max(sides[1], 0)
-        return shared / (sum(np.prod(x[2:] - x[:2]) for x in (a, b)) - shared)
 
     groups = {}
     for row in np.argsort(-scores, kind="stable"):
@@ -123,10 +110,10 @@ def by_hand(found):
 
 def test_variance_of_many_boxes():
     rng = np.random.default_rng(0)
-    centres = rng.uniform(20, 80, (4, 2)).repeat(30, axis=0) + rng.normal(0, 6, (120, 2))
+    centers = rng.uniform(20, 80, (4, 2)).repeat(30, axis=0) + rng.normal(0, 6, (120, 2))
     sides = rng.uniform(20, 40, (120, 2))
-    boxes = np.concatenate([centres - sides / 2, centres + sides / 2], axis=1)
-    found = candidates(boxes, rng.integers(0, 2, 120), rng.uniform(0, 1, 120))
+    boxes = np.concatenate([centers - sides / 2, centers + sides / 2], axis=1)
+    found = detections(boxes, rng.integers(0, 2, 120), rng.uniform(0, 1, 120))
     expected = by_hand(found)
     assert len(expected) > 10 and any(map(np.isinf, expected)) and not all(map(np.isinf, expected))
     assert variance_of(found) == pytest.approx(expected, rel=1e-4)
@@ -157,48 +144,46 @@ def background_by_hand(teacher, view, points, scale):
     return result
 
 
-RESIZED = [(np.diag([s, s, 1.0]), (int(64 * s), int(96 * s))) for s in (0.25, 0.5, 2.0, 4.0)]
-
-
 @torch.no_grad()
 def scored(teacher, sample):
-    """The family's background scores, by what the recipe hands it; the anchors; the size."""
+    """The family's background scores of the anchors, with the anchors."""
     family, transport = RetinaNetFamily(), ViewTransport.of([sample], torch.device("cpu"))
     found = predict(teacher, family.encode(teacher, [sample]))
     seen = family.teach(teacher, [sample["weak_image"]])
     return seen.background_scores(*_in_weak_views(teacher, found, transport))[0], found.anchors
 
 
-def assert_scored_by_hand(teacher, sample):
+RESIZED = [(np.diag([s, s, 1.0]), (int(64 * s), int(96 * s))) for s in (0.25, 0.5, 2.0, 4.0)]
+
+
+def assert_scored_by_hand(teacher, matrix, size):
+    sample = unlabeled(0, matrix, size=size, weak_size=(64, 96))
     r, anchors = scored(teacher, sample)
-    back = np.linalg.inv(sample["weak_to_strong"].double().numpy())
-    height, width = sample["weak_image"].shape[1:]
+    back = np.linalg.inv(matrix)
     points = []
     for level in anchors:
         x, y = level.get_centers().double().numpy().T
-        carried = back @ np.stack([x, y, np.ones_like(x)])
-        points.append(np.stack([carried[0].clip(0, width), carried[1].clip(0, height)], axis=1))
-    scale = np.sqrt(np.abs(np.linalg.det(np.linalg.inv(back))))
+        x, y, _ = back @ np.stack([x, y, np.ones_like(x)])
+        points.append(np.stack([x.clip(0, 96), y.clip(0, 64)], axis=1))
+    scale = np.sqrt(np.abs(np.linalg.det(matrix)))
     with torch.no_grad():
         expected = background_by_hand(teacher, sample["weak_image"], points, scale)
     assert np.std(expected) > 0.1 and len(expected) == len(r)
     # A point that lies half-way between two places belongs to either.
     apart = np.abs(r.numpy() - expected) > 1e-5
     assert apart.mean() < 0.02
-    return r
 
 
-def test_background_under_every_change_of_view(teacher, unlabeled, view_change):
-    matrix, size = view_change
-    assert_scored_by_hand(teacher, unlabeled(0, matrix, size=size, weak_size=(64, 96)))
+def test_background_under_every_change_of_view(teacher, view_change):
+    assert_scored_by_hand(teacher, *view_change)
 
 
 @pytest.mark.parametrize("matrix, size", RESIZED)
-def test_background_of_an_enlarged_view_is_seen_on_a_finer_level(teacher, unlabeled, matrix, size):
-    assert_scored_by_hand(teacher, unlabeled(0, matrix, size=size, weak_size=(64, 96)))
+def test_background_of_an_enlarged_view_is_scored_on_a_finer_level(teacher, matrix, size):
+    assert_scored_by_hand(teacher, matrix, size)
 
 
-def test_in_the_same_view_an_anchor_is_scored_where_it_stands(teacher, unlabeled):
+def test_in_the_same_view_an_anchor_is_scored_in_its_place(teacher):
     sample = unlabeled(0)
     sample["weak_image"] = sample["image"]
     r, _ = scored(teacher, sample)

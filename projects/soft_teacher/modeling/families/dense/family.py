@@ -3,7 +3,7 @@
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import RetinaNet
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes
 from torch import nn
 
 from ....utils.checks import check_choice
@@ -25,9 +25,9 @@ ONLY = {"CLS_FORMULA": "paper", "REG_NORMALIZER": "foreground", "AVERAGE": "imag
 class RetinaNetFamily(DetectorFamily):
     """Detectron2's RetinaNet.
 
-    An image's losses are divided by its positive anchors, at least 1: those of the labels; in the
-    classification loss of unlabeled images those of G_cls and as many as the teacher suspects
-    elsewhere (``losses.anchor_weights``); in their regression loss those of G_reg.
+    An image's losses are divided by its positive anchors, at least 1: those of the labels; for
+    unlabeled images those of G_reg in the regression loss, in the classification loss those of
+    G_cls and as many as the teacher suspects elsewhere (:func:`.losses.anchor_weights`).
     """
 
     detectors = ("RetinaNet",)
@@ -43,10 +43,10 @@ class RetinaNetFamily(DetectorFamily):
         """
         Args:
             indicator: reliability of a background anchor (Eq. 5): "bg_teacher" is the teacher's
-                background score where the anchor lies in the weak view, "none" weighs all alike.
+                background score where the anchor lies in the weak view, "none" weights all alike.
 
         Raises:
-            ConfigError: for an unknown choice, naming the key.
+            ConfigError: for an unknown choice, naming the parameter.
         """
         check_choice("RetinaNetFamily.indicator", indicator, INDICATORS)
         self.indicator = indicator
@@ -73,22 +73,21 @@ class RetinaNetFamily(DetectorFamily):
 
     def losses(self, student, encoded, inputs) -> dict[str, torch.Tensor]:
         found = predict(student, encoded)
-        targets = [x["instances"].to(student.device) for x in inputs]
-        labels, boxes = _matched(student, found, targets)
+        labels, boxes = student.label_anchors(
+            found.anchors, [x["instances"].to(student.device) for x in inputs]
+        )
         return _losses(student, found, labels, None, labels, boxes)
 
     def pseudo_losses(
         self, student, encoded, inputs, labels, teacher_pass, transport
     ) -> PseudoLosses:
         found = predict(student, encoded)
-        cls_labels, _ = _matched(student, found, labels.classification)
-        reg_labels, boxes = _matched(student, found, labels.regression)
-        if self.indicator == "none":
-            r = mean = None
-        else:
-            points, strides = _in_weak_views(student, found, transport)
-            r = teacher_pass.background_scores(points, strides)
-            background = cls_labels == student.num_classes
+        cls_labels, _ = student.label_anchors(found.anchors, labels.classification)
+        reg_labels, boxes = student.label_anchors(found.anchors, labels.regression)
+        r = mean = None
+        if self.indicator != "none":
+            r = teacher_pass.background_scores(*_in_weak_views(student, found, transport))
+            background = torch.stack(cls_labels) == student.num_classes
             mean = (r * background).sum() / background.sum().clamp(min=1)
         return PseudoLosses(_losses(student, found, cls_labels, r, reg_labels, boxes), mean)
 
@@ -98,17 +97,12 @@ class RetinaNetFamily(DetectorFamily):
         )
 
 
-def _matched(network: RetinaNet, found: Predictions, targets: list[Instances]):
-    """(N, R) labels of anchors, and per image the (R, 4) boxes that they are matched to."""
-    labels, boxes = network.label_anchors(found.anchors, targets)
-    return torch.stack(labels), boxes
-
-
 def _losses(network: RetinaNet, found: Predictions, cls_labels, r, reg_labels, boxes) -> dict:
+    """Labels and boxes are per image, as ``RetinaNet.label_anchors`` returns them."""
     return {
         "loss_cls": classification_loss(
             torch.cat(found.logits, dim=1),
-            cls_labels,
+            torch.stack(cls_labels),
             r,
             alpha=network.focal_loss_alpha,
             gamma=network.focal_loss_gamma,
@@ -116,7 +110,7 @@ def _losses(network: RetinaNet, found: Predictions, cls_labels, r, reg_labels, b
         "loss_box_reg": regression_loss(
             found.anchors,
             torch.cat(found.deltas, dim=1),
-            is_positive(reg_labels, network.num_classes),
+            is_positive(torch.stack(reg_labels), network.num_classes),
             boxes,
             network.box2box_transform,
             box_reg_loss_type=network.box_reg_loss_type,
@@ -126,14 +120,14 @@ def _losses(network: RetinaNet, found: Predictions, cls_labels, r, reg_labels, b
 
 
 def _in_weak_views(network: RetinaNet, found: Predictions, transport: ViewTransport):
-    """Where anchors of the strong views lie in the weak ones.
+    """Where the anchors of the strong views lie in the weak views.
 
     Returns:
-        (N, R, 2) their centres and (N, R) the strides of their levels, in weak-view pixels: an
-        object that is smaller there is a matter of a finer level.
+        (N, R, 2) their centers and (N, R) the strides of their levels, in weak-view pixels: an
+        object that is smaller there belongs to a finer level.
     """
-    centres = Boxes.cat(found.anchors).get_centers().repeat(1, 2)  # a point is a box of no extent
-    carried = transport.to_weak([Boxes(centres)] * len(transport.scales))
+    centers = Boxes.cat(found.anchors).get_centers().repeat(1, 2)  # a point is a box of no extent
+    warped = transport.to_weak([Boxes(centers)] * len(transport.scales))
     levels = zip(found.anchors, network.anchor_generator.strides)
-    strides = torch.cat([centres.new_full((len(a),), stride) for a, stride in levels])
-    return torch.stack([b.tensor[:, :2] for b in carried]), strides / transport.scales[:, None]
+    strides = torch.cat([centers.new_full((len(a),), stride) for a, stride in levels])
+    return torch.stack([b.tensor[:, :2] for b in warped]), strides / transport.scales[:, None]

@@ -1,8 +1,8 @@
-"""Losses over all anchors, normalised image by image.
+"""Losses over all anchors, normalized image by image.
 
 Detectron2's RetinaNet divides by a running mean of the number of positive anchors. Both streams
-would share it, ranks would differ in it, and no checkpoint holds it: a resumed run would not be the
-run that was interrupted. Here every image is normalised for itself, and images are averaged, the
+would share it, ranks would differ in it, and no checkpoint holds it: a resumed run would differ
+from an uninterrupted one. Here every image is normalized by itself, and images are averaged, the
 labeled (Eq. 2) and the unlabeled ones (Eq. 3).
 
 Labels of anchors are Detectron2's: a class, K for background, -1 for an anchor that is ignored.
@@ -31,10 +31,10 @@ def anchor_weights(
         L_cls = (sum_i l(fg_i) + sum_j r_j l(bg_j)) / max(N_fg + sum_j (1 - r_j), 1).
 
     Eq. 4 has means over sampled boxes; a focal loss is a sum over all anchors, per positive. The
-    positives of an unlabeled image are those that were found and those that the teacher suspects
-    among the backgrounds, which the denominator counts. Divided by N_fg alone, images without
-    pseudo boxes would outweigh all others and teach that there is nothing to see. Where r is 1
-    everywhere, RetinaNet's own loss remains.
+    denominator counts the positives of an unlabeled image, those that were found and those that
+    the teacher suspects among the backgrounds. Divided by N_fg alone, images without pseudo boxes
+    would outweigh all others and teach the student to detect nothing. With r = 1 everywhere this
+    is RetinaNet's own loss.
 
     Args:
         labels: (N, R).

@@ -1,4 +1,4 @@
-"""What a dense detector says of every anchor."""
+"""What a dense detector predicts for every anchor."""
 
 from dataclasses import dataclass
 
@@ -15,8 +15,7 @@ __all__ = ["Predictions", "predict"]
 class Predictions:
     """The head's output for N images, in float32; a list has an entry per feature level.
 
-    A level has H * W * A anchors, row by row, those of one place one after the other; all levels
-    have R.
+    A level has H * W * A anchors, row by row, those of one place together; all levels have R.
 
     Attributes:
         anchors: absolute XYXY in the padded image, the same for all images.

@@ -1,4 +1,4 @@
-"""The teacher's pass of a RetinaNet, which answers every question from its own output."""
+"""The teacher's pass of a RetinaNet, which needs no further pass to measure or score."""
 
 import torch
 from detectron2.layers import batched_nms
@@ -38,7 +38,9 @@ class RetinaNetTeacherPass(TeacherPass, MeasuresStability):
             for image, size in enumerate(encoded.images.image_sizes)
         ]
         kept = [self._suppress(c) for c in self._candidates]
-        detections = [_clipped(c[k]) for c, k in zip(self._candidates, kept)]
+        detections = [c[k] for c, k in zip(self._candidates, kept)]
+        for d in detections:
+            d.pred_boxes = Boxes(clip_boxes(d.pred_boxes.tensor, d.image_size))
         inside = rows_where([d.pred_boxes.nonempty() for d in detections])
         self._kept = [k[i] for k, i in zip(kept, inside)]
         super().__init__([d[i] for d, i in zip(detections, inside)])
@@ -54,12 +56,12 @@ class RetinaNetTeacherPass(TeacherPass, MeasuresStability):
         ]
 
     def background_scores(self, points: torch.Tensor, strides: torch.Tensor) -> torch.Tensor:
-        """1 - the highest probability of a class at the place nearest to each point.
+        """1 - the highest class probability at the place nearest to each point.
 
         Args:
-            points: (N, R, 2) x and y in the weak views; those outside are seen at the border.
-            strides: (N, R) of the level that should look, in pixels of the weak views; the one
-                that is nearest in proportion does.
+            points: (N, R, 2) x and y in the weak views; those outside are scored at the border.
+            strides: (N, R) in pixels of the weak views; the level whose stride is nearest in
+                proportion scores the point.
 
         Returns:
             (N, R) float32.
@@ -76,7 +78,7 @@ class RetinaNetTeacherPass(TeacherPass, MeasuresStability):
         return values.gather(1, starts[level] + row * sizes[level][..., 1] + column)
 
     def _suppress(self, candidates: Instances) -> torch.Tensor:
-        """Rows that are left after NMS, the best scored first."""
+        """Rows that NMS keeps, in descending order of score."""
         boxes, thresh = candidates.pred_boxes.tensor, self._teacher.test_nms_thresh
         rows = batched_nms(boxes, candidates.scores, candidates.pred_classes, thresh)
         return rows[: self._teacher.max_detections_per_image]
@@ -85,24 +87,24 @@ class RetinaNetTeacherPass(TeacherPass, MeasuresStability):
 def suppressed_variance(
     candidates: Instances, kept: torch.Tensor, rows: torch.Tensor, nms_thresh: float
 ) -> torch.Tensor:
-    """Box regression variance (Eq. 9) of boxes from those that NMS suppressed onto them.
+    """Box regression variance (Eq. 9) of boxes from those that NMS suppressed in their favor.
 
-    Without a second stage there is nothing to refine jittered copies with (Eq. 7). But many anchors
-    around an object regress a box of their own, of which NMS keeps one. The others tell what
-    jittered copies would, how far the outcome depends on the start, and cost no pass. A candidate
-    belongs to the kept box that suppressed it, the best scored one of its class that overlaps it; a
-    kept box belongs to itself.
+    Without a second stage nothing can refine jittered copies (Eq. 7). But many anchors around an
+    object regress a box each, of which NMS keeps one. The others show what jittered copies would,
+    how far the outcome depends on the start, and cost no pass. A candidate belongs to the kept box
+    that suppressed it, the highest-scoring one of its class that overlaps it; a kept box belongs to
+    itself.
 
     Args:
         candidates: m boxes before NMS, with ``pred_boxes``, ``pred_classes``.
-        kept: (k,) rows of ``candidates`` that NMS kept, the best scored first.
+        kept: (k,) rows of ``candidates`` that NMS kept, in descending order of score.
         rows: (n,) rows of ``kept`` that are measured.
         nms_thresh: IoU above which NMS suppresses.
 
     Returns:
         (n,) mean over the four coordinates of the standard deviation (unbiased), divided by
-        0.5 (h + w) of the kept box. Infinite for a box that suppressed nothing, as one opinion
-        has no spread, and for one without extent.
+        0.5 (h + w) of the kept box. Infinite for a box that suppressed nothing, as one box has no
+        spread, and for one without extent.
     """
     boxes, classes = candidates.pred_boxes, candidates.pred_classes
     overlaps = pairwise_iou(boxes[kept], boxes) > nms_thresh
@@ -116,8 +118,3 @@ def suppressed_variance(
     half = (own[:, 2:] - own[:, :2]).mean(dim=1)
     known = (count[:, 0] > 1) & (half > 0)
     return (sigma / half).where(known, float("inf"))
-
-
-def _clipped(found: Instances) -> Instances:
-    found.pred_boxes = Boxes(clip_boxes(found.pred_boxes.tensor, found.image_size))
-    return found

@@ -51,7 +51,7 @@ class FasterRCNNFamily(DetectorFamily):
                 "test" or of "train" (released code).
 
         Raises:
-            ConfigError: for an unknown choice, naming the key.
+            ConfigError: for an unknown choice, naming the parameter.
         """
         check_choice("FasterRCNNFamily.teacher_proposals", teacher_proposals, PROPOSAL_SETTINGS)
         self.jitter = jitter

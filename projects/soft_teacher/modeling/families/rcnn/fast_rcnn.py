@@ -40,8 +40,8 @@ class SoftFastRCNNOutputLayers(FastRCNNOutputLayers):
         return (weights * F.cross_entropy(scores.float(), gt_classes, reduction="none")).sum()
 
     def _weighted_regression(self, deltas, proposals):
-        # box_reg_loss divides by the rows it is given; an image's coefficient is put back. Other
-        # rows are background to it: to take them out here would wait for the device.
+        # box_reg_loss divides by the rows it is given, which is undone here. Rows without a weight
+        # are background to it: to take them out would be a host-device sync.
         losses = []
         for p, d in zip(proposals, deltas.float().split([len(p) for p in proposals])):
             classes = p.gt_classes.where(p.reg_weight > 0, self.num_classes)

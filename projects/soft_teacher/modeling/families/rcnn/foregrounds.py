@@ -1,6 +1,4 @@
-"""S_reg: the foregrounds of a draw of proposals, without the backgrounds that nobody reads."""
-
-from typing import List, Tuple
+"""S_reg: samples foreground proposals only."""
 
 import torch
 from detectron2.modeling.roi_heads import ROIHeads
@@ -10,10 +8,9 @@ __all__ = ["ForegroundSampler"]
 
 
 class ForegroundSampler(ROIHeads):
-    """Detectron2's sampling of proposals, of which only the foregrounds are taken.
+    """Detectron2's sampling of proposals, of which it keeps the foregrounds.
 
-    How many there are is known from the shape, while to pick them out of a whole draw would wait
-    for the device. Has no parameters.
+    Picking them out of Detectron2's samples would be a host-device sync. Has no parameters.
     """
 
     @classmethod
@@ -27,18 +24,18 @@ class ForegroundSampler(ROIHeads):
             proposal_append_gt=heads.proposal_append_gt,
         )
 
-    def draw(
-        self, proposals: List[Instances], targets: List[Instances]
-    ) -> Tuple[List[Instances], List[torch.Tensor]]:
+    def sample(
+        self, proposals: list[Instances], targets: list[Instances]
+    ) -> tuple[list[Instances], list[torch.Tensor]]:
         """
         Args:
             proposals, targets: see ``ROIHeads.label_and_sample_proposals``.
 
         Returns:
-            per image, the sampled foregrounds as that gives them, and the number of all samples
-            that the draw would have had with its backgrounds, a scalar on the device.
+            per image, the sampled foregrounds in the form that it returns, and how many samples
+            there would be with backgrounds, a scalar on the device.
         """
-        self._sizes: List[torch.Tensor] = []
+        self._sizes: list[torch.Tensor] = []
         return self.label_and_sample_proposals(proposals, targets), self._sizes
 
     def _sample_proposals(self, matched_idxs, matched_labels, gt_classes):

@@ -1,6 +1,6 @@
 """ROI heads that learn from pseudo boxes with teacher-scored backgrounds."""
 
-from typing import Callable, Dict, List, Optional, Tuple
+from collections.abc import Callable
 
 import torch
 from detectron2.config import configurable
@@ -30,7 +30,7 @@ AVERAGES = ("image", "gpu")
 
 @ROI_HEADS_REGISTRY.register()
 class SoftTeacherROIHeads(StandardROIHeads):
-    """StandardROIHeads (boxes only) with a second way to learn: :meth:`pseudo_losses`.
+    """StandardROIHeads (boxes only) and :meth:`pseudo_losses` of unlabeled images.
 
     Labeled images go through the stock forward; the state dict is the stock one.
     """
@@ -52,13 +52,13 @@ class SoftTeacherROIHeads(StandardROIHeads):
                 Detectron2's plain mean over all samples.
             cls_formula: "paper" (Eq. 4, 5) or "reference" (released code).
             reg_normalizer: "foreground" divides by the regression foregrounds (Eq. 10), "samples"
-                by all samples of that draw (released code).
-            average: "image" normalises within each image and then averages over images (Eq. 3),
-                "gpu" normalises over all images of the GPU at once (released code).
+                by these and the backgrounds sampled with them (released code).
+            average: "image" normalizes within each image and then averages over images (Eq. 3),
+                "gpu" normalizes over all images of the GPU at once (released code).
             kwargs: of StandardROIHeads.
 
         Raises:
-            ConfigError: for an unknown choice, naming the key.
+            ConfigError: for an unknown choice, naming the parameter.
         """
         super().__init__(**kwargs)
         check_choice("SoftTeacherROIHeads.indicator", indicator, INDICATORS)
@@ -73,12 +73,13 @@ class SoftTeacherROIHeads(StandardROIHeads):
 
     @classmethod
     def from_config(cls, cfg, input_shape):
-        ret = super().from_config(cfg, input_shape)
-        ret["indicator"] = cfg.SOFT_TEACHER.INDICATOR
-        ret["cls_formula"] = cfg.SOFT_TEACHER.CLS_FORMULA
-        ret["reg_normalizer"] = cfg.SOFT_TEACHER.REG_NORMALIZER
-        ret["average"] = cfg.SOFT_TEACHER.AVERAGE
-        return ret
+        return {
+            **super().from_config(cfg, input_shape),
+            "indicator": cfg.SOFT_TEACHER.INDICATOR,
+            "cls_formula": cfg.SOFT_TEACHER.CLS_FORMULA,
+            "reg_normalizer": cfg.SOFT_TEACHER.REG_NORMALIZER,
+            "average": cfg.SOFT_TEACHER.AVERAGE,
+        }
 
     @classmethod
     def _init_box_head(cls, cfg, input_shape):
@@ -86,8 +87,8 @@ class SoftTeacherROIHeads(StandardROIHeads):
         ret["box_predictor"] = SoftFastRCNNOutputLayers(cfg, ret["box_head"].output_shape)
         return ret
 
-    def predict(self, features: Dict[str, torch.Tensor], boxes: List[Boxes]):
-        """Raw (scores, deltas) of the box head for given boxes, in one pass.
+    def predict(self, features: dict[str, torch.Tensor], boxes: list[Boxes]):
+        """Raw (scores, deltas) of the box head, in one pass.
 
         Args:
             features: feature maps of a batch of images.
@@ -96,7 +97,7 @@ class SoftTeacherROIHeads(StandardROIHeads):
         features = [features[f] for f in self.box_in_features]
         return self.box_predictor(self.box_head(self.box_pooler(features, boxes)))
 
-    def background_scores(self, predictions, boxes: List[Boxes]) -> List[torch.Tensor]:
+    def background_scores(self, predictions, boxes: list[Boxes]) -> list[torch.Tensor]:
         """Per image, the (n,) background probability of each box, float32.
 
         Args:
@@ -108,12 +109,12 @@ class SoftTeacherROIHeads(StandardROIHeads):
 
     def pseudo_losses(
         self,
-        features: Dict[str, torch.Tensor],
-        proposals: List[Instances],
+        features: dict[str, torch.Tensor],
+        proposals: list[Instances],
         pseudo: PseudoLabels,
-        score_with_teacher: Callable[[List[Boxes]], List[torch.Tensor]],
-    ) -> Tuple[Dict[str, torch.Tensor], Optional[torch.Tensor]]:
-        """Losses of unlabeled images (Eq. 4, 5 and 10). One pass of the box head for both.
+        score_with_teacher: Callable[[list[Boxes]], list[torch.Tensor]],
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
+        """Losses of unlabeled images (Eq. 4, 5 and 10), with one pass of the box head.
 
         Args:
             features: the student's feature maps of the strong views.
@@ -128,7 +129,7 @@ class SoftTeacherROIHeads(StandardROIHeads):
         """
         samples = self.label_and_sample_proposals(proposals, pseudo.classification)
         with get_event_storage().name_scope("reg"):
-            regression, sizes = self.foregrounds.draw(proposals, pseudo.regression)
+            regression, sizes = self.foregrounds.sample(proposals, pseudo.regression)
         rows = [_stack(s, r) for s, r in zip(samples, regression)]
         predictions = self.predict(features, [r.proposal_boxes for r in rows])
         reliabilities = self._reliabilities(samples, rows, predictions, pseudo, score_with_teacher)
@@ -138,8 +139,11 @@ class SoftTeacherROIHeads(StandardROIHeads):
             row.cls_weight = torch.cat([cls_weight, torch.zeros_like(reg_weight)])
             row.reg_weight = torch.cat([torch.zeros_like(cls_weight), reg_weight])
         log_mean_count("num_reg_samples", regression)
-        losses = self.box_predictor.losses(predictions, rows)
-        return losses, self._mean_reliability(samples, reliabilities)
+        mean = None
+        if self.indicator != "none":
+            background = torch.cat([s.gt_classes for s in samples]) == self.num_classes
+            mean = (torch.cat(reliabilities) * background).sum() / background.sum().clamp(min=1)
+        return self.box_predictor.losses(predictions, rows), mean
 
     def _reliabilities(self, samples, rows, predictions, pseudo, score_with_teacher):
         """Per image, r of Eq. 5 for each classification sample; None for "none"."""
@@ -159,10 +163,10 @@ class SoftTeacherROIHeads(StandardROIHeads):
             for t, s, i in zip(teacher, student, iou)
         ]
 
-    def _classification_weights(self, samples, reliabilities) -> List[torch.Tensor]:
+    def _classification_weights(self, samples, reliabilities) -> list[torch.Tensor]:
         foreground = [s.gt_classes < self.num_classes for s in samples]
         if self.average == "gpu":
-            r = None if reliabilities[0] is None else torch.cat(reliabilities)
+            r = None if self.indicator == "none" else torch.cat(reliabilities)
             weights = classification_weights(torch.cat(foreground), r, self.cls_formula)
             return list(weights.split([len(s) for s in samples]))
         return [
@@ -170,7 +174,7 @@ class SoftTeacherROIHeads(StandardROIHeads):
             for f, r in zip(foreground, reliabilities)
         ]
 
-    def _regression_weights(self, regression, sizes) -> List[torch.Tensor]:
+    def _regression_weights(self, regression, sizes) -> list[torch.Tensor]:
         """1 / count for every regression foreground; the count is Eq. 10's or the released one."""
         ones = [torch.ones_like(r.gt_classes, dtype=torch.float32) for r in regression]
         counts = [one.sum() for one in ones] if self.reg_normalizer == "foreground" else sizes
@@ -180,19 +184,12 @@ class SoftTeacherROIHeads(StandardROIHeads):
             counts = [count * len(counts) for count in counts]
         return [one / count.clamp(min=1) for one, count in zip(ones, counts)]
 
-    def _mean_reliability(self, samples, reliabilities) -> Optional[torch.Tensor]:
-        if reliabilities[0] is None:
-            return None
-        background = torch.cat([s.gt_classes for s in samples]) == self.num_classes
-        r = torch.cat(reliabilities)
-        return (r * background).sum() / background.sum().clamp(min=1)
-
 
 def _stack(samples: Instances, regression: Instances) -> Instances:
     """Classification samples followed by regression foregrounds, with the fields losses() reads."""
     parts = (samples, regression)
     boxes = [p.proposal_boxes for p in parts]
-    # Without pseudo boxes there are no gt_boxes; the value is never read then.
+    # Without pseudo boxes there are no gt_boxes; the value is not used then.
     targets = [p.gt_boxes if p.has("gt_boxes") else p.proposal_boxes for p in parts]
     return Instances(
         samples.image_size,

@@ -1,4 +1,4 @@
-"""The teacher's pass of an R-CNN: detections, and the features to ask its box head again."""
+"""The teacher's pass of an R-CNN: detections, and features for further passes of its box head."""
 
 from contextlib import contextmanager
 
@@ -65,7 +65,7 @@ class RCNNTeacherPass(TeacherPass, MeasuresStability):
 
 @contextmanager
 def _proposal_setting(rpn: nn.Module, setting: str):
-    """Lets an RPN in eval mode keep as many proposals as in training, if asked to."""
+    """An RPN in eval mode that keeps as many proposals as in training, for "train"."""
     if setting == "test":
         yield
         return

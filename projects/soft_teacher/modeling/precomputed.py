@@ -1,25 +1,21 @@
-"""Precomputed pseudo boxes, as the second stage of STAC has them, in place of a teacher's pass."""
+"""Precomputed pseudo labels, as in the second stage of STAC, in place of a teacher's pass."""
 
 from ..data.unlabeled_annotations.precomputed import INSTANCES
 from ..utils.errors import ConfigError
 from .families.base import TeacherPass
 
-__all__ = ["given_pass"]
+__all__ = ["precomputed_pass"]
 
 
-def given_pass(unlabeled: list[dict], device) -> TeacherPass:
-    """A pass that answers no question.
-
-    Args:
-        unlabeled: samples with ``given_instances``.
-        device: of the model.
+def precomputed_pass(unlabeled: list[dict], device) -> TeacherPass:
+    """The pass whose detections come with the samples, under ``given_instances``.
 
     Raises:
-        ConfigError: the loader has carried no labels.
+        ConfigError: a sample has none.
     """
     if not all(INSTANCES in sample for sample in unlabeled):
         raise ConfigError(
             "SoftTeacher.label_source is 'dataset' for the model but not for the loader, whose "
-            "unlabeled images carry no labels: set it for both"
+            "unlabeled images have no pseudo labels: set it for both"
         )
     return TeacherPass([sample[INSTANCES].to(device) for sample in unlabeled])
