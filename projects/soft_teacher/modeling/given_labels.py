@@ -1,6 +1,6 @@
 """Precomputed pseudo boxes, as the second stage of STAC has them, in place of a teacher's pass."""
 
-from ..data.unlabeled_annotations.precomputed import INSTANCES
+from ..data.unlabeled_annotations import GIVEN_INSTANCES
 from ..utils.errors import ConfigError
 from .families.base import TeacherPass
 
@@ -17,9 +17,9 @@ def given_pass(unlabeled: list[dict], device) -> TeacherPass:
     Raises:
         ConfigError: the loader has carried no labels.
     """
-    if not all(INSTANCES in sample for sample in unlabeled):
+    if not all(GIVEN_INSTANCES in sample for sample in unlabeled):
         raise ConfigError(
             "SoftTeacher.label_source is 'dataset' for the model but not for the loader, whose "
             "unlabeled images carry no labels: set it for both"
         )
-    return TeacherPass([sample[INSTANCES].to(device) for sample in unlabeled])
+    return TeacherPass([sample[GIVEN_INSTANCES].to(device) for sample in unlabeled])

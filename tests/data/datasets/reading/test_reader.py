@@ -186,16 +186,16 @@ def corners(content):
 
 
 FAULTS = {
-    "an image id twice": (each("images", id=1), Kind.IMAGE_ID, "image id 1 stands twice, for "),
+    "an image id twice": (each("images", id=1), Kind.IMAGE_ID, "image id 1 occurs twice, for "),
     "an id of no kind": (each("images", id=None), Kind.IMAGE_ID, "whole number of its own"),
-    "one file twice": (each("images", file_name="1.png"), Kind.IMAGE_ID, "under two ids, 1 and 2"),
+    "one file twice": (each("images", file_name="1.png"), Kind.IMAGE_ID, "has two image ids, 1 and 2"),
     "ids of two kinds": (
         lambda c: c["images"][0].update(id="a"),
         Kind.IMAGE_ID,
         "some image ids are numbers and some are texts",
     ),
     "no file name": (lambda c: c["images"][1].pop("file_name"), Kind.FILE_NAME, "images[1] needs"),
-    "a category twice": (each("categories", id=7), Kind.CATEGORY, "category id 7 stands twice"),
+    "a category twice": (each("categories", id=7), Kind.CATEGORY, "category id 7 occurs twice"),
     "a nameless category": (each("categories", name=None), Kind.CATEGORY, "categories[0] needs"),
     "no categories": (lambda c: c["categories"].clear(), Kind.CATEGORY, '"categories" is empty'),
     "relative boxes": (
@@ -347,5 +347,5 @@ def test_an_image_that_stands_twice_is_found_in_a_moment_among_many():
     dicts = [{"image_id": n, "file_name": f"{n}.jpg"} for n in range(100_000)]
     started = time.process_time()
     (fault,) = record_faults([*dicts, dicts[90_000]])
-    assert "image id 90000 stands twice, both times for 90000.jpg" in fault.line
+    assert "image id 90000 occurs twice, both times for 90000.jpg" in fault.line
     assert time.process_time() - started < 5

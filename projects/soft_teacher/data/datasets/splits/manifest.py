@@ -4,8 +4,6 @@ The labeled ids stand in the file as they are. The many unlabeled ones are kept 
 followed by the steps from each id to the next: in ascending order most steps have one digit.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json
