@@ -56,9 +56,7 @@ def labeled(*augmentations, image_format="BGR", **options):
 
 
 def detected_in(*augmentations, image_format="BGR", **options):
-    return InferenceMapper(
-        augmentations=list(augmentations), image_format=image_format, **options
-    )
+    return InferenceMapper(augmentations=list(augmentations), image_format=image_format, **options)
 
 
 def damage(record):

@@ -61,9 +61,7 @@ class Document:
         box = [left, top, rng.randint(2, WIDTH + 1 - left), rng.randint(2, HEIGHT + 1 - top)]
         name = rng.choice(NAMES)
         corners = [left + 1, top + 1, left + box[2], top + box[3]]
-        texts = [
-            rng.choice([f"{n}", f"{n}.0", f" {n}\n", f"+{n}", f"{n / 10}e1"]) for n in corners
-        ]
+        texts = [rng.choice([f"{n}", f"{n}.0", f" {n}\n", f"+{n}", f"{n / 10}e1"]) for n in corners]
         coded = "".join(f"&#{ord(character)};" for character in name)
         names = [escape(name), f"\n {escape(name)}\t", f"<![CDATA[{name}]]>", coded]
         children = {"name": rng.choice(names)}
