@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import transforms as T
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -34,7 +34,6 @@ sides = st.one_of(st.integers(1, 3), st.integers(4, 70))
 every_policy = pytest.mark.parametrize(
     "name, variant", [(name, variant) for name in NAMES for variant in VARIANTS]
 )
-variants = pytest.mark.parametrize("variant", VARIANTS)
 quick = settings(max_examples=30, deadline=None, derandomize=True)
 
 
@@ -201,20 +200,7 @@ def test_pixels_masks_polygons_and_boxes_go_the_same_way(name, variant, case, se
     np.testing.assert_allclose(enclosing, [[*moved.min(0), *moved.max(0)]], rtol=1e-6, atol=1e-6)
 
 
-def centre_of_light(image):
-    """Of what is brighter than the grey around; rejects an example whose box leaves the view."""
-    light = np.clip(image.astype(float) - GREY, 0, None)
-    assume(light.max() > 0.9 * (BRIGHT - GREY))
-    assume(max(light[0].max(), light[-1].max(), light[:, 0].max(), light[:, -1].max()) == 0)
-    ys, xs = np.indices(light.shape) + 0.5
-    return np.array([(xs * light).sum(), (ys * light).sum()]) / light.sum()
-
-
-# Enlarged, since a reduction skips source pixels, and with the box where most samples keep it.
-LARGE = dict(short_edge=150, max_size=600, scale_range=(1.0, 1.5))
-central = st.tuples(st.integers(61, 79), st.integers(61, 79)).map(
-    lambda size: (size, (20, 20, 20 + size[1] // 3, 20 + size[0] // 4))
-)
+# --- from the weak to the strong view ---------------------------------------------------------
 
 
 class OnlyGeometry(T.Augmentation):
@@ -230,63 +216,30 @@ class OnlyGeometry(T.Augmentation):
         return self.transforms
 
 
-@every_policy
-@given(case=central, seed=seeds)
-@settings(quick, max_examples=15)
-def test_light_arrives_where_the_policys_matrix_says(name, variant, case, seed):
-    np.random.seed(seed)
-    (size, box), view = case, OnlyGeometry(build_policy(name, variant, **LARGE))
-    inputs = T.AugInput(painted(size, box, GREY)[:, :, None].repeat(3, axis=2))
-    matrix = transform_matrix(view(inputs))
-    centre = moved_by(corners(box), matrix).mean(0)
-    np.testing.assert_allclose(centre_of_light(inputs.image[:, :, 0]), centre, atol=0.12)
-
-
-# --- from the weak to the strong view ---------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def png(tmp_path_factory):
     return tmp_path_factory.mktemp("views") / "image.png"
 
 
-def two_views(png, image, variant, **view):
-    """A sample of the mapper, and what the weak and the strong policy sampled for it."""
-    Image.fromarray(image).save(png)
-    weak, strong = (
-        OnlyGeometry(build_policy(name, variant, **view)) for name in ("weak", "strong")
-    )
-    mapper = TwoViewDatasetMapper(
-        weak_augmentations=[weak], strong_augmentations=[strong], image_format="BGR"
-    )
-    sample = mapper({"file_name": str(png)})
-    return sample, weak.transforms.transforms, strong.transforms.transforms
-
-
-@variants
+@pytest.mark.parametrize("variant", VARIANTS)
 @given(case=boxes_in_images(), seed=seeds, short_edge=st.integers(1, 48))
 @quick
 def test_both_views_and_their_matrix_at_any_size(png, variant, case, seed, short_edge):
     np.random.seed(seed)
     image = painted(*case)
-    sample, weak, strong = two_views(png, image, variant, short_edge=short_edge, max_size=64)
-    weak_image, to_weak = follow(weak, image)
-    strong_image, to_strong = follow(strong, image)
+    Image.fromarray(image).save(png)
+    weak, strong = (
+        OnlyGeometry(build_policy(name, variant, short_edge=short_edge, max_size=64))
+        for name in ("weak", "strong")
+    )
+    mapper = TwoViewDatasetMapper(
+        weak_augmentations=[weak], strong_augmentations=[strong], image_format="BGR"
+    )
+    sample = mapper({"file_name": str(png)})
+    weak_image, to_weak = follow(weak.transforms.transforms, image)
+    strong_image, to_strong = follow(strong.transforms.transforms, image)
     np.testing.assert_array_equal(sample["weak_image"][0], weak_image)
     np.testing.assert_array_equal(sample["image"][0], strong_image)
     in_weak, in_strong = (moved_by(corners(case[1]), m) for m in (to_weak, to_strong))
     there = moved_by(in_weak, sample["weak_to_strong"].double().numpy())
     np.testing.assert_allclose(there, in_strong, rtol=1e-5, atol=1e-3)
-
-
-@variants
-@given(case=central, seed=seeds)
-@quick
-def test_light_of_the_weak_view_arrives_in_the_strong_view(png, variant, case, seed):
-    np.random.seed(seed)
-    sample, _, _ = two_views(png, painted(*case, GREY), variant, **LARGE)
-    weak_centre, strong_centre = (
-        centre_of_light(sample[key][0].numpy()) for key in ("weak_image", "image")
-    )
-    expected = moved_by(weak_centre, sample["weak_to_strong"].numpy())
-    np.testing.assert_allclose(expected, strong_centre, atol=0.12)

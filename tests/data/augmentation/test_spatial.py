@@ -27,23 +27,15 @@ def sampled(augmentation, count=COUNT, image=IMAGE):
     return [t for t in transforms if not isinstance(t, T.NoOpTransform)]
 
 
-RANDOM_OPS = {
-    A.RandomHorizontalFlip: 0.5,
-    C.RandomSolarize: 0.25,
-    C.RandomBrightness: 0.25,
-    C.RandomContrast: 0.25,
-    C.RandomSharpness: 0.25,
-    C.RandomSaturation: 0.25,
-    C.RandomPosterize: 0.25,
-    A.RandomTranslation: 0.3,
-    A.RandomRotate: 0.3,
-    A.RandomShear: 0.3,
-}
+RANDOM_OPS = [
+    *(A.RandomHorizontalFlip, A.RandomTranslation, A.RandomRotate, A.RandomShear),
+    *(C.RandomSolarize, C.RandomBrightness, C.RandomContrast, C.RandomSharpness),
+    *(C.RandomSaturation, C.RandomPosterize),
+]
 
 
-@pytest.mark.parametrize("augmentation, chance", RANDOM_OPS.items())
-def test_the_chance_is_that_of_table_2_unless_another_is_given(augmentation, chance):
-    assert_share(len(sampled(augmentation())), chance, COUNT)
+@pytest.mark.parametrize("augmentation", RANDOM_OPS)
+def test_the_chance_may_be_none_or_certainty(augmentation):
     assert sampled(augmentation(prob=0.0), 100) == []
     assert len(sampled(augmentation(prob=1.0), 100)) == 100
 
@@ -93,19 +85,13 @@ def test_an_extremely_long_image_keeps_a_pixel_of_height():
 
 # --- colour ------------------------------------------------------------------------------------
 
-
-@pytest.mark.parametrize(
-    "augmentation", [C.RandomBrightness, C.RandomContrast, C.RandomSharpness, C.RandomSaturation]
-)
-def test_enhancement_factor_is_a_tenth_plus_1_8_r(augmentation):
-    assert_uniform([t.factor for t in sampled(augmentation(prob=1.0))], 0.1, 1.9)
-    half = [t.factor for t in sampled(augmentation(prob=1.0, ratio=(0.5, 0.5)), 5)]
-    assert half == [1.0] * 5
+ENHANCEMENTS = (C.RandomBrightness, C.RandomContrast, C.RandomSharpness, C.RandomSaturation)
 
 
 @pytest.mark.parametrize(
     "augmentation, ratio, field, value",
     [
+        *((op, 0.5, "factor", 1.0) for op in ENHANCEMENTS),
         (C.RandomSolarize, 0.0, "threshold", 0),
         (C.RandomSolarize, 0.5, "threshold", 128),
         (C.RandomSolarize, 1.0, "threshold", 256),
@@ -114,16 +100,9 @@ def test_enhancement_factor_is_a_tenth_plus_1_8_r(augmentation):
         (C.RandomPosterize, 1.0, "bits", 1),
     ],
 )
-def test_solarize_and_posterize_by_their_ratio(augmentation, ratio, field, value):
+def test_colours_by_their_ratio(augmentation, ratio, field, value):
     found = sampled(augmentation(1.0, (ratio, ratio)), 3)
     assert {getattr(t, field) for t in found} == {value}
-
-
-@pytest.mark.parametrize("augmentation", [C.RandomContrast, C.RandomSaturation])
-@pytest.mark.parametrize("image_format", ["BGR", "RGB"])
-def test_channel_order_reaches_the_transform(augmentation, image_format):
-    transform = augmentation(1.0, image_format=image_format).get_transform(IMAGE)
-    assert transform.image_format == image_format
 
 
 # --- geometry ----------------------------------------------------------------------------------

@@ -202,12 +202,6 @@ def clipped_binomial(n, p):
     return mean, weights @ (values - mean) ** 2
 
 
-def test_the_reference_mean_by_hand():
-    # 5 images at 0.2: 5 * 0.2, one more where there would be none, one less where all would be.
-    mean, _ = clipped_binomial(5, 0.2)
-    assert mean == pytest.approx(1 + 0.8**5 - 0.2**5)
-
-
 @pytest.mark.parametrize("per_rank, share", [(2, 0.2), (5, 0.2), (8, 0.5), (40, 0.5)])
 def test_a_draw_per_rank_is_binomial_with_at_least_one_image_of_each_stream(per_rank, share):
     plan = schedule(

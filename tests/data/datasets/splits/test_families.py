@@ -359,14 +359,6 @@ def test_the_unlabeled_images_may_come_from_another_dataset(source):
     assert [MetadataCatalog.get(n).json_file for n in names] == ["x.json", "web.json"]
 
 
-def test_a_split_can_be_split_again(source):
-    split = without_replacement_split(IDS, count=10)
-    labeled, _ = register_split("splits_test_half", source, split)
-    again = without_replacement_split(split.labeled, count=5)
-    names = register_split("splits_test_quarter", labeled, again)
-    assert [len(DatasetCatalog.get(n)) for n in names] == [5, 5]
-
-
 def test_a_manifest_is_read_when_its_dataset_is_loaded(source, tmp_path):
     path = tmp_path / "split.json"
     names = register_split("splits_test_later", source, path)
