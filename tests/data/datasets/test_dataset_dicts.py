@@ -292,7 +292,7 @@ def test_categories_in_conflict_name_both_datasets_and_the_first_difference(
     labeled, test = coco("labeled"), coco("test", classes=classes)
     found = message(check, labeled=[labeled], test=[test])
     assert f"labeled_names '{labeled}'" in found and f"test_names '{test}'" in found
-    assert f"'{mine}' stands where the other has '{other}'" in found
+    assert f"'{mine}' is where the other has '{other}'" in found
     assert "give them the same categories in the same order" in found
     assert "differ in their categories" in message(check, test=[labeled, test])
 

@@ -124,10 +124,8 @@ class RandomTranslation(RandomAugmentation):
     """Table 2, "Translation" (column 2): move by a signed fraction of the side.
 
     Args:
-        prob: chance to act.
         ratio: range of the fraction, sampled for each axis.
         axes: "x", "y" or "xy".
-        fill: see the module.
 
     Raises:
         ConfigError: for other axes.
@@ -151,9 +149,7 @@ class RandomRotate(RandomAugmentation):
     """Table 2, "Rotate" (column 2): turn by a signed angle about the centre of the image.
 
     Args:
-        prob: chance to act.
         angle: range of the angle in degrees, before the sign.
-        fill: see the module.
     """
 
     def __init__(self, prob: float = 0.3, angle: Range = (0.0, 30.0), fill: Fill = GREY):
@@ -178,10 +174,8 @@ class RandomShear(RandomAugmentation):
     The top left corner stays, as in the released code.
 
     Args:
-        prob: chance to act.
         angle: range of the angles in degrees, before the sign.
         slope: "tan" for the slope of that angle, "tanh" as the released code computes it.
-        fill: see the module.
 
     Raises:
         ConfigError: for another slope.
@@ -206,7 +200,6 @@ class RandomCutout(Augmentation):
     Args:
         num: smallest and largest number of rectangles.
         ratio: range of a rectangle's share of both sides of the image.
-        fill: see the module.
     """
 
     def __init__(

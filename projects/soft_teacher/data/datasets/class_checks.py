@@ -110,7 +110,7 @@ def _check_same(classes: dict[str, tuple], boxless: Sequence[str]) -> None:
             hint = _placeholder(extra, boxless)
         else:
             mine, other = next((a, b) for a, b in zip(found, wanted) if a != b)
-            what, hint = f"'{mine}' stands where the other has '{other}'", ""
+            what, hint = f"'{mine}' is where the other has '{other}'", ""
         raise ConfigError(
             f"{where} and {first} differ in their categories ({what}): give them the same "
             f"categories in the same order{hint}"

@@ -27,7 +27,7 @@ from .evaluated import prepare_evaluation
 from .loading import load_reading, loaded_once
 from .paths import register_path
 from .reading.reader import Reading
-from .role_checks import check_given, check_images, check_labels, check_truth, label_warnings
+from .role_checks import check_given, check_ground_truth, check_images, check_labels, label_warnings
 
 __all__ = [
     "TEACHER",
@@ -176,7 +176,7 @@ def check_datasets(
     if unlabeled:
         _unlabeled(unlabeled, label_source)
     for name, reading in found[TEST].items():
-        check_truth(f"{TEST} '{name}'", reading)
+        check_ground_truth(f"{TEST} '{name}'", reading)
         prepare_evaluation(name)
     for key in with_classes:
         for name, reading in found[key].items():

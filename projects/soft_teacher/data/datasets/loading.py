@@ -34,7 +34,7 @@ def load_dicts(name: str) -> list[dict]:
     """The dicts of a registered dataset, unchecked; inside :func:`loaded_once` they are shared.
 
     Raises:
-        ConfigError: its images or categories cannot be told apart.
+        ConfigError: its images or categories cannot be distinguished.
     """
     records = _shared(_read_records, name)
     if records.faults:

@@ -11,7 +11,7 @@ from .reading.balance import Reason
 from .reading.faults import Fault, Kind
 from .reading.reader import Reading
 
-__all__ = ["check_given", "check_images", "check_labels", "check_truth", "label_warnings"]
+__all__ = ["check_given", "check_images", "check_labels", "check_ground_truth", "label_warnings"]
 
 BOX = "a box is [x, y, width, height] in pixels, with an area inside its image"
 
@@ -51,7 +51,7 @@ def check_given(where: str, reading: Reading) -> None:
             )
 
 
-def check_truth(where: str, reading: Reading) -> None:
+def check_ground_truth(where: str, reading: Reading) -> None:
     """Raises ConfigError unless a detector can be evaluated on a dataset."""
     check_images(where, reading)
     _refuse(where, reading.faults, set(Kind))

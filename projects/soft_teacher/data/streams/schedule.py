@@ -83,7 +83,7 @@ def absent_streams(*, batch_size: int, share: float, max_iter: int) -> list[str]
     """A line for each stream that many steps have no image of, before the share decays.
 
     Args:
-        batch_size, share, max_iter: see :class:`BatchSchedule`, whose draw is "global".
+        batch_size, share, max_iter: see :class:`BatchSchedule`, for "global" sampling.
 
     Raises:
         ConfigError: there is no step with labeled images to be expected.

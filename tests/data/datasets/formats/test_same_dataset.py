@@ -19,7 +19,7 @@ from written import (
     write_yolo,
 )
 
-from soft_teacher.data.datasets.coco_ground_truth import truth_file
+from soft_teacher.data.datasets.coco_ground_truth import ground_truth_file
 from soft_teacher.data.datasets.dataset_dicts import check_datasets, labeled_dicts, unlabeled_dicts
 from soft_teacher.data.datasets.loading import load_reading
 from soft_teacher.data.datasets.paths import register_path
@@ -51,7 +51,7 @@ def stem(file):
 def ap(reading, detections):
     """COCO's AP of detections, which are dicts of COCO's results."""
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(truth_file(reading))
+        truth = COCO(ground_truth_file(reading))
         evaluation = COCOeval(truth, truth.loadRes(detections), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
@@ -148,7 +148,7 @@ def test_what_is_left_out_is_named_with_its_place_in_the_file(tmp_path):
 
 def test_a_normalised_file_is_plain_json(tmp_path):
     reading = reading_of(f"{write_yolo(tmp_path)}@train")
-    with open(truth_file(reading)) as file:
+    with open(ground_truth_file(reading)) as file:
         content = json.load(file)
     assert content["categories"] == [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}]
     assert [image["id"] for image in content["images"]] == [

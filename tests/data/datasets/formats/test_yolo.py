@@ -96,8 +96,8 @@ def test_images_are_found_where_the_file_says(tmp_path, keys):
 
 def test_the_path_may_be_absolute_or_relative_to_the_file(tmp_path):
     write_yolo(tmp_path / "data")
-    for told in ("data", tmp_path / "data"):
-        path = write_yaml(tmp_path, f"path: {told}\ntrain: images/train\nnames: [cat, dog]\n")
+    for root in ("data", tmp_path / "data"):
+        path = write_yaml(tmp_path, f"path: {root}\ntrain: images/train\nnames: [cat, dog]\n")
         assert len(parse(path).images) == len(PHOTOS)
 
 

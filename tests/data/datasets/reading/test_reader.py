@@ -8,7 +8,7 @@ import pytest
 from detectron2.data.datasets import load_coco_json
 from PIL import Image
 
-from soft_teacher.data.datasets.coco_ground_truth import truth_file
+from soft_teacher.data.datasets.coco_ground_truth import ground_truth_file
 from soft_teacher.data.datasets.formats.coco import matches, parse_file
 from soft_teacher.data.datasets.reading.balance import Balance, Reason
 from soft_teacher.data.datasets.reading.faults import Kind, record_faults
@@ -78,7 +78,7 @@ def test_a_valid_json_gives_what_detectron2_reads(reading, tmp_path):
     assert [type(v) for v in found.dicts[0]["annotations"][0]["bbox"]] == [int] * 4
     assert found.classes == ["cat", "dog"] and found.id_map == {7: 0, 9: 1}
     assert found.balance == Balance(images=2, read=3) and found.faults == []
-    assert truth_file(found) == path
+    assert ground_truth_file(found) == path
 
 
 # --- annotations that cannot be used ------------------------------------------------------------
@@ -232,7 +232,7 @@ ODD_TRUTHS = {
 
 @pytest.mark.parametrize("change", ODD_TRUTHS.values(), ids=ODD_TRUTHS)
 def test_ground_truth_is_normalised_where_the_evaluation_would_go_wrong(change, reading, tmp_path):
-    path = truth_file(reading(change))
+    path = ground_truth_file(reading(change))
     assert path.startswith(str(tmp_path / "cache"))
     truth = json.loads(open(path).read())
     assert [a["id"] for a in truth["annotations"]] == [1, 2, 3]
@@ -241,14 +241,14 @@ def test_ground_truth_is_normalised_where_the_evaluation_would_go_wrong(change, 
     assert [a["bbox"] for a in truth["annotations"]] == [BOX, [3, 3, 5, 5], [0.5, 2, 9, 9]]
     assert all(a["iscrowd"] == 0 and a["area"] > 0 for a in truth["annotations"])
     assert truth["categories"] == [{"id": 7, "name": "cat"}, {"id": 9, "name": "dog"}]
-    assert truth_file(reading(change)) == path
+    assert ground_truth_file(reading(change)) == path
 
 
 def test_a_given_area_is_kept_and_a_missing_one_is_the_box_s(reading):
     def change(content):
         del content["annotations"][0]["area"]
 
-    truth = json.loads(open(truth_file(reading(change))).read())
+    truth = json.loads(open(ground_truth_file(reading(change))).read())
     assert [a["area"] for a in truth["annotations"]] == [200, 90.5, 90.5]
 
 
@@ -258,7 +258,7 @@ def test_crowds_and_specks_are_left_to_the_rules_of_the_evaluation(reading, tmp_
         content["annotations"][1]["bbox"] = [1, 1, 0.5, 3]
 
     found = reading(change)
-    assert truth_file(found) == str(tmp_path / "some.json")
+    assert ground_truth_file(found) == str(tmp_path / "some.json")
     assert found.balance.faulty(test=True) == {} and list(found.balance.faulty()) == [Reason.PIXEL]
 
 
@@ -266,7 +266,7 @@ def test_a_cache_that_cannot_be_written_is_reported(reading, tmp_path, monkeypat
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(ConfigError, match="XDG_CACHE_HOME"):
-        truth_file(reading(first(id=0)))
+        ground_truth_file(reading(first(id=0)))
 
 
 # --- names and files ----------------------------------------------------------------------------

@@ -70,8 +70,8 @@ def parse(path: str) -> RawDataset:
         where=path,
         folder=image_folder,
         images=[
-            {"id": stem, "file_name": file, **told.size}
-            for file, (stem, told) in zip(files, parsed.items(), strict=True)
+            {"id": stem, "file_name": file, **found.size}
+            for file, (stem, found) in zip(files, parsed.items(), strict=True)
         ],
         annotations=annotations,
         categories=[{"id": number, "name": name} for number, name in enumerate(names, 1)],
@@ -137,14 +137,14 @@ def _image_files(folder: str, parsed: Mapping[str, Annotated]):
     for file in found:
         path = os.path.relpath(file, folder)
         photos.setdefault(os.path.splitext(path)[0], []).append(path)
-    files = [_image_file(stem, told.file_name, photos) for stem, told in parsed.items()]
+    files = [_image_file(stem, a.file_name, photos) for stem, a in parsed.items()]
     return files, photos, left_out_notes(len(found), left_out)
 
 
-def _image_file(stem: str, told: str, photos: Mapping[str, list[str]]) -> str:
+def _image_file(stem: str, name: str, photos: Mapping[str, list[str]]) -> str:
     """An image of the XML file's own name, else the one that it names."""
-    found = photos.get(stem) or photos.get(os.path.splitext(told)[0]) or [told or f"{stem}.jpg"]
-    return told if told in found else found[0]
+    found = photos.get(stem) or photos.get(os.path.splitext(name)[0]) or [name or f"{stem}.jpg"]
+    return name if name in found else found[0]
 
 
 def _spare(photos: Mapping[str, list[str]], xml: Iterable[str], files: Iterable[str]) -> list[str]:
@@ -156,7 +156,7 @@ def _spare(photos: Mapping[str, list[str]], xml: Iterable[str], files: Iterable[
 def _annotations(parsed: Mapping[str, Annotated], names: list[str]) -> tuple[list[dict], list[str]]:
     """COCO's annotations, without a category where the name is no class, and notes."""
     ids = {name: number for number, name in enumerate(names, 1)}
-    found = [(stem, *o) for stem, told in parsed.items() for o in told.objects]
+    found = [(stem, *o) for stem, a in parsed.items() for o in a.objects]
     strange = [repr(name) for _, name, _ in found if name not in ids]
     difficult = [stem for stem, _, box in found if NOT_MEASURED in box]
     return [{"image_id": stem, "category_id": ids.get(name), **box} for stem, name, box in found], [
