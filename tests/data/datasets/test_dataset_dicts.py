@@ -418,7 +418,22 @@ def test_a_line_about_each_dataset(changed, coco):
     ]
 
 
+def test_an_image_that_occurs_twice_is_learned_from_but_not_evaluated_with(coco, tmp_path):
+    coco(boxes=(1,))
+    record = {"file_name": str(tmp_path / "coco1.png"), "image_id": 1, "height": 8, "width": 8}
+    box = {"bbox": [0, 0, 4, 4], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
+    name = register_dicts("twice", [{**record, "annotations": [box]}] * 2)
+    assert len(labeled_dicts([name])) == 2
+    assert "image id 1 occurs twice" in message(check, test=[name])
+
+
 # --- unlabeled images with annotations ----------------------------------------------------------
+
+
+def test_boxes_in_another_unit_are_no_ground_truth(of):
+    name = of({**BOX, "bbox": [0.1, 0.1, 0.5, 0.5]})
+    assert "look relative" in message(labeled_dicts, [name])
+    assert not any("hidden_annotations" in d for d in unlabeled_dicts([name]))
 
 
 def test_other_classes_of_unlabeled_images_are_not_measured_and_that_is_reported_once(coco):

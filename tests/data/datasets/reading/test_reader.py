@@ -127,6 +127,12 @@ def test_what_is_left_out_is_named_with_file_id_and_values(reading, tmp_path):
     )
 
 
+def test_the_first_example_of_a_reason_is_kept(reading):
+    found = reading(each("annotations", bbox=[1, 2, 0, 10])).balance
+    assert found.dropped == {Reason.EXTENT: 3}
+    assert found.first == {Reason.EXTENT: found.left_out[0]}
+
+
 @pytest.mark.parametrize("odd", [[[]], [1, 2], "[]", None, {"counts": 3}])
 def test_masks_and_keypoints_cost_no_box(odd, reading):
     found = reading(each("annotations", segmentation=odd, keypoints=odd))
