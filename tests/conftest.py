@@ -9,7 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from soft_teacher import add_soft_teacher_config
 from soft_teacher.data.datasets.builtin import register_builtin
-from soft_teacher.data.datasets.splits.families import coco_image_ids, without_replacement_split
+from soft_teacher.data.datasets.splits.families import read_coco_ids, without_replacement_split
 from soft_teacher.data.datasets.splits.manifest import write_manifest
 from soft_teacher.demo.digits import DigitsSpec, generate
 
@@ -25,7 +25,7 @@ def datasets_folder(tmp_path_factory):
     """$DETECTRON2_DATASETS with a tiny digits dataset and fold 1 of 4 labeled images."""
     root = tmp_path_factory.mktemp("datasets")
     files = generate(root / "digits", TINY)
-    ids = coco_image_ids(files["train"], family="without_replacement")
+    ids = read_coco_ids(files["train"])["without_replacement"]
     split = without_replacement_split(ids, count=4, fold=1, source="digits_train")
     write_manifest(split, root / "digits" / "splits" / "fold1.json")
     return root

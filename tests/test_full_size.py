@@ -12,7 +12,7 @@ import pytest
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from training import ROOT, metrics
 
-from soft_teacher.data.datasets.splits.families import coco_image_ids, stac_split
+from soft_teacher.data.datasets.splits.families import read_coco_ids, stac_split
 from soft_teacher.data.datasets.splits.manifest import write_manifest
 from soft_teacher.modeling import FasterRCNNFamily
 
@@ -76,7 +76,7 @@ def datasets_folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("datasets")
     train = write_photographs(root / "coco", "train", 30, seed=0)
     write_photographs(root / "coco", "val", 1, seed=1)
-    split = stac_split(coco_image_ids(train), 10, fold=1, source="coco_2017_train")
+    split = stac_split(read_coco_ids(train)["stac"], 10, fold=1, source="coco_2017_train")
     write_manifest(split, root / "coco" / "splits" / "stac_10p_fold1.json")
     return root
 

@@ -23,7 +23,7 @@ from soft_teacher.analysis.findings import findings_of
 from soft_teacher.analysis.measured_boxes import choose_images, measure
 from soft_teacher.analysis.pseudo_label_report import report_text, write_findings
 from soft_teacher.data.datasets.builtin import register_builtin
-from soft_teacher.data.datasets.ground_truth import truth_dicts
+from soft_teacher.data.datasets.dataset_dicts import ground_truth_dicts
 from soft_teacher.data.roles import TEST
 from soft_teacher.evaluation.evaluate import NETWORKS
 from soft_teacher.experiment.entry import load_experiment
@@ -105,7 +105,7 @@ def load_images(args, names: List[str], trained: Trained) -> Tuple[str, List[dic
         raise ConfigError(f"{TEST} is empty: name a dataset with --dataset")
     key, name = ("--dataset", args.dataset) if args.dataset else (TEST, names[0])
     classes_key = trained.model.family.num_classes_parameter
-    dicts = truth_dicts(key, name, num_classes=trained.num_classes, classes_key=classes_key)
+    dicts = ground_truth_dicts(key, name, num_classes=trained.num_classes, classes_key=classes_key)
     return name, choose_images(dicts, args.images, args.seed)
 
 

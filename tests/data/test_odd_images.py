@@ -2,7 +2,6 @@
 
 import json
 import logging
-import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.data.datasets import register_pascal_voc
 from PIL import Image
 from training import CONFIGS
+from written import Photo, voc_object, voc_xml
 
 from soft_teacher import ConfigError, add_soft_teacher_config
 from soft_teacher.data.datasets.dataset_dicts import check_datasets
@@ -86,13 +86,7 @@ def load(*args, start=0, **changes):
     """All batches from a step on, as values that == compares."""
     loader = build_two_stream_train_loader(config(*args, **changes))
     loader.start_step = start
-    return [
-        [
-            (sample["file_name"], sample["seed"], sample["image"].numpy().tobytes())
-            for sample in batch
-        ]
-        for batch in loader
-    ]
+    return [[(s["file_name"], s["seed"], s["image"].numpy().tobytes()) for s in b] for b in loader]
 
 
 def files(batches):
@@ -102,25 +96,19 @@ def files(batches):
 # --- files that cannot be read ------------------------------------------------------------------
 
 
-def test_a_folder_of_images_is_all_it_takes(labeled, photos):
-    for bad in photos.glob("bad*"):
-        bad.unlink()
-    seen = {name for name in files(load(labeled(), photos)) if "photos" in name}
-    assert seen == {str(path) for path in photos.iterdir()}
-
-
-def test_unreadable_images_are_named_once_and_others_take_their_place(labeled, photos, caplog):
+def test_unreadable_images_are_named_once_and_others_replace_them(labeled, photos, caplog):
     with caplog.at_level(logging.WARNING):
         batches = load(labeled(), photos)
     assert all(len(batch) == 5 for batch in batches)
-    assert not any("bad" in name for name in files(batches))
+    good = {str(path) for path in photos.glob("good*")}
+    assert {name for name in files(batches) if "photos" in name} == good
     warnings = [r.getMessage() for r in caplog.records if "unreadable" in r.getMessage()]
     assert len(warnings) == NUM_BAD
     for n in range(NUM_BAD):
         assert sum(f"{photos}/bad{n}.jpg: the JPEG is cut off" in text for text in warnings) == 1
 
 
-@pytest.mark.parametrize("start, workers", [(0, 1), (0, 3), (5, 0), (5, 2)])
+@pytest.mark.parametrize("start, workers", [(0, 3), (5, 0)])
 def test_substitutes_depend_neither_on_workers_nor_on_an_interruption(
     start, workers, labeled, photos
 ):
@@ -138,14 +126,12 @@ def test_more_than_the_allowed_share_stops_with_one_line(labeled, photos):
     assert "\n" not in text and "cut off" in text
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_stream_without_a_readable_image_stops(workers, labeled, photos):
-    changes = {"DATALOADER.MAX_UNREADABLE": 1.0, "DATALOADER.NUM_WORKERS": workers}
+def test_a_stream_without_a_readable_image_stops(labeled, photos):
     with pytest.raises(ConfigError, match="unlabeled_names: 2 of 2 images"):
-        load(labeled(), photos / "bad*", **changes)
+        load(labeled(), photos / "bad*", **{"DATALOADER.MAX_UNREADABLE": 1.0})
 
 
-def test_a_labeled_image_of_another_size_than_its_boxes_were_drawn_on_is_skipped(
+def test_a_labeled_image_of_another_size_than_its_boxes_are_for_is_skipped(
     labeled, photos, tmp_path, caplog
 ):
     name = labeled()
@@ -153,39 +139,6 @@ def test_a_labeled_image_of_another_size_than_its_boxes_were_drawn_on_is_skipped
     found = files(load(name, photos / "good*", **{"DATALOADER.MAX_UNREADABLE": 0.4}))
     assert f"{tmp_path}/labeled/2.png" not in found and f"{tmp_path}/labeled/1.png" in found
     assert "2.png" in caplog.text
-
-
-KINDS = {
-    "grey.png": dict(mode="L"),
-    "transparent.png": dict(mode="RGBA"),
-    "palette.png": dict(mode="P"),
-    "16 bit.png": dict(mode="I;16"),
-    "black and white.png": dict(mode="1"),
-    "cmyk.jpg": dict(mode="CMYK"),
-    "grey.jpg": dict(mode="L"),
-}
-
-
-def test_images_of_all_kinds_become_two_views_of_three_channels(labeled, tmp_path):
-    folder = tmp_path / "odd"
-    for name, options in KINDS.items():
-        if options["mode"] == "I;16":
-            folder.mkdir(exist_ok=True)
-            Image.fromarray(np.full((30, 40), 40000, np.uint16)).save(folder / name)
-        else:
-            write_image(folder / name, **options)
-    exif = Image.Exif()
-    exif[274] = 6
-    write_image(folder / "turned.jpg", exif=exif)
-    cfg = config(labeled(), folder, **{"DATALOADER.MAX_UNREADABLE": 0.0})
-    samples = [s for batch in build_two_stream_train_loader(cfg) for s in batch]
-    samples = [s for s in samples if "weak_image" in s]
-    assert {s["file_name"].rsplit("/", 1)[1] for s in samples} == {*KINDS, "turned.jpg"}
-    for sample in samples:
-        assert sample["image"].shape[0] == sample["weak_image"].shape[0] == 3
-        if "turned" in sample["file_name"]:
-            assert (sample["height"], sample["width"]) == (40, 30)
-            assert sample["weak_image"].shape[1] > sample["weak_image"].shape[2]
 
 
 # --- orientation --------------------------------------------------------------------------------
@@ -213,14 +166,6 @@ def test_a_rank_s_images_of_a_step_have_one_orientation_where_that_is_wanted(lab
     assert len(set(files(grouped))) == 3 + 32
 
 
-@pytest.mark.parametrize("wide, tall", [(1, 0), (0, 3), (1, 1), (2, 30)])
-def test_small_sets_and_sets_of_one_orientation_go_round(wide, tall, labeled, tmp_path):
-    folder = mixed_folder(tmp_path, wide, tall)
-    batches = load(labeled(((40, 30),)), folder, **{"SOLVER.MAX_ITER": 16})
-    assert all(len(batch) == 5 for batch in batches)
-    assert len({n for n in files(batches) if "mixed" in n}) == wide + tall
-
-
 def test_sizes_are_not_looked_up_where_they_are_known_or_not_needed(
     labeled, photos, tmp_path, monkeypatch
 ):
@@ -240,6 +185,9 @@ def test_sizes_are_not_looked_up_where_they_are_known_or_not_needed(
 # --- Pascal VOC ---------------------------------------------------------------------------------
 
 
+VOC_FLAGS = "<pose>Left</pose><truncated>0</truncated><difficult>0</difficult>"
+
+
 def write_voc(root, year, ids):
     """The layout of VOCdevkit with one dog on each image."""
     for folder in ("Annotations", "ImageSets/Main", "JPEGImages"):
@@ -247,22 +195,8 @@ def write_voc(root, year, ids):
     (root / "ImageSets" / "Main" / "trainval.txt").write_text("\n".join(ids))
     for name in ids:
         write_image(root / "JPEGImages" / f"{name}.jpg")
-        annotation = ET.Element("annotation")
-        size = ET.SubElement(annotation, "size")
-        for key, value in (("width", 40), ("height", 30)):
-            ET.SubElement(size, key).text = str(value)
-        thing = ET.SubElement(annotation, "object")
-        for key, text in (
-            ("name", "dog"),
-            ("pose", "Left"),
-            ("truncated", "0"),
-            ("difficult", "0"),
-        ):
-            ET.SubElement(thing, key).text = text
-        box = ET.SubElement(thing, "bndbox")
-        for key, value in (("xmin", 3), ("ymin", 4), ("xmax", 20), ("ymax", 25)):
-            ET.SubElement(box, key).text = str(value)
-        ET.ElementTree(annotation).write(root / "Annotations" / f"{name}.xml")
+        dog = voc_object("dog", 2, 3, 20, 25, more=VOC_FLAGS)
+        (root / "Annotations" / f"{name}.xml").write_text(voc_xml(Photo(name), objects=dog))
     register_pascal_voc(f"odd_test_voc_{year}", str(root), "trainval", year)
     return f"odd_test_voc_{year}"
 
@@ -291,14 +225,9 @@ def test_both_languages_evaluate_on_voc_by_the_same_rules(kind, tmp_path):
     name = write_voc(tmp_path / "VOC2012", 2012, ["2012_000001", "2012_000002"])
     if kind:
         MetadataCatalog.get(name).evaluator_type = kind
-    lazy = LazyExperiment.load(
-        str(CONFIGS / "soft_teacher.py"),
-        [
-            f"dataloader.test.dataset.names={name}",
-            "model.student.roi_heads.num_classes=20",
-            f"train.output_dir={tmp_path}",
-        ],
-    )
+    names = {"dataloader.test.dataset.names": name, "model.student.roi_heads.num_classes": 20}
+    opts = [f"{k}={v}" for k, v in {**names, "train.output_dir": tmp_path}.items()]
+    lazy = LazyExperiment.load(str(CONFIGS / "soft_teacher.py"), opts)
     opts = ["DATASETS.TEST", name, "MODEL.ROI_HEADS.NUM_CLASSES", "20", "OUTPUT_DIR", str(tmp_path)]
     yaml = YamlExperiment.load(str(CONFIGS / "soft_teacher.yaml"), opts)
     for experiment in (lazy, yaml):

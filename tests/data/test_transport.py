@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import transforms as T
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -34,7 +34,6 @@ sides = st.one_of(st.integers(1, 3), st.integers(4, 70))
 every_policy = pytest.mark.parametrize(
     "name, variant", [(name, variant) for name in NAMES for variant in VARIANTS]
 )
-variants = pytest.mark.parametrize("variant", VARIANTS)
 quick = settings(max_examples=30, deadline=None, derandomize=True)
 
 
@@ -47,7 +46,7 @@ def boxes_in_images(draw):
     return size, (x0, y0, x1, y1)
 
 
-def drawn(size, box, background=0):
+def painted(size, box, background=0):
     image = np.full(size, background, dtype=np.uint8)
     x0, y0, x1, y1 = box
     image[y0:y1, x0:x1] = BRIGHT
@@ -128,12 +127,12 @@ def corners(box):
     return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=float)
 
 
-def carried(points, matrix):
+def moved_by(points, matrix):
     return points @ matrix[:2, :2].T + matrix[:2, 2]
 
 
 def run(policy, size):
-    """The flat list of transforms that a policy draws for an image of this size."""
+    """The flat list of transforms that a policy samples for an image of this size."""
     image = np.random.randint(0, 256, (*size, 3), dtype=np.uint8)
     return T.AugmentationList(policy)(T.AugInput(image))
 
@@ -167,8 +166,8 @@ def test_a_drawn_box_stays_on_its_pixels(name, case, seed):
     np.random.seed(seed)
     size, box = case
     transform = GEOMETRY[name].get_transform(np.zeros((*size, 3), np.uint8))
-    image, matrix = follow([transform], drawn(size, box, GREY))
-    np.testing.assert_allclose(transform.apply_coords(corners(box)), carried(corners(box), matrix))
+    image, matrix = follow([transform], painted(size, box, GREY))
+    np.testing.assert_allclose(transform.apply_coords(corners(box)), moved_by(corners(box), matrix))
 
     # A pixel that shows more of the box than of the rest has its centre inside.
     enclosing = transform_boxes(torch.tensor([box]), torch.from_numpy(matrix))[0].tolist()
@@ -187,12 +186,12 @@ def test_pixels_masks_polygons_and_boxes_go_the_same_way(name, variant, case, se
     np.random.seed(seed)
     size, box = case
     transforms = run(build_policy(name, variant, short_edge=short_edge, max_size=64), size)
-    image, expected = follow(transforms.transforms, drawn(size, box))
-    mask = follow_mask(transforms.transforms, drawn(size, box))
+    image, expected = follow(transforms.transforms, painted(size, box))
+    mask = follow_mask(transforms.transforms, painted(size, box))
     assert image.shape == mask.shape == transforms.apply_image(np.zeros(size, np.uint8)).shape
-    np.testing.assert_array_equal(transforms.apply_segmentation(drawn(size, box)), mask)
+    np.testing.assert_array_equal(transforms.apply_segmentation(painted(size, box)), mask)
 
-    moved = carried(corners(box), expected)
+    moved = moved_by(corners(box), expected)
     (polygon,) = transforms.apply_polygons([corners(box)])
     np.testing.assert_allclose(polygon, moved, rtol=1e-9, atol=1e-9)
     matrix = transform_matrix(transforms)
@@ -201,48 +200,20 @@ def test_pixels_masks_polygons_and_boxes_go_the_same_way(name, variant, case, se
     np.testing.assert_allclose(enclosing, [[*moved.min(0), *moved.max(0)]], rtol=1e-6, atol=1e-6)
 
 
-def centre_of_light(image):
-    """Of what is brighter than the grey around; rejects an example whose box leaves the view."""
-    light = np.clip(image.astype(float) - GREY, 0, None)
-    assume(light.max() > 0.9 * (BRIGHT - GREY))
-    assume(max(light[0].max(), light[-1].max(), light[:, 0].max(), light[:, -1].max()) == 0)
-    ys, xs = np.indices(light.shape) + 0.5
-    return np.array([(xs * light).sum(), (ys * light).sum()]) / light.sum()
-
-
-# Enlarged, since a reduction skips source pixels, and with the box where most draws keep it.
-LARGE = dict(short_edge=150, max_size=600, scale_range=(1.0, 1.5))
-central = st.tuples(st.integers(61, 79), st.integers(61, 79)).map(
-    lambda size: (size, (20, 20, 20 + size[1] // 3, 20 + size[0] // 4))
-)
+# --- from the weak to the strong view ---------------------------------------------------------
 
 
 class OnlyGeometry(T.Augmentation):
-    """Draws a whole policy and applies, of what it drew, what moves pixels."""
+    """Samples a whole policy and applies only what moves pixels."""
 
     def __init__(self, policy):
         self.policy = T.AugmentationList(policy)
 
     def __call__(self, aug_input):
-        drawn = self.policy(T.AugInput(aug_input.image)).transforms
-        self.transforms = T.TransformList([t for t in drawn if not isinstance(t, STEADY)])
+        sampled = self.policy(T.AugInput(aug_input.image)).transforms
+        self.transforms = T.TransformList([t for t in sampled if not isinstance(t, STEADY)])
         aug_input.transform(self.transforms)
         return self.transforms
-
-
-@every_policy
-@given(case=central, seed=seeds)
-@settings(quick, max_examples=15)
-def test_light_arrives_where_the_policys_matrix_says(name, variant, case, seed):
-    np.random.seed(seed)
-    (size, box), view = case, OnlyGeometry(build_policy(name, variant, **LARGE))
-    inputs = T.AugInput(drawn(size, box, GREY)[:, :, None].repeat(3, axis=2))
-    matrix = transform_matrix(view(inputs))
-    centre = carried(corners(box), matrix).mean(0)
-    np.testing.assert_allclose(centre_of_light(inputs.image[:, :, 0]), centre, atol=0.12)
-
-
-# --- from the weak to the strong view ---------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -250,43 +221,25 @@ def png(tmp_path_factory):
     return tmp_path_factory.mktemp("views") / "image.png"
 
 
-def two_views(png, image, variant, **view):
-    """A sample of the mapper, and what the weak and the strong policy drew for it."""
+@pytest.mark.parametrize("variant", VARIANTS)
+@given(case=boxes_in_images(), seed=seeds, short_edge=st.integers(1, 48))
+@quick
+def test_both_views_and_their_matrix_at_any_size(png, variant, case, seed, short_edge):
+    np.random.seed(seed)
+    image = painted(*case)
     Image.fromarray(image).save(png)
     weak, strong = (
-        OnlyGeometry(build_policy(name, variant, **view)) for name in ("weak", "strong")
+        OnlyGeometry(build_policy(name, variant, short_edge=short_edge, max_size=64))
+        for name in ("weak", "strong")
     )
     mapper = TwoViewDatasetMapper(
         weak_augmentations=[weak], strong_augmentations=[strong], image_format="BGR"
     )
     sample = mapper({"file_name": str(png)})
-    return sample, weak.transforms.transforms, strong.transforms.transforms
-
-
-@variants
-@given(case=boxes_in_images(), seed=seeds, short_edge=st.integers(1, 48))
-@quick
-def test_both_views_and_their_matrix_at_any_size(png, variant, case, seed, short_edge):
-    np.random.seed(seed)
-    image = drawn(*case)
-    sample, weak, strong = two_views(png, image, variant, short_edge=short_edge, max_size=64)
-    weak_image, to_weak = follow(weak, image)
-    strong_image, to_strong = follow(strong, image)
+    weak_image, to_weak = follow(weak.transforms.transforms, image)
+    strong_image, to_strong = follow(strong.transforms.transforms, image)
     np.testing.assert_array_equal(sample["weak_image"][0], weak_image)
     np.testing.assert_array_equal(sample["image"][0], strong_image)
-    in_weak, in_strong = (carried(corners(case[1]), m) for m in (to_weak, to_strong))
-    there = carried(in_weak, sample["weak_to_strong"].double().numpy())
+    in_weak, in_strong = (moved_by(corners(case[1]), m) for m in (to_weak, to_strong))
+    there = moved_by(in_weak, sample["weak_to_strong"].double().numpy())
     np.testing.assert_allclose(there, in_strong, rtol=1e-5, atol=1e-3)
-
-
-@variants
-@given(case=central, seed=seeds)
-@quick
-def test_light_of_the_weak_view_arrives_in_the_strong_view(png, variant, case, seed):
-    np.random.seed(seed)
-    sample, _, _ = two_views(png, drawn(*case, GREY), variant, **LARGE)
-    weak_centre, strong_centre = (
-        centre_of_light(sample[key][0].numpy()) for key in ("weak_image", "image")
-    )
-    carried_centre = carried(weak_centre, sample["weak_to_strong"].numpy())
-    np.testing.assert_allclose(carried_centre, strong_centre, atol=0.12)

@@ -1,19 +1,23 @@
 """Damage to the bytes of a file, as disks, editors and encodings do it."""
 
-STRANGE = [
-    b"\0",
-    b"\xff",
-    b"\xef\xbb\xbf",
-    b"<",
-    b"&",
-    b'"',
-    b"\n",
-    b"\r",
-    b"-",
-    b"9" * 400,
-    b"{",
-    b":",
-]
+import pytest
+
+STRANGE = [b"\0", b"\xff", b"\xef\xbb\xbf", b"<", b"&", b'"', b"\n", b"\r", b"-", b"{", b":"]
+STRANGE += [b"9" * 400]
+
+
+def fuzzed(few: int, many: int, *, each: int = 10**9):
+    """Runs a test with ``seeds``: a few of them, and as a long test many others.
+
+    Args:
+        each: seeds of a single case at most.
+    """
+    starts = [(n, min(n + each, few), ()) for n in range(0, few, each)]
+    starts += [
+        (10_000 + n, 10_000 + min(n + each, many), pytest.mark.long) for n in range(0, many, each)
+    ]
+    cases = [pytest.param(range(a, b), marks=marks, id=f"{a}-{b}") for a, b, marks in starts]
+    return pytest.mark.parametrize("seeds", cases)
 
 
 def damaged(rng, data: bytes) -> bytes:

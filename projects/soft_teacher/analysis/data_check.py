@@ -102,7 +102,11 @@ def check_dataset(
         sizes=np.array([f.size for f in files if f.size], dtype=int).reshape(-1, 2),
         balance=reading.balance if labeled else Balance(len(dicts)),
         odd=[
-            *(str(found) for found in reading.left_out if labeled and found.reason != Reason.CROWD),
+            *(
+                str(found)
+                for found in reading.balance.left_out
+                if labeled and found.reason != Reason.CROWD
+            ),
             *(line for record in labeled for line in odd_boxes(record)),
         ],
         unreadable=[f.problem for f in files if f.problem],

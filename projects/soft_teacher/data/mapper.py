@@ -1,7 +1,6 @@
 """Dataset dict -> sample: a view of a labeled image, two of an unlabeled one, one to detect in."""
 
 import copy
-from typing import List
 
 import cv2
 import numpy as np
@@ -12,9 +11,9 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
 from ..geometry import transform_matrix, weak_to_strong
+from . import unlabeled_annotations as U
 from .augmentation.spatial import never_empty
 from .images.image import MAX_PIXELS, UnreadableImage, read_image
-from .unlabeled_annotations import held_out, precomputed
 
 __all__ = ["InferenceMapper", "LabeledDatasetMapper", "TwoViewDatasetMapper"]
 
@@ -23,12 +22,12 @@ BLANK = (3, 32, 32)
 
 
 class LabeledDatasetMapper(DatasetMapper):
-    """Detectron2's DatasetMapper of training, reading through :func:`.images.image.read_image`."""
+    """Detectron2's training DatasetMapper, reading through :func:`.images.image.read_image`."""
 
     def __init__(
         self,
         *,
-        augmentations: List[T.Augmentation],
+        augmentations: list[T.Augmentation],
         image_format: str,
         max_pixels: int = MAX_PIXELS,
     ):
@@ -42,12 +41,9 @@ class LabeledDatasetMapper(DatasetMapper):
 
     def __call__(self, dataset_dict: dict) -> dict:
         """
-        Args:
-            dataset_dict: in Detectron2's format.
-
         Returns:
-            a copy with ``image`` (uint8 (C, H, W)) and, in its frame, ``instances``; without
-            annotations.
+            a copy of a dict in Detectron2's format with ``image`` (uint8 (C, H, W)) and, in its
+            frame, ``instances``; without annotations.
 
         Raises:
             UnreadableImage: the file cannot be read, or is not of the size that the dataset says.
@@ -66,22 +62,22 @@ class LabeledDatasetMapper(DatasetMapper):
 class TwoViewDatasetMapper:
     """One decode, two independent views, and the matrix between them.
 
-    Annotations are not read; hidden ones (:mod:`.held_out`) and given ones
-    (:mod:`.precomputed`) change nothing but their own keys.
+    Annotations are not read; held-out ground truth and precomputed pseudo labels
+    (:mod:`.unlabeled_annotations`) change nothing but their own keys.
     """
 
     def __init__(
         self,
         *,
-        weak_augmentations: List[T.Augmentation],
-        strong_augmentations: List[T.Augmentation],
+        weak_augmentations: list[T.Augmentation],
+        strong_augmentations: list[T.Augmentation],
         image_format: str,
         max_pixels: int = MAX_PIXELS,
     ):
         """
         Args:
             weak_augmentations, strong_augmentations: "pseudo-label generation" and "unlabeled
-                image training" of Table 2; they draw from ``np.random`` and move coordinates by
+                image training" of Table 2; they sample from ``np.random`` and move coordinates by
                 affine maps only.
             image_format, max_pixels: of :func:`.images.image.read_image`.
         """
@@ -92,60 +88,55 @@ class TwoViewDatasetMapper:
 
     def __call__(self, dataset_dict: dict) -> dict:
         """
-        Args:
-            dataset_dict: in Detectron2's format; ``file_name``, ``hidden_annotations`` and
-                ``given_annotations`` are read, the size only beside given annotations.
-
         Returns:
-            a copy without annotations, with ``image`` (strong view, uint8 (C, H, W)),
-            ``weak_image`` (uint8 (C, h, w)), ``weak_to_strong`` (float32 (3, 3), absolute pixels
-            of the weak view to those of the strong view), and the ``height`` and ``width`` that
-            the file really has. Hidden annotations become ``hidden_instances`` and given ones
-            ``given_instances``, both in the weak view.
+            a copy of a dict in Detectron2's format without annotations, with ``image`` (strong
+            view, uint8 (C, H, W)), ``weak_image`` (uint8 (C, h, w)), ``weak_to_strong`` (float32
+            (3, 3), absolute pixels of the weak view to those of the strong view), and the
+            ``height`` and ``width`` that the file really has. ``hidden_annotations`` become
+            ``hidden_instances`` and ``given_annotations`` ``given_instances``, in the weak view.
 
         Raises:
-            UnreadableImage: the file cannot be read, or its given annotations were made for an
-                image of another size.
+            UnreadableImage: the file cannot be read, or its precomputed pseudo labels were made
+                for an image of another size.
         """
         sample = copy.copy(dataset_dict)
         sample.pop("annotations", None)
-        truth = sample.pop(held_out.ANNOTATIONS, None)
-        given = sample.pop(precomputed.ANNOTATIONS, None)
+        hidden = sample.pop(U.HIDDEN_ANNOTATIONS, None)
+        given = sample.pop(U.GIVEN_ANNOTATIONS, None)
         image = read_image(sample["file_name"], self.image_format, self.max_pixels)
         if given is not None:
             _check_size(sample, image)
         sample["height"], sample["width"] = image.shape[:2]
-        # A careless augmentation may write into its array; the other view must not see it.
+        # An augmentation that writes into its input must not change the other view.
         sample["weak_image"], weak_matrix = _view(self.weak, image.copy())
         sample["image"], strong_matrix = _view(self.strong, image)
         matrix = weak_to_strong(weak_matrix, strong_matrix)
         sample["weak_to_strong"] = torch.as_tensor(matrix, dtype=torch.float32)
         size = tuple(sample["weak_image"].shape[1:])
-        if truth is not None:
-            sample[held_out.INSTANCES] = held_out.hidden_instances(truth, weak_matrix, size)
+        if hidden is not None:
+            sample[U.HIDDEN_INSTANCES] = U.ground_truth_in_view(hidden, weak_matrix, size)
         if given is not None:
-            sample[precomputed.INSTANCES] = precomputed.given_instances(given, weak_matrix, size)
+            sample[U.GIVEN_INSTANCES] = U.pseudo_labels_in_view(given, weak_matrix, size)
         return sample
 
 
 class InferenceMapper:
     """The view that a detector is evaluated on, of any image that training could read.
 
-    In the place of Detectron2's DatasetMapper of an evaluation, which raises where an image cannot
-    be read.
+    It replaces Detectron2's DatasetMapper, which raises where an image cannot be read.
     """
 
     @configurable
     def __init__(
         self,
         *,
-        augmentations: List[T.Augmentation],
+        augmentations: list[T.Augmentation],
         image_format: str,
         max_pixels: int = MAX_PIXELS,
     ):
         """
         Args:
-            augmentations: of the evaluation; they draw nothing.
+            augmentations: of the evaluation, without randomness.
             image_format, max_pixels: of :func:`.images.image.read_image`.
         """
         self.augmentations = T.AugmentationList([never_empty(a) for a in augmentations])
@@ -162,13 +153,11 @@ class InferenceMapper:
 
     def __call__(self, dataset_dict: dict) -> dict:
         """
-        Args:
-            dataset_dict: in Detectron2's format; ``file_name`` is read.
-
         Returns:
-            a copy without annotations, with the ``height`` and ``width`` that the file has, and
-            ``image`` (uint8 (C, h, w)). If the file cannot be read, or is not of the size that its
-            annotations were made for, the image is a small black one, and ``unreadable`` says why.
+            a copy of a dict in Detectron2's format without annotations, with the ``height`` and
+            ``width`` that the file has, and ``image`` (uint8 (C, h, w)). If the file cannot be
+            read, or is not of the size that its annotations were made for, the image is a small
+            black one, and ``unreadable`` says why.
         """
         sample = {key: value for key, value in dataset_dict.items() if key != "annotations"}
         try:
@@ -184,7 +173,7 @@ class InferenceMapper:
 
 
 def _check_size(sample: dict, image: np.ndarray) -> None:
-    """Raises UnreadableImage if the dataset, and so its boxes, speaks of another size."""
+    """Raises UnreadableImage if the dataset, and so its boxes, is about another size."""
     try:
         utils.check_image_size(sample, image)
     except utils.SizeMismatchError as error:

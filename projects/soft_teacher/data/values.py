@@ -57,7 +57,7 @@ def as_id(value: Any) -> int | str | None:
 
 
 def matching_id(value: Any, known: dict[Hashable, Any]) -> int | str | None:
-    """The id in ``known`` that a value speaks of: 1 is "1" where only one of them is there."""
+    """The id in ``known`` that a value means: 1 is "1" where only one of them is there."""
     found = as_id(value)
     if found is None or found in known:
         return found

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Callable
 
-from ..data.datasets.builtin import BuiltIn, add_builtin, dataset_root, register_manifests
-from ..data.datasets.splits.families import coco_image_ids, without_replacement_split
+from ..data.datasets.builtin import add_builtin, dataset_root, register_manifests
+from ..data.datasets.splits.families import read_coco_ids, without_replacement_split
 from ..data.datasets.splits.manifest import write_manifest
 from .digits import DigitsSpec, generate, register_digits
 
@@ -42,7 +42,7 @@ def make_split(name: str, fold: int, **size) -> None:
         fold: seed of the draw.
         size: ``percent`` or ``count`` of labeled images.
     """
-    ids = coco_image_ids(digits_root() / "annotations" / "train.json", "without_replacement")
+    ids = read_coco_ids(digits_root() / "annotations" / "train.json")["without_replacement"]
     split = without_replacement_split(ids, fold=fold, source="digits_train", **size)
     write_manifest(split, split_file(name))
 
@@ -68,4 +68,4 @@ def _hint(name: str) -> str:
     return f": run 'make demo' once, it writes it to {digits_root()}"
 
 
-add_builtin("digits_", BuiltIn(_register, _hint))
+add_builtin("digits_", _register, _hint)

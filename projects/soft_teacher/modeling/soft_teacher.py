@@ -9,7 +9,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils.events import get_event_storage
 from torch import nn
 
-from ..data.unlabeled_annotations.precomputed import LABEL_SOURCES
+from ..data.unlabeled_annotations import LABEL_SOURCES
 from ..utils.checks import check_choice, check_not_negative
 from ..utils.errors import ConfigError
 from .families.base import DetectorFamily, Encoded, family_of

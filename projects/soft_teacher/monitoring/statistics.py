@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from detectron2.structures import Instances
 
-from ..data.unlabeled_annotations.held_out import INSTANCES
+from ..data.unlabeled_annotations import HIDDEN_INSTANCES
 from ..evaluation.pseudo_label_quality import Matches, match_boxes
 from ..modeling.step_record import COLUMNS, StepView, table
 
@@ -90,7 +90,7 @@ class Window:
 
     def add(self, view: StepView) -> None:
         """Takes a step's view, without a host-device sync."""
-        truths = [sample.get(INSTANCES) for sample in view.samples]
+        truths = [sample.get(HIDDEN_INSTANCES) for sample in view.samples]
         counts = [len(boxes.detections) for boxes in view.teacher_boxes]
         rows = table(view.teacher_boxes)
         self._waiting.append((rows, view.background_reliability, counts, truths))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from ..data.unlabeled_annotations.precomputed import INSTANCES
+from ..data.unlabeled_annotations import GIVEN_INSTANCES
 from ..modeling.step_record import StepView, TeacherBoxes
 
 __all__ = ["COLORS", "training_figure", "training_picture"]
@@ -73,7 +73,7 @@ def training_figure(
     FigureCanvasAgg(figure)
     weak, strong = figure.subplots(1, 2)
     figure.suptitle(title, fontsize=TITLE)
-    source = "precomputed pseudo labels" if INSTANCES in sample else "what the teacher finds"
+    source = "precomputed pseudo labels" if GIVEN_INSTANCES in sample else "what the teacher finds"
     _show(weak, images[0], f"weak view: {source}")
     _show(strong, images[1], "strong view: what the student learns")
     _draw_teacher_boxes(weak, view.teacher_boxes[0], name_of)

@@ -1,4 +1,4 @@
-"""What the policies draw, against Table 2 and against the released code, number by number.
+"""What the policies sample, against Table 2 and against the released code, number by number.
 
 Every value is read off the transforms that ``build_policy`` ends in, so that a wrong number in a
 policy fails here, whichever class holds it.
@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
+from chance import assert_share, assert_uniform
 from detectron2.data import transforms as T
 
 from soft_teacher.data.augmentation import photometric as P
@@ -20,9 +21,9 @@ from soft_teacher.data.augmentation.transforms import (
     ResizeTransform,
 )
 
-DRAWS = 2400
+SAMPLES = 2400
 IMAGE = np.random.RandomState(0).randint(0, 256, (30, 40, 3), dtype=np.uint8)
-# Small views make many draws fast; they leave every number of the table but the sizes alone.
+# Small views make many samples fast; they leave every number of the table but the sizes alone.
 SMALL = dict(short_edge=30, max_size=60, scale_range=(0.9, 1.1))
 every_policy = pytest.mark.parametrize(
     "name, variant", [(name, variant) for name in NAMES for variant in VARIANTS]
@@ -31,29 +32,15 @@ TAKEN = (FlipTransform, AffineTransform, CutoutTransform, P.PhotometricTransform
 
 
 @lru_cache(maxsize=None)
-def drawn(name, variant):
-    """The transforms of each draw; an operation that does not act is a NoOpTransform."""
+def sampled(name, variant):
+    """The transforms of each sample; an operation that does not act is a NoOpTransform."""
     np.random.seed(20)
     policy = T.AugmentationList(build_policy(name, variant, **SMALL))
-    return [policy(T.AugInput(IMAGE)).transforms for _ in range(DRAWS)]
+    return [policy(T.AugInput(IMAGE)).transforms for _ in range(SAMPLES)]
 
 
 def flat(name, variant, kind):
-    return [t for transforms in drawn(name, variant) for t in transforms if type(t) is kind]
-
-
-def assert_share(hits, chance, count=DRAWS):
-    """A binomial count within four standard deviations."""
-    assert abs(hits - chance * count) <= 4 * np.sqrt(count * chance * (1 - chance))
-
-
-def assert_uniform(values, low, high):
-    """Inside [low, high], both ends reached, and by Kolmogorov and Smirnov (chance 0.001)."""
-    values = np.sort((np.asarray(values, dtype=float) - low) / (high - low))
-    count = len(values)
-    assert count > 100 and 0 <= values[0] < 10 / count and 1 - 10 / count < values[-1] <= 1
-    steps = np.arange(count + 1) / count
-    assert max((steps[1:] - values).max(), (values - steps[:-1]).max()) < 1.95 / np.sqrt(count)
+    return [t for transforms in sampled(name, variant) for t in transforms if type(t) is kind]
 
 
 def assert_signs(values):
@@ -90,7 +77,7 @@ COLOUR = [
 ]
 GEOMETRY = [(AffineTransform, 0.3)] * 3
 CUTOUT = [(CutoutTransform, 1.0)]
-# After the resize: what stands at each place of a draw, and how often it acts.
+# After the resize: what is at each place of a sample, and how often it acts.
 PAPER = {
     "weak": FLIP,
     "labeled": FLIP + COLOUR + CUTOUT,
@@ -100,22 +87,22 @@ TRANSLATE, ROTATE, SHEAR = 6, 7, 8
 
 
 def place(number, name="strong"):
-    """What acted at one place of the paper's draws."""
-    found = (transforms[number] for transforms in drawn(name, "paper"))
+    """What acted at one place of the paper's samples."""
+    found = (transforms[number] for transforms in sampled(name, "paper"))
     return [t for t in found if not isinstance(t, T.NoOpTransform)]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_paper_operations_act_as_often_as_table_2_says_each_for_itself(name):
-    draws = drawn(name, "paper")
-    assert {len(transforms) for transforms in draws} == {1 + len(PAPER[name])}
+    samples = sampled(name, "paper")
+    assert {len(transforms) for transforms in samples} == {1 + len(PAPER[name])}
     for number, (kind, chance) in enumerate(PAPER[name], start=1):
         acting = place(number, name)
         assert {type(t) for t in acting} == {kind}
-        assert_share(len(acting), chance)
-    nothing = sum(all(not isinstance(t, TAKEN[:1] + TAKEN[3:]) for t in d) for d in draws)
+        assert_share(len(acting), chance, SAMPLES)
+    nothing = sum(all(not isinstance(t, TAKEN[:1] + TAKEN[3:]) for t in d) for d in samples)
     colours = sum(kind in dict(COLOUR) for kind, _ in PAPER[name])
-    assert_share(nothing, 0.5 * 0.75**colours)
+    assert_share(nothing, 0.5 * 0.75**colours, SAMPLES)
 
 
 @pytest.mark.parametrize("name", ["labeled", "strong"])
@@ -162,8 +149,8 @@ NINE_COLOURS = {
 
 
 def colours_and_geometries():
-    """Of each strong draw of the released code, in whichever order they came."""
-    for transforms in drawn("strong", "reference"):
+    """Of each strong sample of the released code, in whichever order they came."""
+    for transforms in sampled("strong", "reference"):
         assert len(transforms) == 5
         yield sorted(transforms[2:4], key=lambda t: isinstance(t, AffineTransform))
 
@@ -181,13 +168,13 @@ def geometries():
 
 
 def test_reference_takes_one_of_nine_colours():
-    labeled = [transforms[2] for transforms in drawn("labeled", "reference")]
+    labeled = [transforms[2] for transforms in sampled("labeled", "reference")]
     strong = [colour for colour, _ in colours_and_geometries()]
     for colours in (labeled, strong):
         counts = Counter(map(type, colours))
         assert set(counts) == NINE_COLOURS
         for count in counts.values():
-            assert_share(count, 1 / 9)
+            assert_share(count, 1 / 9, SAMPLES)
 
 
 @pytest.mark.parametrize("name", ["labeled", "strong"])
@@ -215,10 +202,10 @@ def test_reference_solarizes_and_posterizes_at_the_nine_tenths(name):
 
 def test_reference_takes_exactly_one_of_four_geometries_in_either_order_with_the_colour():
     for transforms in geometries().values():
-        assert_share(len(transforms), 0.25)
+        assert_share(len(transforms), 0.25, SAMPLES)
         assert {t.fill for t in transforms} == {125}
-    draws = drawn("strong", "reference")
-    assert_share(sum(isinstance(t[2], AffineTransform) for t in draws), 0.5)
+    samples = sampled("strong", "reference")
+    assert_share(sum(isinstance(t[2], AffineTransform) for t in samples), 0.5, SAMPLES)
 
 
 def test_reference_geometries_are_signed_and_shear_by_tanh():
@@ -237,9 +224,9 @@ def test_reference_geometries_are_signed_and_shear_by_tanh():
 
 def test_reference_labels_and_weak_views_are_neither_moved_nor_cut():
     for name, length in (("weak", 2), ("labeled", 3)):
-        draws = drawn(name, "reference")
-        assert {len(transforms) for transforms in draws} == {length}
-        taken = {type(t) for transforms in draws for t in transforms}
+        samples = sampled(name, "reference")
+        assert {len(transforms) for transforms in samples} == {length}
+        taken = {type(t) for transforms in samples for t in transforms}
         assert not taken & {AffineTransform, CutoutTransform}
 
 
@@ -248,7 +235,7 @@ def test_reference_labels_and_weak_views_are_neither_moved_nor_cut():
 
 @every_policy
 def test_half_of_the_views_are_mirrored(name, variant):
-    assert_share(len(flat(name, variant, FlipTransform)), 0.5)
+    assert_share(len(flat(name, variant, FlipTransform)), 0.5, SAMPLES)
 
 
 @pytest.mark.parametrize(
@@ -260,11 +247,11 @@ def test_half_of_the_views_are_mirrored(name, variant):
     ],
 )
 def test_cutout_number_and_ratio(name, variant, most, low, high):
-    last = [transforms[-1] for transforms in drawn(name, variant)]
+    last = [transforms[-1] for transforms in sampled(name, variant)]
     counts = Counter(len(t.rectangles) for t in last)
     assert set(counts) == set(range(1, most + 1)) and {t.fill for t in last} == {125}
     for count in counts.values():
-        assert_share(count, 1 / most)
+        assert_share(count, 1 / most, SAMPLES)
     # Sides are whole pixels, cut off: on a large view that hardly shows.
     large = np.broadcast_to(np.uint8(0), (100_000, 200_000, 3))
     cutout = build_policy(name, variant)[-1]
@@ -288,9 +275,9 @@ def test_scale_jitter_reaches_both_edges_and_stops_at_the_long_one(name, variant
     np.testing.assert_array_equal(square[:, 0], square[:, 1])
     high, wide = sizes(640, 480).T
     assert high.max() == 1333
-    # The short edge would be more than 1333 * 480 / 640 = 999.75 in a quarter of the draws.
+    # The short edge would be more than 1333 * 480 / 640 = 999.75 in a quarter of the samples.
     assert_share(np.sum(high == 1333), (1200 - 999.75) / 800, 1500)
-    # The released code draws a whole short edge, the paper any; the long edge tells them apart.
+    # The released code samples a whole short edge, the paper any; the long edge tells them apart.
     free = high < 1333
     whole = (wide[free] * 640 / 480 + 0.5).astype(int) == high[free]
     assert whole.all() if variant == "reference" else 0.2 < whole.mean() < 0.9

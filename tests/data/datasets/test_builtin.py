@@ -22,17 +22,14 @@ TRAIN_IDS = [31, 9, 25, 4, 18, 2, 77, 6, 50, 12]
 UNLABELED_IDS = [503, 501, 502]
 
 
-def our_names():
-    """What register_builtin added to Detectron2's names, without the digits."""
-    return [n for n in DatasetCatalog.list() if MetadataCatalog.get(n).get("built_in")]
-
-
 def coco_names():
-    return sorted(n for n in our_names() if n.startswith("coco_2017_"))
+    """What register_builtin added to Detectron2's names, without the digits."""
+    names = [n for n in DatasetCatalog.list() if MetadataCatalog.get(n).get("built_in")]
+    return sorted(n for n in names if n.startswith("coco_2017_"))
 
 
 @pytest.fixture(autouse=True)
-def clean_catalog():
+def clean_catalog(own_catalog):
     """Detectron2's coco_2017_train back as it was, and none of our COCO names left."""
     load, metadata = DatasetCatalog[TRAIN], MetadataCatalog[TRAIN]
     yield
@@ -58,18 +55,20 @@ def coco(root):
         (root / "coco" / folder).mkdir()
         for i in ids:
             (root / "coco" / folder / f"{i}.jpg").touch()
+    box = {"category_id": 5, "bbox": [0, 0, 4, 4], "area": 16}
     train = {
         "images": images(TRAIN_IDS),
-        "annotations": [
-            {"id": i, "image_id": i, "category_id": 5, "bbox": [0, 0, 4, 4], "area": 16}
-            for i in TRAIN_IDS
-        ],
+        "annotations": [{"id": i, "image_id": i, **box} for i in TRAIN_IDS],
         "categories": [{"id": 5, "name": "kite"}],
     }
-    (annotations / "instances_train2017.json").write_text(json.dumps(train))
+    json_file = annotations / "instances_train2017.json"
+    json_file.write_text(json.dumps(train))
     info = {"images": images(UNLABELED_IDS)}
     (annotations / "image_info_unlabeled2017.json").write_text(json.dumps(info))
-    register_train(root)
+    # What Detectron2 does at import for its own $DETECTRON2_DATASETS.
+    DatasetCatalog.remove(TRAIN)
+    MetadataCatalog.remove(TRAIN)
+    register_coco_instances(TRAIN, {}, str(json_file), str(root / "coco" / "train2017"))
     return root / "coco"
 
 
@@ -77,19 +76,8 @@ def images(ids):
     return [{"id": i, "file_name": f"{i}.jpg", "height": 8, "width": 9} for i in ids]
 
 
-def register_train(root):
-    """What Detectron2 does at import for its own $DETECTRON2_DATASETS."""
-    DatasetCatalog.remove(TRAIN)
-    MetadataCatalog.remove(TRAIN)
-    json_file = root / "coco" / "annotations" / "instances_train2017.json"
-    register_coco_instances(TRAIN, {}, str(json_file), str(root / "coco" / "train2017"))
-
-
 def add_manifest(coco, name, split):
     return write_manifest(split, coco / "splits" / f"{name}.json")
-
-
-# --- COCO ---------------------------------------------------------------------------------------
 
 
 def test_without_any_file_only_the_unlabeled_images_have_a_name(root):
@@ -103,12 +91,8 @@ def test_images_without_annotations_and_categories_load_as_unlabeled(coco):
     register_builtin()
     dicts = unlabeled_dicts([UNLABELED])
     assert [d["image_id"] for d in dicts] == [501, 502, 503]
-    assert dicts[0] == {
-        "file_name": str(coco / "unlabeled2017" / "501.jpg"),
-        "image_id": 501,
-        "height": 8,
-        "width": 9,
-    }
+    file = str(coco / "unlabeled2017" / "501.jpg")
+    assert dicts[0] == {"file_name": file, "image_id": 501, "height": 8, "width": 9}
     assert MetadataCatalog.get(UNLABELED).get("thing_classes") is None
 
 
@@ -125,19 +109,13 @@ def test_each_manifest_names_two_datasets(coco):
     add_manifest(coco, "without_replacement_30p_fold1", split)
     add_manifest(coco, "my_own", stac_split(TRAIN_IDS, 50, 2))
     register_builtin()
-    prefix = "coco_2017_without_replacement_30p_fold1"
-    assert coco_names() == [
-        "coco_2017_my_own_labeled",
-        "coco_2017_my_own_unlabeled",
-        UNLABELED,
-        f"{prefix}_labeled",
-        f"{prefix}_unlabeled",
-    ]
-    labeled = labeled_dicts([f"{prefix}_labeled"])
-    unlabeled = unlabeled_dicts([f"{prefix}_unlabeled"])
+    own = ["coco_2017_my_own_labeled", "coco_2017_my_own_unlabeled"]
+    names = [f"coco_2017_without_replacement_30p_fold1_{p}" for p in ("labeled", "unlabeled")]
+    assert coco_names() == [*own, UNLABELED, *names]
+    labeled, unlabeled = labeled_dicts(names[:1]), unlabeled_dicts(names[1:])
     assert tuple(d["image_id"] for d in labeled) == split.labeled
     assert tuple(d["image_id"] for d in unlabeled) == split.unlabeled
-    for name in (f"{prefix}_labeled", f"{prefix}_unlabeled"):
+    for name in names:
         assert MetadataCatalog.get(name).thing_classes == ["kite"]
         assert MetadataCatalog.get(name).thing_dataset_id_to_contiguous_id == {5: 0}
 
@@ -148,15 +126,12 @@ def test_full_takes_the_unlabeled_half_from_the_unlabeled_images(coco):
     labeled = labeled_dicts(["coco_2017_full_labeled"])
     unlabeled = unlabeled_dicts(["coco_2017_full_unlabeled"])
     assert [d["image_id"] for d in labeled] == sorted(TRAIN_IDS)
-    assert [d["file_name"] for d in unlabeled] == [
-        str(coco / "unlabeled2017" / f"{i}.jpg") for i in (501, 502, 503)
-    ]
+    files = [str(coco / "unlabeled2017" / f"{i}.jpg") for i in sorted(UNLABELED_IDS)]
+    assert [d["file_name"] for d in unlabeled] == files
 
 
 def test_registration_opens_no_manifest(coco, monkeypatch):
-    for name in ("stac_10p_fold1", "full"):
-        path = add_manifest(coco, name, stac_split(TRAIN_IDS, 50, 1))
-        path.write_text("not even JSON")
+    add_manifest(coco, "stac_10p_fold1", stac_split(TRAIN_IDS, 50, 1)).write_text("no JSON")
 
     def refuse(file, *args, **kwargs):
         raise AssertionError(f"{file} is opened")
@@ -169,22 +144,18 @@ def test_registration_opens_no_manifest(coco, monkeypatch):
 
 
 @pytest.mark.parametrize("part, load", [("labeled", labeled_dicts), ("unlabeled", unlabeled_dicts)])
-@pytest.mark.parametrize("key", ["labeled", "unlabeled_steps"])
-def test_a_tampered_manifest_is_refused_when_its_dataset_is_loaded(coco, part, load, key):
-    path = add_manifest(coco, "stac_50p_fold1", stac_split(TRAIN_IDS, 50, 1))
-    register_builtin()
+def test_a_split_that_was_changed_or_is_of_other_images_is_refused_when_loaded(coco, part, load):
+    path = add_manifest(coco, "changed", stac_split(TRAIN_IDS, 50, 1))
     fields = json.loads(path.read_text())
-    path.write_text(json.dumps({**fields, key: fields[key][:-1]}))
-    with pytest.raises(ConfigError, match="was changed after it was written") as error:
-        load([f"coco_2017_stac_50p_fold1_{part}"])
-    assert str(path) in str(error.value) and "\n" not in str(error.value)
-
-
-def test_a_split_of_other_images_is_refused_when_its_dataset_is_loaded(coco):
-    add_manifest(coco, "stac_50p_fold1", stac_split([1000, 1001], 100, 1, source="other.json"))
+    path.write_text(json.dumps({**fields, "labeled": fields["labeled"][:-1]}))
+    other = without_replacement_split([1000, 1001], 50, 1, source="other.json")
+    add_manifest(coco, "other", other)
     register_builtin()
-    with pytest.raises(ConfigError, match="'other.json': . of its labeled image ids are not in"):
-        labeled_dicts(["coco_2017_stac_50p_fold1_labeled"])
+    with pytest.raises(ConfigError, match="was changed after it was written") as error:
+        load([f"coco_2017_changed_{part}"])
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match=f"'other.json': 1 of its {part} image ids are not in"):
+        load([f"coco_2017_other_{part}"])
 
 
 # --- again and elsewhere ------------------------------------------------------------------------
@@ -219,72 +190,43 @@ def test_datasets_of_the_user_s_own_stay(coco):
     names = [UNLABELED, "coco_2017_mine_labeled"]
     for name in names:
         DatasetCatalog.register(name, lambda: dicts)
-    try:
-        for _ in range(2):
-            register_builtin()
-            assert all(DatasetCatalog.get(name) is dicts for name in names)
-        add_manifest(coco, "mine", stac_split(TRAIN_IDS, 50, 1))
-        with pytest.raises(ConfigError, match="'coco_2017_mine_labeled' is registered for another"):
-            register_builtin()
-    finally:
-        for name in names:
-            DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)
-
-
-def test_splits_of_the_digits_are_lazy_and_repeatable_too(tiny_digits):
-    register_builtin()
-    register_builtin()
-    assert len(labeled_dicts(["digits_fold1_labeled"])) == 4
-    assert len(unlabeled_dicts(["digits_fold1_unlabeled"])) == 8
-    assert "digits_fold1_labeled" in our_names()
+    for _ in range(2):
+        register_builtin()
+        assert all(DatasetCatalog.get(name) is dicts for name in names)
+    add_manifest(coco, "mine", stac_split(TRAIN_IDS, 50, 1))
+    with pytest.raises(ConfigError, match="'coco_2017_mine_labeled' is registered for another"):
+        register_builtin()
 
 
 # --- hints --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        "coco_2017_train",
-        "coco_2017_unlabeled",
-        "my_labeled",
-        "coco_2017_stack_10p_fold1_labeled",
-        "coco_2017_stac_10p_labeled",
-        "coco_2017_stac_10p_fold1",
-        "coco_2017_full",
-        "my_coco_2017_full_labeled",
-    ],
-)
-def test_other_names_get_no_hint(name):
-    assert missing_dataset_hint(name) == ""
-
-
-@pytest.mark.parametrize(
     "name, options",
     [
-        ("stac_10p_fold1_labeled", "--family stac --percent 10 --folds 1"),
-        ("stac_0.5p_fold12_unlabeled", "--family stac --percent 0.5 --folds 12"),
+        ("", None),
+        ("my_coco_2017_full_labeled", None),
+        ("coco_2017_train", None),
+        ("coco_2017_unlabeled", None),
+        ("coco_2017_stack_10p_fold1_labeled", None),
+        ("coco_2017_stac_10p_labeled", None),
+        ("coco_2017_stac_10p_fold1", None),
+        ("coco_2017_full", None),
+        ("coco_2017_stac_10p_fold1_labeled", "stac --percent 10 --folds 1"),
+        ("coco_2017_stac_0.5p_fold12_unlabeled", "stac --percent 0.5 --folds 12"),
         (
-            "without_replacement_1p_fold5_labeled",
-            "--family without_replacement --percent 1 --folds 5",
+            "coco_2017_unbiased_teacher_2p_fold0_labeled",
+            "unbiased_teacher --percent 2 --folds 0 --index-file COCO_supervision.txt",
         ),
-        (
-            "unbiased_teacher_2p_fold0_labeled",
-            "--family unbiased_teacher --percent 2 --folds 0 --index-file COCO_supervision.txt",
-        ),
-        ("full_labeled", "--family full"),
-        ("full_unlabeled", "--family full"),
+        ("coco_2017_full_unlabeled", "full"),
     ],
 )
-def test_a_missing_split_of_coco_is_told_how_to_be_made(root, name, options):
-    assert missing_dataset_hint(f"coco_2017_{name}") == (
-        f": run 'python tools/make_splits.py {options}' once, it writes to {root}/coco/splits"
-    )
+def test_a_hint_how_to_make_a_missing_split_of_coco(root, name, options):
+    run = f"run 'python tools/make_splits.py --family {options}' once"
+    expected = f": {run}, it writes to {root}/coco/splits" if options else ""
+    assert missing_dataset_hint(name) == expected
 
 
-def test_missing_digits_are_told_how_to_be_made(root):
-    assert missing_dataset_hint("digits_train") == (
-        f": run 'make demo' once, it writes it to {root}/digits"
-    )
+def test_a_hint_how_to_make_missing_digits(root):
+    expected = f": run 'make demo' once, it writes it to {root}/digits"
+    assert missing_dataset_hint("digits_train") == expected

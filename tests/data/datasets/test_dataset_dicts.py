@@ -12,23 +12,20 @@ from soft_teacher.data.datasets.dataset_dicts import (
     check_datasets,
     class_names,
     describe_datasets,
+    ground_truth_dicts,
     labeled_dicts,
     train_names,
     unlabeled_dicts,
 )
 from soft_teacher.utils.errors import ConfigError
 
+pytestmark = pytest.mark.usefixtures("own_catalog")
+
 PREFIX = "datasets_test_"
 CLASSES = ["cat", "dog"]
-
-
-@pytest.fixture(autouse=True)
-def clean_catalog():
-    yield
-    for name in [n for n in DatasetCatalog.list() if n.startswith(PREFIX)]:
-        DatasetCatalog.remove(name)
-    for name in [n for n in MetadataCatalog.list() if n.startswith(PREFIX)]:
-        MetadataCatalog.remove(name)
+IMAGE = {"id": 1, "file_name": "coco1.png", "height": 8, "width": 8}
+BOX = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 4], "area": 16, "iscrowd": 0}
+CAT = {"id": 1, "name": "cat"}
 
 
 @pytest.fixture
@@ -56,6 +53,30 @@ def coco(tmp_path):
     return register
 
 
+@pytest.fixture
+def of(coco):
+    """Registers a dataset of one image with these annotations and categories."""
+
+    def register(*annotations, categories=(CAT,), name="changed"):
+        coco(boxes=(1,))
+        content = {"images": [IMAGE], "annotations": annotations, "categories": categories}
+        return coco(name, boxes=(), text=json.dumps(content))
+
+    return register
+
+
+@pytest.fixture
+def changed(of):
+    """Registers a dataset of two cats and two dogs whose first cat has other values."""
+
+    def register(**values):
+        annotations = [{**BOX, "id": n + 1, "category_id": n % 2 + 1} for n in range(4)]
+        annotations[0].update(values)
+        return of(*annotations, categories=[CAT, {"id": 2, "name": "dog"}])
+
+    return register
+
+
 def register_dicts(name, dicts, classes=None):
     DatasetCatalog.register(PREFIX + name, lambda: dicts)
     if classes is not None:
@@ -77,56 +98,45 @@ def message(function, *args, **kwargs):
 
 
 LOADERS = {"labeled_names": labeled_dicts, "unlabeled_names": unlabeled_dicts}
-CHECKS = {
-    "labeled_names": lambda names: check(labeled=names),
-    "unlabeled_names": lambda names: check(unlabeled=names),
-    "test_names": lambda names: check(test=names),
-}
-EVERYWHERE = [*LOADERS.items(), *CHECKS.items()]
+EVERYWHERE = [
+    *LOADERS.items(),
+    ("labeled_names", lambda names: check(labeled=names)),
+    ("unlabeled_names", lambda names: check(unlabeled=names)),
+    ("test_names", lambda names: check(test=names)),
+]
 each_loader = pytest.mark.parametrize("key, load", LOADERS.items())
-everywhere = pytest.mark.parametrize("key, load", EVERYWHERE)
 
 
 # --- what is loaded -----------------------------------------------------------------------------
 
 
 @each_loader
-def test_no_dataset_at_all_is_refused(key, load):
+def test_no_dataset_at_all_is_refused_where_one_is_needed(key, load):
     assert message(load, []) == f"{key} is empty: name at least one dataset"
-
-
-def test_nothing_to_check_is_fine():
-    assert check() == []
-
-
-def test_labeled_images_come_with_their_annotations(coco):
-    dicts = labeled_dicts([coco(boxes=(2, 1))])
-    assert [len(d["annotations"]) for d in dicts] == [2, 1]
-    assert [d["annotations"][0]["category_id"] for d in dicts] == [0, 0]
+    assert check() == describe_datasets(labeled=[], unlabeled=[], test=[]) == []
 
 
 def test_labeled_images_without_a_box_are_dropped_unless_wanted(coco):
     name = coco(boxes=(0, 2, 0, 1))
-    assert [d["image_id"] for d in labeled_dicts([name])] == [2, 4]
+    found = labeled_dicts([name])
+    assert [(d["image_id"], len(d["annotations"])) for d in found] == [(2, 2), (4, 1)]
     assert [d["image_id"] for d in labeled_dicts([name], filter_empty=False)] == [1, 2, 3, 4]
 
 
-def test_of_labeled_images_boxes_are_kept_and_masks_are_not(coco):
+def test_of_labeled_images_boxes_are_kept_and_masks_are_not(of):
     extra = {"segmentation": [[1, 1, 5, 1, 5, 5]], "keypoints": [2, 2, 2], "num_keypoints": 1}
-    name = coco(text=json.dumps({**WHOLE, "annotations": [{**BOX, **extra}]}))
-    dataset = DatasetCatalog.get(name)
-    assert {"segmentation", "keypoints"} <= set(dataset[0]["annotations"][0])
+    name = of({**BOX, **extra})
+    (source,) = DatasetCatalog.get(name)[0]["annotations"]
+    assert {"segmentation", "keypoints"} <= set(source)
     (found,) = labeled_dicts([name])[0]["annotations"]
-    box = ("bbox", "bbox_mode", "category_id", "iscrowd")
-    assert found == {key: dataset[0]["annotations"][0][key] for key in box}
+    assert found == {key: source[key] for key in ("bbox", "bbox_mode", "category_id", "iscrowd")}
 
 
-def test_the_dataset_itself_keeps_its_masks():
+def test_dicts_of_others_keep_their_masks():
     box = {"bbox": [0, 0, 2, 2], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
-    size = {"height": 8, "width": 8}
-    record = {"file_name": __file__, **size, "annotations": [{**box, "segmentation": [[]]}]}
-    name = register_dicts("shared", [record])
-    assert labeled_dicts([name]) == [{**record, "annotations": [box]}]
+    record = {"file_name": __file__, "height": 8, "width": 8}
+    record["annotations"] = [{**box, "segmentation": [[]]}]
+    assert labeled_dicts([register_dicts("shared", [record])]) == [{**record, "annotations": [box]}]
     assert record["annotations"] == [{**box, "segmentation": [[]]}]
 
 
@@ -139,7 +149,7 @@ def test_unlabeled_images_lose_their_annotations_and_none_is_dropped(coco):
     assert [len(d["annotations"]) for d in labeled_dicts([name])] == [2, 1]
 
 
-def test_annotations_of_unlabeled_images_are_hidden_dataset_by_dataset(coco):
+def test_ground_truth_is_held_out_dataset_by_dataset(coco):
     names = [coco("known", boxes=(0, 2)), coco("unknown", boxes=(0, 0))]
     found = [d.get("hidden_annotations") for d in unlabeled_dicts(names)]
     assert [None if truth is None else len(truth) for truth in found] == [0, 2, None, None]
@@ -148,18 +158,14 @@ def test_annotations_of_unlabeled_images_are_hidden_dataset_by_dataset(coco):
     assert [d["image_id"] for d in bare] == [1, 2, 1, 2]
 
 
-def test_annotations_are_given_dataset_by_dataset_if_they_are_asked_for(coco):
+def test_pseudo_labels_are_precomputed_dataset_by_dataset(coco):
     names = [coco("one", boxes=(0, 2)), coco("other", boxes=(1,))]
     dicts = unlabeled_dicts(names, label_source="dataset")
     assert [len(d["given_annotations"]) for d in dicts] == [0, 2, 1]
-    # They are no truth to measure them with.
+    # They are no ground truth to measure them with.
     assert not any({"annotations", "hidden_annotations"} & d.keys() for d in dicts)
-
-
-def test_a_dataset_that_gives_nothing_is_named(coco):
-    names = [coco("one", boxes=(1,)), coco("other", boxes=(0, 0))]
-    said = message(unlabeled_dicts, names, label_source="dataset")
-    assert said.startswith(f"unlabeled_names '{PREFIX}other' has no annotations")
+    said = message(unlabeled_dicts, [*names, coco("none", boxes=(0,))], label_source="dataset")
+    assert said.startswith(f"unlabeled_names '{PREFIX}none' has no annotations")
 
 
 @each_loader
@@ -169,7 +175,7 @@ def test_several_datasets_are_joined_in_order(key, load, coco):
     assert files == ["second1.png", "first1.png", "first2.png"]
 
 
-def test_class_names_are_those_of_the_first_dataset_that_tells_any(coco):
+def test_class_names_are_those_of_the_first_dataset_that_names_any(coco):
     silent = register_dicts("silent", [{"file_name": "somewhere.jpg", "image_id": 1}])
     name = coco()
     labeled_dicts([name])
@@ -177,91 +183,103 @@ def test_class_names_are_those_of_the_first_dataset_that_tells_any(coco):
     assert class_names([silent, name]) == class_names(name) == CLASSES
 
 
+def test_annotations_may_be_missing_altogether(tmp_path):
+    path = tmp_path / "image.png"
+    Image.new("RGB", (8, 8)).save(path)
+    record = {"file_name": str(path), "image_id": 1}
+    name = register_dicts("bare", [record])
+    assert unlabeled_dicts([name]) == [record]
+    assert "no image has an annotation" in message(labeled_dicts, [name])
+
+
+# --- ground truth to measure with ---------------------------------------------------------------
+
+
+def test_ground_truth_is_found_where_it_is_held_out_too(tiny_digits):
+    found = ground_truth_dicts("--dataset", "digits_fold1_unlabeled", num_classes=5)
+    known = {d["image_id"]: d["annotations"] for d in DatasetCatalog.get("digits_train")}
+    assert len(found) == 8 and all(d["annotations"] == known[d["image_id"]] for d in found)
+    assert all("annotations" not in d for d in DatasetCatalog.get("digits_fold1_unlabeled"))
+
+
+TRUE = {"bbox": [0, 0, 5, 5], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
+
+
+def truths(*annotations, file=__file__, num_classes=2):
+    """The ground truth of a dataset of an image for each; None for no annotations at all."""
+    dicts = [
+        {"file_name": file, "image_id": n, **({} if found is None else {"annotations": found})}
+        for n, found in enumerate(annotations)
+    ]
+    name = register_dicts("truth", dicts, CLASSES)
+    return ground_truth_dicts("--dataset", name, num_classes=num_classes)
+
+
+def test_images_without_known_ground_truth_are_left_out_and_empty_ones_stay():
+    found = truths([TRUE], None, [])
+    assert [(d["image_id"], d["annotations"]) for d in found] == [(0, [TRUE]), (2, [])]
+
+
+@pytest.mark.parametrize(
+    "annotations, options, words",
+    [
+        ([], {}, "has no images"),
+        ([None, None], {}, "has no ground truth: name a dataset that has"),
+        ([[], None], {}, "has no ground truth"),
+        ([[{"category_id": 0}]], {}, "has no ground truth"),
+        ([[TRUE]], {"num_classes": 3}, "has 2 classes but the model's number of classes is 3"),
+        ([[TRUE]], {"file": "gone.png"}, "1 image files are missing, first gone.png"),
+    ],
+)
+def test_a_dataset_that_nothing_can_be_measured_on_is_refused(annotations, options, words):
+    found = message(truths, *annotations, **options)
+    assert found.startswith(f"--dataset '{PREFIX}truth'") and words in found
+
+
 # --- mistakes in one dataset --------------------------------------------------------------------
 
 
-@everywhere
-def test_an_unregistered_dataset(key, load, coco):
-    found = message(load, [coco(), f"{PREFIX}missing"])
-    assert key in found and f"'{PREFIX}missing'" in found and "neither a registered" in found
+@pytest.mark.parametrize("key, load", EVERYWHERE)
+def test_a_dataset_that_is_not_there_is_named_everywhere(key, load, coco):
+    found = message(load, [coco("handwriting"), f"{PREFIX}handwritting"])
+    assert found.startswith(f"{key} names '{PREFIX}handwritting', which is neither a registered")
+    assert f"did you mean '{PREFIX}handwriting'?" in found
+    gone = coco("gone", boxes=(1, 1, 1), images_exist=False)
+    found = message(load, [gone])
+    assert found.startswith(f"{key} '{gone}': 3 image files are missing, first ")
+    assert "gone1.png" in found
+    found = message(load, [coco("broken", text="[")])
+    assert found.startswith(f"{key} '{PREFIX}broken' cannot be read")
+    assert message(load, [coco("empty", text='{"images": []}')]).endswith(
+        "has no images: remove it or fill it"
+    )
 
 
-@everywhere
-def test_a_misspelt_dataset_is_told_the_name_that_was_meant(key, load, coco):
-    coco("handwriting")
-    found = message(load, [f"{PREFIX}handwritting"])
-    assert key in found and f"did you mean '{PREFIX}handwriting'?" in found
-
-
-@everywhere
-def test_a_missing_json(key, load, tmp_path):
+def test_a_missing_json(tmp_path):
     path = tmp_path / "missing.json"
     register_coco_instances(f"{PREFIX}gone", {}, str(path), str(tmp_path))
-    found = message(load, [f"{PREFIX}gone"])
-    assert key in found and f"'{PREFIX}gone'" in found and str(path) in found
-
-
-@everywhere
-@pytest.mark.parametrize("text", ["", '{"images": [', "[]", '{"info": {}}', '{"images": 3}'])
-def test_a_json_that_is_no_dataset(key, load, text, coco):
-    name = coco(text=text)
-    found = message(load, [name])
-    assert key in found and f"'{name}'" in found and "cannot be read" in found
-
-
-@everywhere
-def test_a_dataset_without_images(key, load, coco):
-    name = coco(boxes=())
-    found = message(load, [name])
-    assert key in found and f"'{name}' has no images" in found
-
-
-@everywhere
-def test_a_json_of_empty_lists(key, load, coco):
-    name = coco(text='{"images": []}')
-    assert f"{key} '{name}' has no images" in message(load, [name])
-
-
-@each_loader
-def test_missing_image_files_are_counted(key, load, coco, tmp_path):
-    there, gone = coco("there"), coco("gone", boxes=(1, 1, 1), images_exist=False)
-    found = message(load, [there, gone])
-    assert key in found and f"'{gone}'" in found
-    assert "3 image files are missing" in found and str(tmp_path / "gone1.png") in found
+    assert f"{path} cannot be read" in message(labeled_dicts, [f"{PREFIX}gone"])
 
 
 def test_a_labeled_dataset_without_an_annotation(coco):
     names = [coco("one", boxes=(0, 0)), coco("two", boxes=(0,))]
     for filter_empty in (True, False):
         found = message(labeled_dicts, names, filter_empty=filter_empty)
-        assert "labeled_names" in found and "no image has an annotation" in found
-        assert all(f"'{name}'" in found for name in names)
+        assert found.startswith(f"labeled_names '{names[0]}', '{names[1]}': no image has an ann")
+    assert "no image has an annotation" in message(check, labeled=names)
     assert len(unlabeled_dicts(names)) == 3
     assert len(labeled_dicts([*names, coco("three", boxes=(1,))])) == 1
-
-
-def test_annotations_may_be_missing_altogether(tmp_path):
-    path = tmp_path / "image.png"
-    Image.new("RGB", (8, 8)).save(path)
-    name = register_dicts("bare", [{"file_name": str(path), "image_id": 1}])
-    assert unlabeled_dicts([name]) == [{"file_name": str(path), "image_id": 1}]
-    assert "no image has an annotation" in message(labeled_dicts, [name])
 
 
 # --- datasets and the model ---------------------------------------------------------------------
 
 
-def test_datasets_that_fit_the_model_pass(coco):
-    labeled, unlabeled, test = (coco(name) for name in ("labeled", "unlabeled", "test"))
-    check(labeled=[labeled], unlabeled=[unlabeled], test=[test])
-
-
-@pytest.mark.parametrize("key", ["labeled_names", "test_names"])
+@pytest.mark.parametrize("role", ["labeled", "test"])
 @pytest.mark.parametrize("classes", [["cat"], ["cat", "dog", "cow"]])
-def test_another_number_of_classes_than_the_model_s(key, classes, coco):
+def test_another_number_of_classes_than_the_model_s(role, classes, coco):
     name = coco(classes=classes)
-    found = message(CHECKS[key], [name])
-    assert key in found and f"'{name}' has {len(classes)} classes" in found
+    found = message(check, **{role: [name]})
+    assert f"{role}_names '{name}' has {len(classes)} classes" in found
     assert "the model's number of classes is 2" in found and f"set it to {len(classes)}" in found
 
 
@@ -271,90 +289,52 @@ def test_another_number_of_classes_than_the_model_s(key, classes, coco):
 def test_categories_in_conflict_name_both_datasets_and_the_first_difference(
     classes, mine, other, coco
 ):
-    names = {"labeled": [coco("labeled")], "test": [coco("test", classes=classes)]}
-    found = message(check, **names)
-    assert f"labeled_names '{names['labeled'][0]}'" in found
-    assert f"test_names '{names['test'][0]}'" in found
-    assert f"'{mine}' stands where the other has '{other}'" in found
+    labeled, test = coco("labeled"), coco("test", classes=classes)
+    found = message(check, labeled=[labeled], test=[test])
+    assert f"labeled_names '{labeled}'" in found and f"test_names '{test}'" in found
+    assert f"'{mine}' is where the other has '{other}'" in found
     assert "give them the same categories in the same order" in found
+    assert "differ in their categories" in message(check, test=[labeled, test])
 
 
-def test_categories_may_conflict_within_one_key_too(coco):
-    names = [coco("one"), coco("two", classes=["dog", "cat"])]
-    assert "differ in their categories" in message(check, test=names)
+def test_advice_about_classes_holds_for_all_datasets(coco):
+    names = {"labeled": [coco("one", classes=["all", *CLASSES])], "test": [coco("two")]}
+    found = message(check, **names, num_classes=3)
+    assert "2 and 3 classes, one without all" in found and "set it to" not in found
 
 
-def test_unlabeled_images_may_come_without_classes(coco, tmp_path):
-    labeled = coco()
-    name = register_dicts("web", [{"file_name": str(tmp_path / "coco1.png"), "image_id": 1}])
-    check(labeled=[labeled], unlabeled=[name])
+def test_a_first_category_without_a_box_gets_a_hint(of):
+    name = of(BOX, categories=[{"id": 0, "name": "all"}, CAT])
+    (found,) = check(labeled=[name])
+    assert "no box of 'all', the first category: if it is no class" in found
+    assert "or remove 'all', which has no box" in message(check, labeled=[name], num_classes=1)
 
 
-def test_classes_that_are_known_before_loading_count_as_well():
-    name = register_dicts("voc", [{"file_name": "somewhere.jpg", "image_id": 1}], ["cat"])
-    assert "has 1 classes" in message(check, test=[name])
-
-
-IMAGE = {"id": 1, "file_name": "coco1.png", "height": 8, "width": 8}
-BOX = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 4], "area": 16, "iscrowd": 0}
-WHOLE = {"images": [IMAGE], "annotations": [BOX], "categories": [{"id": 1, "name": "cat"}]}
-BROKEN = {
-    "a list": [],
-    "a number of annotations": {"annotations": 3},
-}
-
-
-@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())
-def test_a_json_of_another_shape_is_one_line(content, coco):
-    name = coco(boxes=(1,), text=json.dumps(content))
-    text = message(check, labeled=[name], num_classes=1)
-    assert f"labeled_names '{name}'" in text
-
-
-def test_an_annotation_without_a_box_is_found_before_training(coco):
-    boxless = {k: v for k, v in BOX.items() if k != "bbox"}
-    name = coco(boxes=(1,), text=json.dumps({**WHOLE, "annotations": [boxless]}))
-    assert "1 with unusable numbers" in message(labeled_dicts, [name])
-
-
-def test_crowds_are_no_boxes(coco):
-    crowd = {**BOX, "iscrowd": 1}
-    name = coco(boxes=(1,), text=json.dumps({**WHOLE, "annotations": [crowd]}))
-    assert "none of its 1 annotations can be learned from: 1 crowd" in message(
-        labeled_dicts, [name]
-    )
-
-
-def test_missing_test_images_are_found_before_training(coco):
-    name = coco(boxes=(1,), images_exist=False)
-    assert "image files are missing" in message(check, test=[name])
-
-
-def test_a_test_dataset_needs_labels(tmp_path):
-    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
-    found = message(check, test=[str(tmp_path)])
-    assert str(tmp_path) in found and "no labels to evaluate with" in found
+def test_classes_that_are_known_before_loading_or_not_at_all(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    record = {"file_name": str(tmp_path / "x.png"), "image_id": 1}
+    known = register_dicts("known", [record], ["cat"])
+    assert "has 1 classes" in message(check, test=[known])
+    box = {"bbox": [0, 0, 4, 4], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 2}
+    nameless = register_dicts("nameless", [{**record, "annotations": [box]}])
+    assert "has a box of class 2" in message(check, labeled=[nameless])
+    assert check(labeled=[nameless], num_classes=3) == []
 
 
 # --- images in several roles --------------------------------------------------------------------
 
 
 def test_images_of_one_role_each_are_no_news(coco):
-    names = [coco(name) for name in ("labeled", "unlabeled", "test")]
-    assert check(labeled=names[:1], unlabeled=names[1:2], test=names[2:]) == []
+    labeled, unlabeled, test = (coco(name) for name in ("labeled", "unlabeled", "test"))
+    assert check(labeled=[labeled], unlabeled=[unlabeled], test=[test]) == []
 
 
-def test_an_image_in_two_roles_is_reported(coco, tmp_path):
-    labeled = coco("labeled", boxes=(1, 1, 1))
-    found = check(labeled=[labeled], unlabeled=[f"{tmp_path}/./labeled[12].png"])
-    assert len(found) == 1 and "share 2 images" in found[0]
-    assert str(tmp_path / "labeled1.png") in found[0] and "learned from twice" in found[0]
-
-
-def test_images_of_the_test_that_are_trained_on_are_reported_for_either_stream(coco):
-    name = coco()
+def test_images_in_two_roles_are_reported(coco, tmp_path):
+    name = coco("labeled", boxes=(1, 1, 1))
+    (found,) = check(labeled=[name], unlabeled=[f"{tmp_path}/./labeled[12].png"])
+    assert "share 2 images" in found and "learned from twice" in found
+    assert str(tmp_path / "labeled1.png") in found
     found = check(labeled=[name], unlabeled=[name], test=[name])
-    assert len(found) == 3
     assert [("not honest" in text) for text in found] == [False, True, True]
 
 
@@ -370,28 +350,21 @@ def names_of(labeled=(), unlabeled=(), **split):
     return train_names(cfg)
 
 
-def test_no_names_to_fill():
-    assert names_of() == ([], [])
-
-
-def test_names_without_braces_stay():
-    assert names_of(["a"], ["b", "c"], FOLD=3) == (["a"], ["b", "c"])
+BRACES = "coco_{FAMILY}_{PERCENT}p_fold{FOLD}"
 
 
 @pytest.mark.parametrize(
-    "split, expected",
+    "names, split, expected",
     [
-        ({}, "coco_stac_10p_fold1"),
-        ({"PERCENT": 0.5, "FOLD": 4}, "coco_stac_0.5p_fold4"),
-        (
-            {"FAMILY": "unbiased_teacher", "PERCENT": 1.0, "FOLD": 0},
-            "coco_unbiased_teacher_1p_fold0",
-        ),
+        ([], {}, []),
+        (["a", "b"], {"FOLD": 3}, ["a", "b"]),
+        ([BRACES], {}, ["coco_stac_10p_fold1"]),
+        ([BRACES], {"PERCENT": 0.5, "FOLD": 4}, ["coco_stac_0.5p_fold4"]),
+        ([BRACES], {"FAMILY": "other", "PERCENT": 1.0, "FOLD": 0}, ["coco_other_1p_fold0"]),
     ],
 )
-def test_braces_are_filled_from_the_split(split, expected):
-    name = "coco_{FAMILY}_{PERCENT}p_fold{FOLD}"
-    assert names_of([name], [name], **split) == ([expected], [expected])
+def test_braces_are_filled_from_the_split(names, split, expected):
+    assert names_of(names, names, **split) == (expected, expected)
 
 
 @pytest.mark.parametrize("name", ["coco_{PART}", "coco_{}", "coco_{"])
@@ -403,52 +376,41 @@ def test_other_braces_are_refused(name):
 # --- annotations by the roles of their datasets -------------------------------------------------
 
 
-def changed(coco, name="changed", **values):
-    """A dataset of two cats and two dogs whose first cat has other values."""
-    annotations = [{**BOX, "id": n + 1, "category_id": n % 2 + 1} for n in range(4)]
-    annotations[0].update(values)
-    categories = [{"id": n, "name": name} for n, name in enumerate(CLASSES, 1)]
-    content = {"images": [IMAGE], "annotations": annotations, "categories": categories}
-    coco(boxes=(1,))
-    return coco(name, boxes=(), text=json.dumps(content))
-
-
-def test_annotations_that_cannot_be_learned_from_are_left_out_with_a_warning(coco):
-    name = changed(coco, bbox=[0, 0, 0, 4])
+def test_annotations_that_cannot_be_learned_from_are_left_out_with_a_warning(changed):
+    name = changed(bbox=[0, 0, 0, 4])
     (found,) = check(labeled=[name])
     assert "1 of 4 annotations cannot be learned from" in found
     assert "1 without width or height (first " in found and "annotation id 1, bbox" in found
     assert [len(d["annotations"]) for d in labeled_dicts([name])] == [3]
 
 
-def test_a_few_crowds_are_no_news(coco):
-    name = changed(coco, iscrowd=1)
+def test_a_few_crowds_are_no_news(changed):
+    name = changed(iscrowd=1)
     assert check(labeled=[name]) == check(test=[name]) == []
     assert [len(d["annotations"]) for d in labeled_dicts([name])] == [4]
 
 
-def test_a_speck_is_not_learned_and_still_evaluated_with(coco):
-    name = changed(coco, bbox=[0, 0, 0.5, 4])
+def test_a_speck_is_not_learned_and_still_evaluated_with(changed):
+    name = changed(bbox=[0, 0, 0.5, 4])
     assert "1 below a pixel" in check(labeled=[name])[0] and check(test=[name]) == []
 
 
-def test_a_test_set_without_ground_truth(coco):
-    assert "no labels to evaluate with" in message(check, test=[coco(boxes=(0, 0))])
-    crowds = {**WHOLE, "annotations": [{**BOX, "iscrowd": 1}]}
-    name = coco("crowds", boxes=(), text=json.dumps(crowds))
-    assert "no ground truth" in message(check, test=[name], num_classes=1)
+@pytest.mark.parametrize(
+    "role, annotations, words",
+    [
+        ("labeled", [{**BOX, "bbox": None}], "learned from: 1 with unusable numbers"),
+        ("labeled", [{**BOX, "iscrowd": 1}], "learned from: 1 crowd"),
+        ("labeled", [{**BOX, "iscrowd": 1}], "a single object has iscrowd 0"),
+        ("test", [], "no labels to evaluate with"),
+        ("test", [{**BOX, "iscrowd": 1}], "no ground truth, none of its 1 annotations"),
+    ],
+)
+def test_datasets_without_a_usable_annotation(role, annotations, words, of):
+    assert words in message(check, **{role: [of(*annotations)]}, num_classes=1)
 
 
-def test_what_is_missing_or_unlabeled_is_found_before_the_config_is_written(coco):
-    gone = coco("gone", images_exist=False)
-    for role in ("labeled", "unlabeled", "test"):
-        assert "2 image files are missing" in message(check, **{role: [gone]})
-    assert "no image has an annotation" in message(check, labeled=[coco(boxes=(0, 0))])
-
-
-def test_a_line_about_each_dataset(coco):
-    names = {"labeled": [changed(coco, iscrowd=1)], "unlabeled": [coco("plain")], "test": []}
-    assert describe_datasets(labeled=[], unlabeled=[], test=[]) == []
+def test_a_line_about_each_dataset(changed, coco):
+    names = {"labeled": [changed(iscrowd=1)], "unlabeled": [coco("plain")], "test": []}
     assert describe_datasets(**names) == [
         f"labeled_names '{PREFIX}changed': 1 images, 4 annotations, 3 to learn from, left "
         "out 1 crowd",
@@ -456,54 +418,38 @@ def test_a_line_about_each_dataset(coco):
     ]
 
 
-def test_advice_about_classes_holds_for_all_datasets(coco):
-    names = {"labeled": [coco("one", classes=["all", *CLASSES])], "test": [coco("two")]}
-    found = message(check, **names, num_classes=3)
-    assert "2 and 3 classes, one without all" in found and "set it to" not in found
-
-
-def test_a_first_category_without_a_box_gets_a_hint(coco):
-    categories = [{"id": n, "name": name} for n, name in enumerate(["all", "cat"])]
+def test_an_image_that_occurs_twice_is_learned_from_but_not_evaluated_with(coco, tmp_path):
     coco(boxes=(1,))
-    name = coco("exported", boxes=(), text=json.dumps({**WHOLE, "categories": categories}))
-    (found,) = check(labeled=[name])
-    assert "no box of 'all', the first category: if it is no class" in found
-    assert "or remove 'all', which has no box" in message(check, labeled=[name], num_classes=1)
-
-
-def test_a_class_beyond_the_model_s(tmp_path):
-    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
-    box = {"bbox": [0, 0, 4, 4], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 2}
-    record = {"file_name": str(tmp_path / "x.png"), "image_id": 1, "annotations": [box]}
-    name = register_dicts("nameless", [record])
-    assert "has a box of class 2" in message(check, labeled=[name])
-    assert check(labeled=[name], num_classes=3) == []
+    record = {"file_name": str(tmp_path / "coco1.png"), "image_id": 1, "height": 8, "width": 8}
+    box = {"bbox": [0, 0, 4, 4], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
+    name = register_dicts("twice", [{**record, "annotations": [box]}] * 2)
+    assert len(labeled_dicts([name])) == 2
+    assert "image id 1 occurs twice" in message(check, test=[name])
 
 
 # --- unlabeled images with annotations ----------------------------------------------------------
 
 
-def test_other_classes_of_unlabeled_images_are_not_measured_and_that_is_told_once(coco):
+def test_boxes_in_another_unit_are_no_ground_truth(of):
+    name = of({**BOX, "bbox": [0.1, 0.1, 0.5, 0.5]})
+    assert "look relative" in message(labeled_dicts, [name])
+    assert not any("hidden_annotations" in d for d in unlabeled_dicts([name]))
+
+
+def test_other_classes_of_unlabeled_images_are_not_measured_and_that_is_reported_once(coco):
     labeled, web = coco("labeled"), coco("web", classes=["kite", "bike"])
     (found,) = check(labeled=[labeled], unlabeled=[web])
     assert "has other classes than labeled_names" in found
     assert not any("hidden_annotations" in d for d in unlabeled_dicts([web], classes=CLASSES))
     assert all("hidden_annotations" in d for d in unlabeled_dicts([labeled], classes=CLASSES))
-
-
-def test_labels_that_are_learned_from_are_held_to_the_classes(coco):
-    labeled, web = coco("labeled"), coco("web", classes=["kite", "bike"])
     found = message(check, labeled=[labeled], unlabeled=[web], label_source="dataset")
     assert "differ in their categories" in found
 
 
-@pytest.mark.parametrize("odd", [{"bbox": [1, 2, "x", 4]}, {"category_id": 9}, {"image_id": 9}])
-def test_labels_that_are_learned_from_must_all_be_right(odd, coco):
-    name = changed(coco, **odd)
+@pytest.mark.parametrize(
+    "odd", [{"bbox": [1, 2, "x", 4]}, {"category_id": 9}, {"image_id": 9}, {"score": "sure"}]
+)
+def test_precomputed_pseudo_labels_must_all_be_right(odd, changed):
+    name = changed(**odd)
     assert "remove them" in message(unlabeled_dicts, [name], label_source="dataset")
     assert len(unlabeled_dicts([name])) == 1
-
-
-def test_a_score_must_be_a_number_where_it_is_learned_from(coco):
-    name = changed(coco, score="sure")
-    assert "remove them" in message(unlabeled_dicts, [name], label_source="dataset")

@@ -38,7 +38,7 @@ def write(tmp_path, first_id=1, **values):
 
 
 def ap(name, tmp_path, shift=0.0):
-    """All results of boxes that are as shifted as told, and the file that holds them."""
+    """All results of boxes that are shifted by some pixels, and the file that holds them."""
     evaluator = COCOEvaluator(name, tasks=("bbox",), output_dir=str(tmp_path / "out"))
     evaluator.reset()
     for record in DatasetCatalog.get(name):

@@ -29,39 +29,37 @@ def save(tmp_path):
     return save
 
 
-def cut(path, share):
-    """Keeps the first part of a file."""
+def rewrite(path, change):
+    """A file with its bytes changed."""
     with open(path, "rb") as file:
         data = file.read()
     with open(path, "wb") as file:
-        file.write(data[: int(len(data) * share)])
+        file.write(change(data))
     return path
+
+
+def cut(path, share):
+    """Keeps the first part of a file."""
+    return rewrite(path, lambda data: data[: int(len(data) * share)])
 
 
 # --- files that cannot be read ------------------------------------------------------------------
 
 
-def test_an_empty_file(tmp_path):
-    path = tmp_path / "empty.jpg"
-    path.write_bytes(b"")
-    with pytest.raises(UnreadableImage, match="empty.jpg: the file is empty"):
-        read_image(str(path))
-
-
-@pytest.mark.parametrize("content", [b"no image", b"\xff\xd8", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n"])
+@pytest.mark.parametrize(
+    "content", [None, b"", b"no image", b"\xff\xd8", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n"]
+)
 def test_a_file_that_is_no_image(content, tmp_path):
     path = tmp_path / "text.jpg"
-    path.write_bytes(content)
+    if content is not None:
+        path.write_bytes(content)
     for read in (read_image, image_size):
         with pytest.raises(UnreadableImage) as error:
             read(str(path))
         assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
-
-
-def test_a_missing_file(tmp_path):
-    for read in (read_image, image_size):
-        with pytest.raises(UnreadableImage, match="No such file"):
-            read(str(tmp_path / "gone.jpg"))
+    if content == b"":
+        with pytest.raises(UnreadableImage, match="the file is empty"):
+            read_image(str(path))
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
@@ -77,21 +75,28 @@ def test_a_jpeg_cut_after_the_thumbnail_in_its_header(progressive, photo, save):
     """The thumbnail's end marker is not the image's."""
     thumbnail = io.BytesIO()
     Image.fromarray(photo).save(thumbnail, "JPEG")
-    application = b"\xff\xed" + (len(thumbnail.getvalue()) + 2).to_bytes(2, "big")
+    thumbnail = thumbnail.getvalue()
+    application = b"\xff\xed" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
     path = save(photo, "image.jpg", progressive=progressive)
-    data = open(path, "rb").read()
-    whole = data[:2] + application + thumbnail.getvalue() + data[2:]
-    open(path, "wb").write(whole)
+    rewrite(path, lambda data: data[:2] + application + data[2:])
     assert read_image(path).shape == (H, W, 3)
     with pytest.raises(UnreadableImage, match="cut off"):
         read_image(cut(path, 0.95))
 
 
-def test_bytes_after_the_end_of_a_jpeg_are_no_harm(photo, save):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data + b"trailer of a camera" * 100,
+        lambda data: data[:2] + b"\xff\xff" + data[2:],  # fill bytes between its parts
+    ],
+)
+def test_bytes_that_a_jpeg_may_have_are_no_damage(change, photo, save):
     path = save(photo, "image.jpg")
     plain = read_image(path)
-    open(path, "ab").write(b"trailer of a camera" * 100)
-    np.testing.assert_array_equal(read_image(path), plain)
+    np.testing.assert_array_equal(read_image(rewrite(path, change)), plain)
+    with pytest.raises(UnreadableImage, match="more than max_pixels"):
+        read_image(path, max_pixels=1)
 
 
 def test_an_unknown_channel_order_is_refused(photo, save):
@@ -117,20 +122,6 @@ def test_jpegs_decode_to_the_pixels_of_detectron2_s_reader(options, image_format
     np.testing.assert_array_equal(read_image(path, image_format), expected)
 
 
-def test_grey_becomes_three_equal_channels(photo, save):
-    found = read_image(save(photo[:, :, 0]))
-    np.testing.assert_array_equal(found, np.repeat(photo[:, :, :1], 3, axis=2))
-
-
-def test_black_and_white_becomes_0_and_255(photo, save):
-    assert np.unique(read_image(save(photo[:, :, 0] > 128))).tolist() == [0, 255]
-
-
-def test_transparency_is_dropped(photo, save):
-    alpha = np.full((H, W, 1), 100, dtype=np.uint8)
-    np.testing.assert_array_equal(read_image(save(np.dstack([photo, alpha])), "RGB"), photo)
-
-
 def test_of_16_bits_the_upper_8_are_kept(save):
     deep = np.arange(H * W, dtype=np.uint16).reshape(H, W) * 68
     found = read_image(save(deep))
@@ -138,11 +129,25 @@ def test_of_16_bits_the_upper_8_are_kept(save):
     np.testing.assert_allclose(found[:, :, 0], deep / 257, atol=1)
 
 
-def test_a_palette_is_resolved(photo, tmp_path):
+def palette(photo):
+    return Image.fromarray(photo).quantize(16)
+
+
+@pytest.mark.parametrize(
+    "make, expected",
+    [
+        (lambda p: Image.fromarray(p[:, :, 0]), lambda p: p[:, :, :1].repeat(3, 2)),
+        (lambda p: Image.fromarray(p[:, :, 0] > 128), lambda p: (p[:, :, :1] > 128) * 255),
+        (lambda p: Image.fromarray(np.dstack([p, p[:, :, 0]])), lambda p: p),
+        (palette, lambda p: palette(p).convert("RGB")),
+    ],
+    ids=["grey", "black and white", "transparent", "palette"],
+)
+def test_pngs_of_other_modes_become_rgb(make, expected, photo, tmp_path):
     path = tmp_path / "image.png"
-    palette = Image.fromarray(photo).quantize(16)
-    palette.save(path)
-    np.testing.assert_array_equal(read_image(str(path), "RGB"), palette.convert("RGB"))
+    make(photo).save(path)
+    expected = np.broadcast_to(expected(photo), (H, W, 3))
+    np.testing.assert_array_equal(read_image(str(path), "RGB"), expected)
 
 
 def test_cmyk_becomes_rgb(photo, tmp_path):
@@ -180,17 +185,11 @@ def test_an_image_is_upright_whatever_its_exif_says(orientation, kind, photo, sa
     assert image_size(path) == found.shape[:2]
 
 
-def test_the_orientation_of_a_webp_is_applied_once_on_an_opencv_that_knows_it(photo, save):
-    path = save(photo, "image.webp", lossless=True, exif=turned(6))
-    np.testing.assert_array_equal(read_image(path, "RGB"), np.rot90(photo, -1))
-
-
 @pytest.mark.parametrize("kind", ["jpg", "webp"])
-@pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_an_orientation_that_does_not_exist_turns_nothing(orientation, kind, photo, save):
-    path = save(photo, f"image.{kind}", exif=turned(orientation))
-    assert read_image(path).shape == (H, W, 3)
-    assert image_size(path) == (H, W)
+@pytest.mark.parametrize("exif", [*map(turned, (0, 9, 65535)), b"Exif\0\0no EXIF at all"])
+def test_damaged_exif_and_an_orientation_that_does_not_exist_turn_nothing(exif, kind, photo, save):
+    path = save(photo, f"image.{kind}", exif=exif)
+    assert read_image(path).shape == (H, W, 3) and image_size(path) == (H, W)
 
 
 def test_a_kind_whose_orientation_cannot_be_known_is_refused_as_by_image_size(photo, tmp_path):
@@ -199,13 +198,6 @@ def test_a_kind_whose_orientation_cannot_be_known_is_refused_as_by_image_size(ph
     for read in (read_image, image_size):
         with pytest.raises(UnreadableImage, match="image.hdr: UnidentifiedImageError"):
             read(path)
-
-
-@pytest.mark.parametrize("kind", ["jpg", "webp"])
-def test_damaged_exif_turns_nothing(kind, photo, save):
-    path = save(photo, f"image.{kind}", exif=b"Exif\0\0no EXIF at all")
-    assert read_image(path).shape == (H, W, 3)
-    assert image_size(path) == (H, W)
 
 
 @pytest.mark.parametrize("image_format, order", [("RGB", 1), ("BGR", -1)])
@@ -217,10 +209,6 @@ def test_what_opencv_cannot_read_goes_to_detectron2_s_reader(
     found = read_image(path, image_format)
     np.testing.assert_array_equal(found, photo[:, :, ::order])
     assert found.flags.writeable and found.flags.c_contiguous
-
-
-def test_an_image_can_be_written_to(photo, save):
-    read_image(save(photo))[:] = 0
 
 
 @pytest.mark.parametrize(
@@ -246,7 +234,7 @@ def test_more_pixels_than_allowed_are_not_decoded(kind, photo, save, monkeypatch
         assert f"{path}: {W} x {H} pixels are more than max_pixels" in str(error.value)
 
 
-def test_pillow_s_own_limit_does_not_stand_in_the_way(save):
+def test_pillow_s_own_limit_is_not_applied(save):
     path = save(np.zeros((9_000, 10_000), bool), "large.tif", compression="group4")
     assert image_size(path) == (9_000, 10_000)
     with pytest.raises(UnreadableImage, match="10000 x 9000 pixels are more"):
@@ -285,10 +273,8 @@ def test_no_bit_of_a_png_can_flip_unnoticed(mode, photo, tmp_path):
 def test_a_tiff_that_cannot_be_unpacked_is_refused(compression, damage, photo, save):
     """OpenCV logs it and returns what there is."""
     path = save(photo, "image.tif", compression=compression)
-    data = bytearray(open(path, "rb").read())
-    middle = len(data) // 2
-    data[middle : middle + len(damage)] = damage
-    open(path, "wb").write(data)
+    middle = len(open(path, "rb").read()) // 2
+    rewrite(path, lambda data: data[:middle] + damage + data[middle + len(damage) :])
     with pytest.raises(UnreadableImage):
         read_image(path)
 
@@ -309,13 +295,3 @@ def test_16_bits_that_pillow_would_cut_to_white_are_refused(save, monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", lambda *args: None)
     with pytest.raises(UnreadableImage, match="I;16 cannot be reduced to 8 bits"):
         read_image(path)
-
-
-def test_fill_bytes_between_the_parts_of_a_jpeg_are_no_harm(photo, save):
-    path = save(photo, "image.jpg")
-    data = open(path, "rb").read()
-    plain = read_image(path)
-    open(path, "wb").write(data[:2] + b"\xff\xff" + data[2:])
-    np.testing.assert_array_equal(read_image(path), plain)
-    with pytest.raises(UnreadableImage, match="more than max_pixels"):
-        read_image(path, max_pixels=1)

@@ -41,7 +41,7 @@ def test_each_is_named_once_and_counted_once(caplog):
     assert "(2 of at most 2): b.jpg: the file is empty" in texts[1]
 
 
-def test_a_place_that_cannot_be_filled_stops_at_once():
+def test_an_image_that_cannot_be_replaced_stops_at_once():
     images = UnreadableImages(KEY, 100, 1.0)
     images.add(["a.jpg: cut off"])
     assert "no other was found" in refusal(images.give_up)

@@ -1,7 +1,7 @@
 """Random colour jitters of Table 2, and those that the authors' released code adds.
 
-They draw a ratio r from the global ``np.random`` and return a transform of a uint8 image that moves
-nothing. Defaults are the values of Table 2.
+They sample a ratio r from the global ``np.random`` and return a transform of a uint8 image that
+moves nothing. Defaults are the values of Table 2.
 """
 
 import numpy as np
@@ -9,6 +9,15 @@ from detectron2.data.transforms import Transform
 
 from . import photometric as P
 from .spatial import RandomAugmentation, Range
+
+__all__ = [
+    "RandomBrightness",
+    "RandomContrast",
+    "RandomPosterize",
+    "RandomSaturation",
+    "RandomSharpness",
+    "RandomSolarize",
+]
 
 
 class RandomColorOp(RandomAugmentation):
@@ -18,28 +27,32 @@ class RandomColorOp(RandomAugmentation):
         prob: chance to act.
         ratio: range of the ratio r.
         step: if given, r is one of low, low + step, ..., high instead of any value between.
+        image_format: order of the channels, "BGR" or "RGB"; contrast and saturation depend on it.
     """
 
-    def __init__(self, prob: float = 0.25, ratio: Range = (0.0, 1.0), step: float | None = None):
+    def __init__(
+        self,
+        prob: float = 0.25,
+        ratio: Range = (0.0, 1.0),
+        step: float | None = None,
+        image_format: str = "BGR",
+    ):
         super().__init__()
         self._init(locals())
 
-    def _draw(self, image):
-        return self._at(self._ratio())
-
-    def _ratio(self) -> float:
+    def _sample(self, image):
         low, high = self.ratio
         if self.step is None:
-            return float(self._rand_range(low, high))
+            return self._at(float(self._rand_range(low, high)))
         steps = np.random.randint(round((high - low) / self.step) + 1)
-        return low + steps * self.step
+        return self._at(low + steps * self.step)
 
     def _at(self, r: float) -> Transform:
         raise NotImplementedError
 
 
-def enhancement_factor(r: float) -> float:
-    """Return the enhancement factor 0.1 + 1.8 r; at 0 the image would be lost."""
+def _enhancement(r: float) -> float:
+    """The enhancement factor; at 0 the image would be lost."""
     return 0.1 + 1.8 * r
 
 
@@ -54,14 +67,28 @@ class RandomBrightness(RandomColorOp):
     """Table 2, "Brightness jitter" (columns 1 and 2)."""
 
     def _at(self, r):
-        return P.BrightnessTransform(enhancement_factor(r))
+        return P.BrightnessTransform(_enhancement(r))
 
 
 class RandomSharpness(RandomColorOp):
     """Table 2, "Sharpness jitter" (columns 1 and 2)."""
 
     def _at(self, r):
-        return P.SharpnessTransform(enhancement_factor(r))
+        return P.SharpnessTransform(_enhancement(r))
+
+
+class RandomContrast(RandomColorOp):
+    """Table 2, "Constrast jitter" (columns 1 and 2)."""
+
+    def _at(self, r):
+        return P.ContrastTransform(_enhancement(r), self.image_format)
+
+
+class RandomSaturation(RandomColorOp):
+    """Released code only: jitter of the saturation."""
+
+    def _at(self, r):
+        return P.SaturationTransform(_enhancement(r), self.image_format)
 
 
 class RandomPosterize(RandomColorOp):
@@ -69,31 +96,3 @@ class RandomPosterize(RandomColorOp):
 
     def _at(self, r):
         return P.PosterizeTransform(max(4 - int(4 * r), 1))
-
-
-class _FormattedColorOp(RandomColorOp):
-    """A colour jitter that needs to know the order of the channels, "BGR" or "RGB"."""
-
-    def __init__(
-        self,
-        prob: float = 0.25,
-        ratio: Range = (0.0, 1.0),
-        step: float | None = None,
-        image_format: str = "BGR",
-    ):
-        super().__init__(prob, ratio, step)
-        self.image_format = image_format
-
-
-class RandomContrast(_FormattedColorOp):
-    """Table 2, "Constrast jitter" (columns 1 and 2)."""
-
-    def _at(self, r):
-        return P.ContrastTransform(enhancement_factor(r), self.image_format)
-
-
-class RandomSaturation(_FormattedColorOp):
-    """Released code only: jitter of the saturation."""
-
-    def _at(self, r):
-        return P.SaturationTransform(enhancement_factor(r), self.image_format)

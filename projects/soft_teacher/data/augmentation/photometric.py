@@ -2,7 +2,7 @@
 
 They compute what Pillow's ``ImageEnhance`` and ``ImageOps`` compute, within one grey level, but
 with OpenCV on arrays: a transform is one table look-up, one matrix or one 3x3 filter. Images are
-(H, W, C) or (H, W); coordinates and segmentations come back unchanged. An *enhancement factor* of
+(H, W, C) or (H, W). An *enhancement factor* of
 1 keeps the image, 0 gives the degenerate one (black, flat grey, blurred, colourless), and more
 than 1 exaggerates.
 """
@@ -11,17 +11,24 @@ import math
 
 import cv2
 import numpy as np
-from detectron2.data.transforms import NoOpTransform, Transform
+
+from .transforms import UnmovedTransform
+
+__all__ = [
+    "AutoContrastTransform",
+    "BrightnessTransform",
+    "ContrastTransform",
+    "EqualizeTransform",
+    "PhotometricTransform",
+    "PosterizeTransform",
+    "SaturationTransform",
+    "SharpnessTransform",
+    "SolarizeTransform",
+]
 
 # ITU-R 601 luma, as in Pillow's conversion to grey.
 _LUMA = {"RGB": (0.299, 0.587, 0.114), "BGR": (0.114, 0.587, 0.299)}
 _LEVELS = np.arange(256, dtype=np.float32)
-
-
-def _luma(image_format: str) -> np.ndarray:
-    if image_format not in _LUMA:
-        raise ValueError(f"image_format {image_format!r} is not one of {sorted(_LUMA)}")
-    return np.array(_LUMA[image_format])
 
 
 def _is_colour(image: np.ndarray) -> bool:
@@ -33,7 +40,7 @@ def _blend_table(degenerate_level: float, factor: float) -> np.ndarray:
     return np.clip(levels, 0, 255).astype(np.uint8)
 
 
-class PhotometricTransform(Transform):
+class PhotometricTransform(UnmovedTransform):
     """Base of the colour transforms: subclasses define ``_recolour(image)``.
 
     Raises:
@@ -48,18 +55,6 @@ class PhotometricTransform(Transform):
 
     def _recolour(self, image: np.ndarray) -> np.ndarray:
         raise NotImplementedError
-
-    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        return coords
-
-    def apply_box(self, box: np.ndarray) -> np.ndarray:
-        return box
-
-    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        return segmentation
-
-    def inverse(self) -> Transform:
-        return NoOpTransform()
 
 
 class SolarizeTransform(PhotometricTransform):
@@ -76,19 +71,16 @@ class SolarizeTransform(PhotometricTransform):
         return cv2.bitwise_xor(image, inverted, inverted)
 
 
-class BrightnessTransform(PhotometricTransform):
-    """Multiply by the enhancement factor ``factor``: blend with black."""
+class _Enhancement(PhotometricTransform):
+    """Base: ``factor`` is the enhancement factor."""
 
     def __init__(self, factor: float):
         super().__init__()
         self.factor = factor
 
-    def _recolour(self, image):
-        return cv2.LUT(image, _blend_table(0, self.factor))
 
-
-class ContrastTransform(PhotometricTransform):
-    """Blend with a flat image of the mean grey level of this image.
+class _GreyEnhancement(_Enhancement):
+    """Base of what depends on the grey version of the image.
 
     Args:
         factor: enhancement factor.
@@ -96,22 +88,31 @@ class ContrastTransform(PhotometricTransform):
     """
 
     def __init__(self, factor: float, image_format: str = "BGR"):
-        super().__init__()
-        _luma(image_format)
-        self.factor, self.image_format = factor, image_format
+        super().__init__(factor)
+        if image_format not in _LUMA:
+            raise ValueError(f"image_format {image_format!r} is not one of {sorted(_LUMA)}")
+        self.image_format = image_format
+        self._luma = np.array(_LUMA[image_format])
+
+
+class BrightnessTransform(_Enhancement):
+    """Multiply by the enhancement factor: blend with black."""
+
+    def _recolour(self, image):
+        return cv2.LUT(image, _blend_table(0, self.factor))
+
+
+class ContrastTransform(_GreyEnhancement):
+    """Blend with a flat image of the mean grey level of this image."""
 
     def _recolour(self, image):
         means = cv2.mean(image)[:3]
-        grey = means @ _luma(self.image_format) if _is_colour(image) else means[0]
+        grey = means @ self._luma if _is_colour(image) else means[0]
         return cv2.LUT(image, _blend_table(int(grey + 0.5), self.factor))
 
 
-class SharpnessTransform(PhotometricTransform):
+class SharpnessTransform(_Enhancement):
     """Blend with the image smoothed by [1 1 1; 1 5 1; 1 1 1] / 13; the outermost pixels stay."""
-
-    def __init__(self, factor: float):
-        super().__init__()
-        self.factor = factor
 
     def _recolour(self, image):
         kernel = np.full((3, 3), (1 - self.factor) / 13, dtype=np.float32)
@@ -122,23 +123,13 @@ class SharpnessTransform(PhotometricTransform):
         return result
 
 
-class SaturationTransform(PhotometricTransform):
-    """Blend with the grey version of the image (Pillow's ``Color``); grey images stay.
-
-    Args:
-        factor: enhancement factor.
-        image_format: "BGR" or "RGB", the order of the channels.
-    """
-
-    def __init__(self, factor: float, image_format: str = "BGR"):
-        super().__init__()
-        _luma(image_format)
-        self.factor, self.image_format = factor, image_format
+class SaturationTransform(_GreyEnhancement):
+    """Blend with the grey version of the image (Pillow's ``Color``); grey images stay."""
 
     def _recolour(self, image):
         if not _is_colour(image):
             return image
-        to_grey = np.tile(_luma(self.image_format), (3, 1))
+        to_grey = np.tile(self._luma, (3, 1))
         return cv2.transform(image, self.factor * np.eye(3) + (1 - self.factor) * to_grey)
 
 

@@ -1,6 +1,6 @@
 """The three columns of Table 2 as lists of augmentations.
 
-Every function takes a variant: "paper" follows the table, "reference" the authors' released code.
+The variant "paper" follows the table, "reference" the authors' released code.
 Where the table is silent (horizontal flip, signs, fill colour, shear about the corner) both take
 the released value.
 """
@@ -13,78 +13,11 @@ from . import color as C
 from . import photometric as P
 from . import spatial as A
 
+__all__ = ["build_policy"]
+
 NAMES = ("labeled", "strong", "weak")
 VARIANTS = ("paper", "reference")
 KEY = "build_policy"
-
-
-def weak_policy(
-    variant: str = "paper",
-    *,
-    short_edge: int = 800,
-    max_size: int = 1333,
-    scale_range: tuple[float, float] = (0.5, 1.5),
-    flip: bool = True,
-) -> list[Augmentation]:
-    """Return column 3, pseudo-label generation: scale jitter, then flip.
-
-    Args:
-        variant: "paper" or "reference".
-        short_edge: short edge in pixels at scale 1.
-        max_size: limit of the long edge in pixels.
-        scale_range: range of the scale.
-        flip: flip horizontally half of the time; False where a mirror image is another class.
-
-    Raises:
-        ConfigError: for an unknown variant, or sizes and scales that no image can have.
-    """
-    check_choice(f"{KEY}.variant", variant, VARIANTS)
-    _check_sizes(short_edge, max_size, scale_range)
-    integer = variant == "reference"
-    scale = A.ShortEdgeScaleJitter(short_edge, max_size, scale_range, integer)
-    return [scale, A.RandomHorizontalFlip()] if flip else [scale]
-
-
-def labeled_policy(
-    variant: str = "paper", *, image_format: str = "BGR", **view
-) -> list[Augmentation]:
-    """Return column 1, labeled training: the weak view, colour jitter, and the paper's cutout.
-
-    Args:
-        variant: "paper" or "reference".
-        image_format: "BGR" or "RGB", the order of the channels.
-        view: keywords of :func:`weak_policy`.
-
-    Raises:
-        ConfigError: as :func:`weak_policy`.
-    """
-    cutout = [A.RandomCutout()] if variant == "paper" else []
-    return weak_policy(variant, **view) + _colour(variant, image_format) + cutout
-
-
-def strong_policy(
-    variant: str = "paper", *, max_angle: float = 30.0, image_format: str = "BGR", **view
-) -> list[Augmentation]:
-    """Return column 2, unlabeled training: the weak view, colour, geometry, cutout.
-
-    Args:
-        variant: "paper" or "reference".
-        max_angle: largest angle of rotation and shear in degrees.
-        image_format: "BGR" or "RGB", the order of the channels.
-        view: keywords of :func:`weak_policy`.
-
-    Raises:
-        ConfigError: as :func:`weak_policy`, and for an angle outside [0, 90).
-    """
-    if not 0 <= max_angle < 90:
-        raise ConfigError(f"{KEY}.max_angle must be at least 0 and below 90, got {max_angle}")
-    view = weak_policy(variant, **view)
-    colour = _colour(variant, image_format)
-    angle = (0.0, max_angle)
-    if variant == "paper":
-        return view + colour + _geometry(angle) + [A.RandomCutout()]
-    shuffled = A.RandomOrder(colour + [_one_geometry(angle)])
-    return view + [shuffled, A.RandomCutout(num=(1, 4), ratio=(0.0, 0.2))]
 
 
 def build_policy(
@@ -98,21 +31,44 @@ def build_policy(
     max_angle: float = 30.0,
     image_format: str = "BGR",
 ) -> list[Augmentation]:
-    """Return the policy ``name``: "labeled", "strong" (student) or "weak" (teacher).
+    """The policy of one column.
 
-    One signature for configuration; ``max_angle`` matters to "strong" alone, ``image_format`` to
-    "labeled" and "strong". See :func:`labeled_policy`, :func:`strong_policy`, :func:`weak_policy`.
+    Args:
+        name: "labeled" (column 1: scale jitter, flip, colour, and the paper's cutout), "strong"
+            (column 2, the student's view: also geometry, then cutout) or "weak" (column 3, the
+            teacher's view: scale jitter and flip alone).
+        variant: "paper" or "reference".
+        short_edge: short edge in pixels at scale 1.
+        max_size: limit of the long edge in pixels.
+        scale_range: range of the scale.
+        flip: flip horizontally half of the time; False where a mirror image is another class.
+        max_angle: largest angle of rotation and shear in degrees ("strong").
+        image_format: "BGR" or "RGB", the order of the channels ("labeled" and "strong").
 
     Raises:
-        ConfigError: for an unknown name, and as those functions.
+        ConfigError: for an unknown name or variant, for sizes and scales that no image can have,
+            and for an angle outside [0, 90) if the policy is "strong".
     """
     check_choice("policy name", name, NAMES)
-    view = dict(short_edge=short_edge, max_size=max_size, scale_range=scale_range, flip=flip)
+    check_choice(f"{KEY}.variant", variant, VARIANTS)
+    _check_sizes(short_edge, max_size, scale_range)
+    is_paper = variant == "paper"
+    view: list[Augmentation] = [
+        A.ShortEdgeScaleJitter(short_edge, max_size, scale_range, integer=not is_paper)
+    ]
+    view += [A.RandomHorizontalFlip()] if flip else []
+    colour = _colour(image_format) if is_paper else [_one_colour(image_format)]
     if name == "weak":
-        return weak_policy(variant, **view)
+        return view
     if name == "labeled":
-        return labeled_policy(variant, image_format=image_format, **view)
-    return strong_policy(variant, max_angle=max_angle, image_format=image_format, **view)
+        return view + colour + ([A.RandomCutout()] if is_paper else [])
+    if not 0 <= max_angle < 90:
+        raise ConfigError(f"{KEY}.max_angle must be at least 0 and below 90, got {max_angle}")
+    angle = (0.0, max_angle)
+    if is_paper:
+        return view + colour + _geometry(angle) + [A.RandomCutout()]
+    shuffled = A.RandomOrder(colour + [_one_geometry(angle)])
+    return view + [shuffled, A.RandomCutout(num=(1, 4), ratio=(0.0, 0.2))]
 
 
 def _check_sizes(short_edge: int, max_size: int, scale_range: tuple[float, float]) -> None:
@@ -126,11 +82,9 @@ def _check_sizes(short_edge: int, max_size: int, scale_range: tuple[float, float
         )
 
 
-def _colour(variant: str, image_format: str) -> list[Augmentation]:
-    if variant == "paper":
-        plain = [C.RandomSolarize(), C.RandomBrightness()]
-        return plain + [C.RandomContrast(image_format=image_format), C.RandomSharpness()]
-    return [_one_colour(image_format)]
+def _colour(image_format: str) -> list[Augmentation]:
+    contrast = C.RandomContrast(image_format=image_format)
+    return [C.RandomSolarize(), C.RandomBrightness(), contrast, C.RandomSharpness()]
 
 
 def _one_colour(image_format: str) -> Augmentation:

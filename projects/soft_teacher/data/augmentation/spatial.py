@@ -1,6 +1,6 @@
 """Random scale, geometry and cutout of Table 2, with the options of the authors' released code.
 
-Each draws its parameters from the global ``np.random``, as Detectron2's do, and returns a
+Each samples its parameters from the global ``np.random``, as Detectron2's do, and returns a
 deterministic transform. Defaults are the values of Table 2. ``prob`` is the chance that the
 augmentation acts at all; ranges are closed intervals. What leaves or enters the frame is filled
 with ``fill``, a grey level or one per channel. Images are uint8, (H, W, C) or (H, W).
@@ -20,6 +20,19 @@ from detectron2.data.transforms import (
 from ...utils.checks import check_choice
 from .transforms import AffineTransform, CutoutTransform, FlipTransform, ResizeTransform
 
+__all__ = [
+    "NonEmptyResize",
+    "OneOf",
+    "RandomCutout",
+    "RandomHorizontalFlip",
+    "RandomOrder",
+    "RandomRotate",
+    "RandomShear",
+    "RandomTranslation",
+    "ShortEdgeScaleJitter",
+    "never_empty",
+]
+
 Range = tuple[float, float]
 Fill = float | Sequence[float]
 
@@ -33,7 +46,7 @@ class ShortEdgeScaleJitter(Augmentation):
         base: short edge in pixels at scale 1.
         max_size: the long edge never exceeds this, the short one then shrinks with it.
         scale_range: of the scale.
-        integer: draw the edge uniformly from the integers of that range, as the released code
+        integer: sample the edge uniformly from the integers of that range, as the released code
             does, instead of rounding after both edges are known.
     """
 
@@ -47,15 +60,13 @@ class ShortEdgeScaleJitter(Augmentation):
         super().__init__()
         self._init(locals())
 
-    def _short_edge(self) -> float:
-        low, high = (self.base * scale for scale in self.scale_range)
-        if self.integer:
-            return np.random.randint(round(low), round(high) + 1)
-        return float(self._rand_range(low, high))
-
     def get_transform(self, image: np.ndarray) -> Transform:
         h, w = image.shape[:2]
-        short_edge = self._short_edge()
+        low, high = (self.base * scale for scale in self.scale_range)
+        if self.integer:
+            short_edge = np.random.randint(round(low), round(high) + 1)
+        else:
+            short_edge = float(self._rand_range(low, high))
         new_h, new_w = ResizeShortestEdge.get_output_shape(h, w, short_edge, self.max_size)
         # A very long image may be rounded to nothing.
         return ResizeTransform(h, w, max(new_h, 1), max(new_w, 1))
@@ -81,20 +92,20 @@ def never_empty(augmentation: Augmentation | Transform) -> Augmentation | Transf
 
 
 class RandomAugmentation(Augmentation):
-    """Base: with chance ``prob``, the transform that a subclass returns from ``_draw(image)``."""
+    """Base: with chance ``prob``, the transform that a subclass returns from ``_sample(image)``."""
 
     prob: float
 
     def get_transform(self, image: np.ndarray) -> Transform:
         if self._rand_range() >= self.prob:
             return NoOpTransform()
-        return self._draw(image)
+        return self._sample(image)
 
-    def _draw(self, image: np.ndarray) -> Transform:
+    def _sample(self, image: np.ndarray) -> Transform:
         raise NotImplementedError
 
     def _signed(self, low: float, high: float, size: int | None = None):
-        """Draw a magnitude from a range, then a sign."""
+        """A random magnitude from a range, then a random sign."""
         return self._rand_range(low, high, size) * np.random.choice((-1, 1), size)
 
 
@@ -105,7 +116,7 @@ class RandomHorizontalFlip(RandomAugmentation):
         super().__init__()
         self._init(locals())
 
-    def _draw(self, image):
+    def _sample(self, image):
         return FlipTransform(image.shape[1])
 
 
@@ -113,10 +124,8 @@ class RandomTranslation(RandomAugmentation):
     """Table 2, "Translation" (column 2): move by a signed fraction of the side.
 
     Args:
-        prob: chance to act.
-        ratio: range of the fraction, drawn for each axis.
+        ratio: range of the fraction, sampled for each axis.
         axes: "x", "y" or "xy".
-        fill: see the module.
 
     Raises:
         ConfigError: for other axes.
@@ -129,7 +138,7 @@ class RandomTranslation(RandomAugmentation):
         check_choice("RandomTranslation.axes", axes, ("x", "y", "xy"))
         self._init(locals())
 
-    def _draw(self, image):
+    def _sample(self, image):
         h, w = image.shape[:2]
         moving = np.array(["x" in self.axes, "y" in self.axes])
         offset = self._signed(*self.ratio, size=2) * (w, h) * moving
@@ -140,16 +149,14 @@ class RandomRotate(RandomAugmentation):
     """Table 2, "Rotate" (column 2): turn by a signed angle about the centre of the image.
 
     Args:
-        prob: chance to act.
         angle: range of the angle in degrees, before the sign.
-        fill: see the module.
     """
 
     def __init__(self, prob: float = 0.3, angle: Range = (0.0, 30.0), fill: Fill = GREY):
         super().__init__()
         self._init(locals())
 
-    def _draw(self, image):
+    def _sample(self, image):
         h, w = image.shape[:2]
         angle = np.deg2rad(self._signed(*self.angle))
         cos, sin = np.cos(angle), np.sin(angle)
@@ -167,27 +174,21 @@ class RandomShear(RandomAugmentation):
     The top left corner stays, as in the released code.
 
     Args:
-        prob: chance to act.
         angle: range of the angles in degrees, before the sign.
         slope: "tan" for the slope of that angle, "tanh" as the released code computes it.
-        fill: see the module.
 
     Raises:
         ConfigError: for another slope.
     """
 
     def __init__(
-        self,
-        prob: float = 0.3,
-        angle: Range = (0.0, 30.0),
-        slope: str = "tan",
-        fill: Fill = GREY,
+        self, prob: float = 0.3, angle: Range = (0.0, 30.0), slope: str = "tan", fill: Fill = GREY
     ):
         super().__init__()
         check_choice("RandomShear.slope", slope, sorted(_SLOPES))
         self._init(locals())
 
-    def _draw(self, image):
+    def _sample(self, image):
         along_x, along_y = _SLOPES[self.slope](np.deg2rad(self._signed(*self.angle, size=2)))
         shear = np.array([[1, 0], [along_y, 1]]) @ np.array([[1, along_x], [0, 1]])
         return AffineTransform(np.column_stack([shear, np.zeros(2)]), *image.shape[:2], self.fill)
@@ -199,7 +200,6 @@ class RandomCutout(Augmentation):
     Args:
         num: smallest and largest number of rectangles.
         ratio: range of a rectangle's share of both sides of the image.
-        fill: see the module.
     """
 
     def __init__(

@@ -13,6 +13,14 @@ from detectron2.data.transforms import HFlipTransform, NoOpTransform
 from detectron2.data.transforms import ResizeTransform as Detectron2ResizeTransform
 from detectron2.data.transforms import Transform
 
+__all__ = [
+    "AffineTransform",
+    "CutoutTransform",
+    "FlipTransform",
+    "ResizeTransform",
+    "UnmovedTransform",
+]
+
 
 def _check_size(image: np.ndarray, h: int, w: int) -> None:
     if image.shape[:2] != (h, w):
@@ -142,8 +150,24 @@ class AffineTransform(Transform):
         return AffineTransform(matrix, self.h, self.w, self.fill, self.seg_fill)
 
 
-class CutoutTransform(Transform):
-    """Paint rectangles over the image; coordinates, boxes and segmentations stay.
+class UnmovedTransform(Transform):
+    """Base of transforms that change pixels alone: coordinates, boxes and segmentations stay."""
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        return coords
+
+    def apply_box(self, box: np.ndarray) -> np.ndarray:
+        return box
+
+    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
+        return segmentation
+
+    def inverse(self) -> Transform:
+        return NoOpTransform()
+
+
+class CutoutTransform(UnmovedTransform):
+    """Paint rectangles over the image.
 
     Args:
         rectangles: (K, 4) integers XYXY, absolute pixels, K may be 0.
@@ -161,15 +185,3 @@ class CutoutTransform(Transform):
         for x0, y0, x1, y1 in np.maximum(self.rectangles, 0):
             img[y0:y1, x0:x1] = self.fill
         return img
-
-    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        return coords
-
-    def apply_box(self, box: np.ndarray) -> np.ndarray:
-        return box
-
-    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        return segmentation
-
-    def inverse(self) -> Transform:
-        return NoOpTransform()

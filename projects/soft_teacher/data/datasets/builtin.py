@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -10,7 +9,6 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from .splits.registration import register_split
 
 __all__ = [
-    "BuiltIn",
     "add_builtin",
     "dataset_root",
     "missing_dataset_hint",
@@ -19,26 +17,19 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class BuiltIn:
-    """Datasets whose names share a prefix.
+# Prefix of names -> what add_builtin was given.
+_BUILTIN: dict[str, tuple[Callable[[Path], None], Callable[[str], str]]] = {}
 
-    Attributes:
+
+def add_builtin(prefix: str, register: Callable[[Path], None], hint: Callable[[str], str]) -> None:
+    """Makes datasets built in whose names start with a prefix of their own.
+
+    Args:
         register: takes $DETECTRON2_DATASETS and registers what is there; called again where that
             changes.
         hint: name of a dataset that is missing -> the command that makes it, or nothing.
     """
-
-    register: Callable[[Path], None]
-    hint: Callable[[str], str]
-
-
-_BUILTIN: dict[str, BuiltIn] = {}
-
-
-def add_builtin(prefix: str, found: BuiltIn) -> None:
-    """Makes datasets built in whose names start with a prefix, which no other has."""
-    _BUILTIN[prefix] = found
+    _BUILTIN[prefix] = register, hint
 
 
 def dataset_root() -> Path:
@@ -54,21 +45,19 @@ def register_builtin() -> None:
     Raises:
         ConfigError: one of the names is taken by something else.
     """
-    for prefix, found in _BUILTIN.items():
-        _forget(prefix)
-        found.register(dataset_root())
+    for prefix, (register, _) in _BUILTIN.items():
+        # What an earlier call registered, perhaps for another folder.
+        for name in [n for n in DatasetCatalog.list() if n.startswith(prefix)]:
+            if MetadataCatalog.get(name).get("built_in"):
+                DatasetCatalog.remove(name)
+                MetadataCatalog.remove(name)
+        register(dataset_root())
 
 
 def missing_dataset_hint(name: str) -> str:
-    """How to make a dataset that ``register_builtin`` would have registered.
-
-    Returns:
-        a hint that starts with ": run", empty for names of other kinds.
-    """
-    for prefix, found in _BUILTIN.items():
-        if name.startswith(prefix):
-            return found.hint(name)
-    return ""
+    """ ": run COMMAND", which makes a missing built-in dataset; empty for names of other kinds."""
+    hints = (hint(name) for prefix, (_, hint) in _BUILTIN.items() if name.startswith(prefix))
+    return next(hints, "")
 
 
 def register_manifests(prefix: str, source: str, folder: Path, **unlabeled_sources: str) -> None:
@@ -86,11 +75,3 @@ def register_manifests(prefix: str, source: str, folder: Path, **unlabeled_sourc
         name = f"{prefix}_{manifest.stem}"
         for registered in register_split(name, source, manifest, unlabeled_source=pool):
             MetadataCatalog.get(registered).built_in = True
-
-
-def _forget(prefix: str) -> None:
-    """Removes what an earlier call registered, perhaps for another folder."""
-    for name in [n for n in DatasetCatalog.list() if n.startswith(prefix)]:
-        if MetadataCatalog.get(name).get("built_in"):
-            DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)

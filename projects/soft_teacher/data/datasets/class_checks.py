@@ -1,4 +1,4 @@
-"""Classes that a training's datasets and its model must have in common."""
+"""Classes that a run's datasets and its model must have in common."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ CLASSES = "the model's number of classes"
 
 
 def class_names(names: Sequence[str]) -> list[str]:
-    """Classes of loaded datasets, by class number; empty if none of them tells any."""
+    """Classes of loaded datasets, by class number; empty if none of them names any."""
     names = [names] if isinstance(names, str) else names
     found = (MetadataCatalog.get(name).get("thing_classes") for name in names)
     return next((list(classes) for classes in found if classes), [])
@@ -74,7 +74,7 @@ def check_class_numbers(
 
 
 def boxless_classes(readings: Sequence[Reading]) -> list[str]:
-    """Classes of the first dataset that tells any, of which none of the datasets has a box."""
+    """Classes of the first dataset that names any, of which none of the datasets has a box."""
     classes = next((reading.classes for reading in readings if reading.classes), [])
     counts = np.zeros(len(classes), dtype=int)
     for reading in readings:
@@ -89,7 +89,7 @@ def boxless_classes(readings: Sequence[Reading]) -> list[str]:
 def placeholder_hint(
     where: str, boxless: Sequence[str], classes: Sequence[str], classes_key: str = CLASSES
 ) -> list[str]:
-    """A hint at the category that some exports put first, which stands for no object."""
+    """A hint at the category that some exports put first, which represents no object."""
     if not boxless or boxless[0] != classes[0]:
         return []
     return [
@@ -110,7 +110,7 @@ def _check_same(classes: dict[str, tuple], boxless: Sequence[str]) -> None:
             hint = _placeholder(extra, boxless)
         else:
             mine, other = next((a, b) for a, b in zip(found, wanted) if a != b)
-            what, hint = f"'{mine}' stands where the other has '{other}'", ""
+            what, hint = f"'{mine}' is where the other has '{other}'", ""
         raise ConfigError(
             f"{where} and {first} differ in their categories ({what}): give them the same "
             f"categories in the same order{hint}"
@@ -118,7 +118,7 @@ def _check_same(classes: dict[str, tuple], boxless: Sequence[str]) -> None:
 
 
 def _placeholder(classes, boxless: Sequence[str]) -> str:
-    """A hint at categories that some exports add, which stand for no object."""
+    """A hint at categories that some exports add, which represent no object."""
     found = [name for name in boxless if name in classes]
     if not found:
         return ""

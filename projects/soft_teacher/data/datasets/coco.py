@@ -14,7 +14,7 @@ from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from .builtin import BuiltIn, add_builtin, dataset_root, register_manifests
+from .builtin import add_builtin, dataset_root, register_manifests
 from .formats.coco import parse_file
 from .reading.records import records_of
 from .splits.families import FULL, PARTIAL_FAMILIES
@@ -67,4 +67,4 @@ def _hint(name: str) -> str:
     return f": run 'python tools/make_splits.py {options}' once, it writes to {folder}"
 
 
-add_builtin(f"{COCO}_", BuiltIn(_register, _hint))
+add_builtin(f"{COCO}_", _register, _hint)

@@ -13,10 +13,10 @@ from .reading.balance import MEASURED
 from .reading.raw_dataset import NOT_MEASURED
 from .reading.reader import Reading
 
-__all__ = ["all_measured", "truth_file"]
+__all__ = ["all_measured", "ground_truth_file"]
 
 
-def truth_file(reading: Reading) -> str:
+def ground_truth_file(reading: Reading) -> str:
     """COCO JSON of what a reading can be measured with.
 
     That is the file that was read if COCO's evaluation takes it as it is. Else it is one in the

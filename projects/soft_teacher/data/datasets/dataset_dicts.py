@@ -1,4 +1,4 @@
-"""Datasets as lists of dicts, with every mistake in them told in one line."""
+"""Datasets as lists of dicts, with every mistake in them reported in one line."""
 
 import itertools
 import os
@@ -8,8 +8,12 @@ from detectron2.data import DatasetCatalog
 
 from ...utils.errors import ConfigError, did_you_mean, one_line
 from ..roles import KEYS, LABELED, ROLES, TEST, UNLABELED
-from ..unlabeled_annotations.held_out import hide_annotations
-from ..unlabeled_annotations.precomputed import LABEL_SOURCES, give_annotations
+from ..unlabeled_annotations import (
+    HIDDEN_ANNOTATIONS,
+    LABEL_SOURCES,
+    hold_out_ground_truth,
+    take_pseudo_labels,
+)
 from .builtin import missing_dataset_hint
 from .class_checks import (
     CLASSES,
@@ -23,7 +27,7 @@ from .evaluated import prepare_evaluation
 from .loading import load_reading, loaded_once
 from .paths import register_path
 from .reading.reader import Reading
-from .role_checks import check_given, check_images, check_labels, check_truth, label_warnings
+from .role_checks import check_given, check_ground_truth, check_images, check_labels, label_warnings
 
 __all__ = [
     "TEACHER",
@@ -32,6 +36,7 @@ __all__ = [
     "class_names",
     "dataset_reading",
     "describe_datasets",
+    "ground_truth_dicts",
     "labeled_dicts",
     "train_names",
     "unlabeled_dicts",
@@ -75,14 +80,14 @@ def unlabeled_dicts(
     label_source: str = TEACHER,
     classes: Sequence[str] = (),
 ) -> list[dict]:
-    """Unlabeled images; unless it asks for them, training never sees annotations they may have.
+    """Unlabeled images, without annotations that training could read unless it asks for them.
 
     Args:
         names: registered datasets, or paths (:mod:`.paths`).
-        hidden_labels: keep annotations under a key of their own, to measure pseudo boxes with,
-            see :func:`~soft_teacher.data.unlabeled_annotations.held_out.hide_annotations`.
+        hidden_labels: keep annotations as held-out ground truth, to measure pseudo boxes with, see
+            :func:`~soft_teacher.data.unlabeled_annotations.hold_out_ground_truth`.
         label_source: with "dataset" annotations are the pseudo boxes instead, see
-            :func:`~soft_teacher.data.unlabeled_annotations.precomputed.give_annotations`.
+            :func:`~soft_teacher.data.unlabeled_annotations.take_pseudo_labels`.
         classes: of the labeled images; annotations of other classes are not kept.
 
     Raises:
@@ -93,10 +98,41 @@ def unlabeled_dicts(
     for where, reading in _unlabeled(names, label_source):
         part = reading.dicts_to_measure()
         if label_source == GIVEN:
-            part = give_annotations(where, part)
+            part = take_pseudo_labels(where, part)
         keep = hidden_labels and not reading.faults and _are_comparable(reading, classes)
-        dicts += hide_annotations(part, keep=keep)
+        dicts += hold_out_ground_truth(part, keep=keep)
     return dicts
+
+
+def ground_truth_dicts(
+    key: str, name: str, *, num_classes: int, classes_key: str = CLASSES
+) -> list[dict]:
+    """The images of a dataset whose objects are known, also where training does not see them.
+
+    Args:
+        key, name: see :func:`dataset_reading`.
+        num_classes, classes_key: see :func:`check_datasets`.
+
+    Returns:
+        dicts with ``annotations``; images without known ground truth are left out.
+
+    Raises:
+        ConfigError: the dataset cannot be read, has no ground truth or other classes, or image
+            files are missing.
+    """
+    where = f"{key} '{name}'"
+    reading = dataset_reading(key, name)
+    check_images(where, reading)
+    check_classes({key: [name]}, num_classes, classes_key)
+    found = [
+        (d, d.get("annotations", d.get(HIDDEN_ANNOTATIONS))) for d in reading.dicts_to_measure()
+    ]
+    if not any(annotations for _, annotations in found):
+        raise ConfigError(
+            f"{where} has no ground truth: name a dataset that has, or annotations and their "
+            "images as FILE.json@FOLDER"
+        )
+    return [{**d, "annotations": known} for d, known in found if known is not None]
 
 
 @loaded_once()
@@ -109,7 +145,7 @@ def check_datasets(
     label_source: str = TEACHER,
     classes_key: str = CLASSES,
 ) -> list[str]:
-    """Checks that all datasets can be used in their roles and speak of the model's classes.
+    """Checks that all datasets can be used in their roles and have the model's classes.
 
     Args:
         labeled, unlabeled, test: registered datasets, or paths; any may be empty.
@@ -118,16 +154,18 @@ def check_datasets(
         classes_key: what messages call the model's number of classes.
 
     Returns:
-        what is worth a warning: annotations that are left out, classes without a box, images that
-        stand in more than one of the three.
+        warnings: annotations that are left out, classes without a box, images that are in more
+        than one of the three.
 
     Raises:
         ConfigError: for data that cannot be used, with file, annotation and fix; for a number of
             classes that is not the model's, or for categories that differ between datasets.
     """
-    found: dict[str, dict[str, Reading]] = {key: {} for key in ROLES.values()}
-    for key, names in zip(ROLES.values(), (labeled, unlabeled, test)):
-        found[key] = {name: dataset_reading(key, name) for name in names}
+    found: dict[str, dict[str, Reading]] = {
+        key: {name: dataset_reading(key, name) for name in names}
+        for key, names in zip(ROLES.values(), (labeled, unlabeled, test))
+    }
+    classes = class_names(list(labeled))
     boxless = boxless_classes(list(found[KEYS[LABELED]].values()))
     with_classes = [key for key in found if key != KEYS[UNLABELED] or label_source == GIVEN]
     check_classes(
@@ -138,15 +176,15 @@ def check_datasets(
     if unlabeled:
         _unlabeled(unlabeled, label_source)
     for name, reading in found[TEST].items():
-        check_truth(f"{TEST} '{name}'", reading)
+        check_ground_truth(f"{TEST} '{name}'", reading)
         prepare_evaluation(name)
     for key in with_classes:
         for name, reading in found[key].items():
             check_class_numbers(f"{key} '{name}'", reading, num_classes, classes_key)
     return [
-        *_warnings(found, with_classes, class_names(list(labeled))),
-        *placeholder_hint(KEYS[LABELED], boxless, class_names(list(labeled)), classes_key),
-        *_shared_images({key: _files(readings) for key, readings in found.items()}),
+        *_warnings(found, with_classes, classes),
+        *placeholder_hint(KEYS[LABELED], boxless, classes, classes_key),
+        *_shared_images(found),
     ]
 
 
@@ -155,13 +193,15 @@ def describe_datasets(
     *, labeled: Sequence[str], unlabeled: Sequence[str], test: Sequence[str]
 ) -> list[str]:
     """A line for the log about each dataset: its images and what becomes of its annotations."""
-    lines = []
-    for (role, key), names in zip(ROLES.items(), (labeled, unlabeled, test)):
-        for name in names:
-            balance = dataset_reading(key, name).balance
-            text = f"{balance.images:,} images" if role == "unlabeled" else str(balance)
-            lines.append(f"{key} '{name}': {text}")
-    return lines
+    found = [
+        (key, name, dataset_reading(key, name).balance)
+        for key, names in zip(ROLES.values(), (labeled, unlabeled, test))
+        for name in names
+    ]
+    return [
+        f"{key} '{name}': {f'{b.images:,} images' if key == KEYS[UNLABELED] else b}"
+        for key, name, b in found
+    ]
 
 
 def dataset_reading(key: str, name: str) -> Reading:
@@ -234,7 +274,7 @@ def _warnings(found: dict, with_classes: Sequence[str], classes: Sequence[str]) 
 
 
 def _are_comparable(reading: Reading, classes: Sequence[str]) -> bool:
-    """Whether annotations speak of these classes, as far as both are known."""
+    """Whether annotations are of these classes, as far as both are known."""
     return reading.classes is None or not classes or list(reading.classes) == list(classes)
 
 
@@ -248,16 +288,16 @@ def _filled(key: str, names: Sequence[str], values: dict) -> list[str]:
         ) from error
 
 
-def _files(readings: dict[str, Reading]) -> set[str]:
-    return {d["file_name"] for reading in readings.values() for d in reading.dicts}
-
-
-def _shared_images(files: dict[str, set]) -> list[str]:
+def _shared_images(found: dict[str, dict[str, Reading]]) -> list[str]:
     """A line for each two keys that name the same image files."""
-    paths = {key: {os.path.abspath(f): f for f in names} for key, names in files.items()}
+    files = {
+        key: {d["file_name"] for reading in readings.values() for d in reading.dicts}
+        for key, readings in found.items()
+    }
+    paths = {key: {os.path.abspath(f) for f in names} for key, names in files.items()}
     warnings = []
     for one, other in itertools.combinations(paths, 2):
-        shared = sorted(paths[one].keys() & paths[other].keys())
+        shared = sorted(paths[one] & paths[other])
         if shared:
             what = "evaluation is not honest" if other == TEST else "they are learned from twice"
             warnings.append(

@@ -3,7 +3,7 @@
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...utils.errors import ConfigError
-from .coco_ground_truth import all_measured, truth_file
+from .coco_ground_truth import all_measured, ground_truth_file
 from .formats.coco import parse_file
 from .loading import is_coco_json, load_reading
 from .paths import is_path
@@ -35,16 +35,16 @@ def prepare_evaluation(name: str) -> str:
         return name
     reading, json_file = load_reading(name), metadata.get("json_file")
     if is_path(name):
-        _set(metadata, json_file=truth_file(reading), **{ALIAS: name})
+        _set(metadata, json_file=ground_truth_file(reading), **{ALIAS: name})
         return name
     if is_coco_json(name):
-        return _alias(name, truth_file(reading))
+        return _alias(name, ground_truth_file(reading))
     if json_file is not None:  # of a dataset whose dicts come from elsewhere
         truth = _checked_file(str(json_file), str(metadata.get("image_root", "")))
         same = reading.is_unchanged and truth == str(json_file)
     else:  # Detectron2 makes one of the dicts
         same = reading.is_unchanged and all_measured(reading)
-        truth = "" if same else truth_file(reading)
+        truth = "" if same else ground_truth_file(reading)
     return name if same else _alias(name, truth)
 
 
@@ -52,7 +52,7 @@ def _checked_file(json_file: str, folder: str) -> str:
     reading = read(parse_file(json_file, folder))
     if reading.faults:
         raise ConfigError(reading.faults[0].line)
-    return truth_file(reading)
+    return ground_truth_file(reading)
 
 
 def _alias(name: str, json_file: str) -> str:

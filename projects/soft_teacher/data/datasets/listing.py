@@ -8,25 +8,20 @@ from pathlib import Path
 
 from ..images.image import is_image
 
-__all__ = ["is_list", "is_pattern", "left_out_notes", "list_images", "listed"]
+__all__ = ["is_list", "is_pattern", "left_out_notes", "listed", "read_lines"]
 
 LIST_SUFFIX = ".txt"
 # Folders of systems and tools begin with a dot, but for this one of zip files from macOS.
 MACOS_FOLDER = "__MACOSX"
 
 
-def list_images(path: str) -> list[str]:
-    """The images of a folder, a pattern or a list, in a stable order.
+def listed(path: str) -> tuple[list[str], Counter]:
+    """The images of a folder, a pattern or a list in a stable order, and what was left out and why.
 
     Raises:
         OSError: the folder or the list cannot be read.
         ValueError: the list is no text in UTF-8.
     """
-    return listed(path)[0]
-
-
-def listed(path: str) -> tuple[list[str], Counter]:
-    """The images, and what was left out for which reason."""
     path = os.path.expanduser(path)
     if os.path.isdir(path):
         return _walked(path)
@@ -38,6 +33,16 @@ def listed(path: str) -> tuple[list[str], Counter]:
     return files, Counter()
 
 
+def read_lines(file: str | Path) -> list[str]:
+    """All lines, stripped; a byte order mark is removed, invalid UTF-8 becomes U+FFFD.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    text = Path(file).read_text(encoding="utf-8-sig", errors="replace")
+    return [line.strip() for line in text.splitlines()]
+
+
 def left_out_notes(taken: int, left_out: Counter) -> list[str]:
     """A line about files that were left out, if there are any."""
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.most_common())
@@ -45,7 +50,7 @@ def left_out_notes(taken: int, left_out: Counter) -> list[str]:
 
 
 def is_pattern(path: str) -> bool:
-    """Whether a path stands for all files that match it."""
+    """Whether a path means all files that match it."""
     return any(character in path for character in "*?[")
 
 

@@ -1,8 +1,9 @@
 """Registered datasets, each read once where a start needs it several times."""
 
 import gc
+from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
@@ -16,22 +17,26 @@ __all__ = ["is_coco_json", "load_dicts", "load_reading", "loaded_once"]
 CLASSES, ID_MAP = "thing_classes", "thing_dataset_id_to_contiguous_id"
 
 
-@dataclass
-class _Loaded:
-    records: dict[str, Records] = field(default_factory=dict)
-    readings: dict[str, Reading] = field(default_factory=dict)
+# (function, name) -> its result, inside loaded_once.
+_loaded: dict[tuple[Callable, str], Any] | None = None
 
 
-_loaded: _Loaded | None = None
+def _shared(make: Callable, name: str):
+    """``make(name)``, once inside :func:`loaded_once`."""
+    if _loaded is None:
+        return make(name)
+    if (make, name) not in _loaded:
+        _loaded[make, name] = make(name)
+    return _loaded[make, name]
 
 
 def load_dicts(name: str) -> list[dict]:
     """The dicts of a registered dataset, unchecked; inside :func:`loaded_once` they are shared.
 
     Raises:
-        ConfigError: its images or categories cannot be told apart.
+        ConfigError: its images or categories cannot be distinguished.
     """
-    records = _load_records(name)
+    records = _shared(_read_records, name)
     if records.faults:
         raise ConfigError(records.faults[0].line)
     return records.dicts
@@ -39,11 +44,7 @@ def load_dicts(name: str) -> list[dict]:
 
 def load_reading(name: str) -> Reading:
     """A registered dataset, read and checked; inside :func:`loaded_once` it is shared."""
-    if _loaded is None:
-        return read_records(_load_records(name))
-    if name not in _loaded.readings:
-        _loaded.readings[name] = read_records(_load_records(name))
-    return _loaded.readings[name]
+    return _shared(_read, name)
 
 
 @contextmanager
@@ -52,15 +53,15 @@ def loaded_once():
 
     It surrounds what needs the same datasets several times: to check them, to make the streams,
     and as the common source of a split's parts. Nobody may change the dicts there. The cyclic
-    garbage collector rests meanwhile: to search a large JSON's millions of objects again and
-    again takes it as long as the JSON takes to read.
+    garbage collector is off meanwhile: searching a large JSON's millions of objects over and over
+    would take as long as reading the JSON.
     """
     global _loaded
     if _loaded is not None:
         yield
         return
     collects = gc.isenabled()
-    _loaded = _Loaded()
+    _loaded = {}
     gc.disable()
     try:
         yield
@@ -76,12 +77,8 @@ def is_coco_json(name: str) -> bool:
     return made_by.startswith("register_coco_instances.")
 
 
-def _load_records(name: str) -> Records:
-    if _loaded is None:
-        return _read_records(name)
-    if name not in _loaded.records:
-        _loaded.records[name] = _read_records(name)
-    return _loaded.records[name]
+def _read(name: str) -> Reading:
+    return read_records(_shared(_read_records, name))
 
 
 def _read_records(name: str) -> Records:

@@ -1,4 +1,4 @@
-"""Datasets given as paths, where a registered name could stand.
+"""Datasets given as paths instead of registered names.
 
 ======================== ==============================================================
 FILE.json@FOLDER         COCO annotations and the folder of their images
@@ -10,7 +10,7 @@ PATTERN with * ? [ or ** unlabeled: every image that matches
 FILE.txt                 unlabeled: one image a line, relative to the file's own folder
 ======================== ==============================================================
 
-A path is registered under itself, so that everything after speaks of names only.
+A path is registered under itself, so that all later code handles names only.
 """
 
 import os
@@ -20,11 +20,11 @@ from collections.abc import Callable
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from .formats import parser_of
-from .listing import is_list, is_pattern, left_out_notes, list_images, listed
+from .listing import is_list, is_pattern, left_out_notes, listed
 from .reading.reader import read_records
 from .reading.records import Records, records_of
 
-__all__ = ["is_path", "list_images", "register_path", "slug"]
+__all__ = ["is_path", "register_path", "slug"]
 
 
 class _Path:
@@ -67,10 +67,11 @@ def slug(name: str) -> str:
 
 
 def _image_records(path: str) -> Records:
+    path = os.path.expanduser(path)
     files, left_out = listed(path)
-    folder = os.path.expanduser(path) if os.path.isdir(os.path.expanduser(path)) else ""
+    folder = path if os.path.isdir(path) else ""
     return Records(
         dicts=[{"file_name": file, "image_id": file} for file in files],
-        folder=os.path.dirname(os.path.expanduser(path)) if is_list(path) else folder,
+        folder=os.path.dirname(path) if is_list(path) else folder,
         notes=left_out_notes(len(files), left_out),
     )

@@ -1,24 +1,23 @@
-"""What images, labels and test sets must be, each in its role."""
+"""What images, labels and test sets must be, each in its role.
+
+``where`` names the dataset in messages.
+"""
 
 from collections.abc import Iterable
 
 from ...utils.errors import ConfigError
-from ..unlabeled_annotations.precomputed import give_annotations
+from ..unlabeled_annotations import take_pseudo_labels
 from .reading.balance import Reason
 from .reading.faults import Fault, Kind
 from .reading.reader import Reading
 
-__all__ = ["check_given", "check_images", "check_labels", "check_truth", "label_warnings"]
+__all__ = ["check_given", "check_images", "check_labels", "check_ground_truth", "label_warnings"]
 
 BOX = "a box is [x, y, width, height] in pixels, with an area inside its image"
 
 
 def check_images(where: str, reading: Reading) -> None:
-    """Raises ConfigError unless a dataset has images, and all of their files are there.
-
-    Args:
-        where: names the dataset in messages.
-    """
+    """Raises ConfigError unless a dataset has images, and all of their files are there."""
     _refuse(where, reading.faults, {Kind.FILE_NAME})
     if not reading.dicts:
         raise ConfigError(f"{where} has no images: remove it or fill it")
@@ -30,11 +29,7 @@ def check_images(where: str, reading: Reading) -> None:
 
 
 def check_labels(where: str, reading: Reading) -> None:
-    """Raises ConfigError if a dataset is faulty, or if it has labels and none can be learned.
-
-    Args:
-        where: names the dataset in messages.
-    """
+    """Raises ConfigError if a dataset is faulty, or if it has labels and none can be learned."""
     check_images(where, reading)
     _refuse(where, reading.faults, set(Kind) - {Kind.REPEATED})
     if reading.balance.read and not reading.balance.learned:
@@ -45,13 +40,9 @@ def check_labels(where: str, reading: Reading) -> None:
 
 
 def check_given(where: str, reading: Reading) -> None:
-    """Raises ConfigError unless a dataset has labels to learn from, and no mistake in them.
-
-    Args:
-        where: names the dataset in messages.
-    """
+    """Raises ConfigError unless a dataset has pseudo labels, and no mistake in them."""
     check_labels(where, reading)
-    give_annotations(where, reading.dicts_to_measure())
+    take_pseudo_labels(where, reading.dicts_to_measure())
     for reason in (Reason.IMAGE, Reason.CLASS, Reason.NUMBERS):
         if reading.balance.dropped[reason]:
             raise ConfigError(
@@ -60,12 +51,8 @@ def check_given(where: str, reading: Reading) -> None:
             )
 
 
-def check_truth(where: str, reading: Reading) -> None:
-    """Raises ConfigError unless a detector can be measured on a dataset.
-
-    Args:
-        where: names the dataset in messages.
-    """
+def check_ground_truth(where: str, reading: Reading) -> None:
+    """Raises ConfigError unless a detector can be evaluated on a dataset."""
     check_images(where, reading)
     _refuse(where, reading.faults, set(Kind))
     balance = reading.balance
@@ -82,19 +69,14 @@ def check_truth(where: str, reading: Reading) -> None:
 
 
 def label_warnings(where: str, reading: Reading, *, test: bool = False) -> list[str]:
-    """What is worth a warning about a dataset that is learned from, or evaluated on with ``test``.
-
-    Args:
-        where: names the dataset in messages.
-    """
+    """Warnings about a dataset that is learned from, or with ``test`` evaluated on."""
     faulty = reading.balance.faulty(test=test)
     if not faulty:
         return []
     use = "evaluated with" if test else "learned from"
-    count = sum(faulty.values())
     return [
-        f"{where}: {count} of {reading.balance.read} annotations cannot be {use} and are left out: "
-        f"{_reasons(reading, faulty)}"
+        f"{where}: {sum(faulty.values())} of {reading.balance.read} annotations cannot be {use} "
+        f"and are left out: {_reasons(reading, faulty)}"
     ]
 
 
@@ -106,12 +88,8 @@ def _refuse(where: str, faults: Iterable[Fault], kinds: set[Kind]) -> None:
 
 def _reasons(reading: Reading, reasons: Iterable[Reason] = tuple(Reason)) -> str:
     """Each reason with its count and an example."""
-    balance = reading.balance
-    return "; ".join(
-        f"{balance.dropped[r]} {r} (first {balance.first[r].what})"
-        for r in reasons
-        if balance.dropped[r]
-    )
+    dropped, first = reading.balance.dropped, reading.balance.first
+    return "; ".join(f"{dropped[r]} {r} (first {first[r].what})" for r in reasons if dropped[r])
 
 
 def _crowd_advice(reading: Reading) -> str:

@@ -1,4 +1,4 @@
-"""What an image file tells before it is decoded: whether it is whole, how large, which way up."""
+"""Image files before they are decoded: whether they are whole, their size and orientation."""
 
 import io
 import struct
@@ -27,7 +27,7 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 EXIF_START, EXIF_ORIENTATION = b"Exif\0\0", 274
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257
 
-# Pillow's own limit cannot be told for an image; check_pixels stands in for it.
+# Pillow's own limit cannot be set for a single image; check_pixels replaces it.
 Image.MAX_IMAGE_PIXELS = None
 
 

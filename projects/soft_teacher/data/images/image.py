@@ -58,7 +58,7 @@ def read_image(path: str, image_format: str = "BGR", max_pixels: int = MAX_PIXEL
 
     Damage is noticed where a decoder can notice it: in a PNG always, which has checksums; in any
     other if its end is missing. Wrong bits in the middle of a JPEG, WebP, JPEG 2000, BMP or PNM
-    are pixels like others. Even libjpeg's warnings, which OpenCV keeps to itself, tell of 20 in
+    are pixels like others. Even libjpeg's warnings, which OpenCV does not pass on, report 20 in
     150 damaged baseline JPEGs.
 
     Args:

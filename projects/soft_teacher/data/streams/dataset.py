@@ -3,16 +3,16 @@
 import hashlib
 import os
 import random
+from collections.abc import Callable
 from contextlib import contextmanager
 from itertools import islice
-from typing import Callable, List
 
 import numpy as np
 from detectron2.data import DatasetFromList
 from torch.utils.data import Dataset
 
 from ..images.image import UnreadableImage
-from ..unlabeled_annotations.precomputed import ANNOTATIONS, SCORE
+from ..unlabeled_annotations import GIVEN_ANNOTATIONS, SCORE
 from .order import StreamOrder
 from .seeds import SAMPLE, sample_seed
 
@@ -24,7 +24,7 @@ TRIES = 20
 
 @contextmanager
 def seeded(seed: int):
-    """Seeds ``random`` and ``np.random`` inside, and gives them their state back after."""
+    """Seeds ``random`` and ``np.random`` inside, and restores their state afterwards."""
     states = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)
@@ -39,11 +39,11 @@ class StreamDataset(Dataset):
     """Maps a position of the stream to a sample.
 
     The image and its augmentation depend on (seed, stream, position) alone, whatever the number
-    of workers and wherever training was interrupted; so does the image that takes the place of an
-    unreadable one.
+    of workers and wherever a run was interrupted; so does the image that replaces an unreadable
+    one.
     """
 
-    def __init__(self, dataset_dicts: List[dict], mapper: Callable, order: StreamOrder):
+    def __init__(self, dataset_dicts: list[dict], mapper: Callable, order: StreamOrder):
         """
         Args:
             dataset_dicts: in Detectron2's format, at least one.
@@ -83,15 +83,14 @@ class StreamDataset(Dataset):
         yield from islice(self.order.substitutes(position), TRIES)
 
 
-def dicts_digest(dataset_dicts: List[dict]) -> str:
-    """A checksum of the images' names and of the boxes to learn, wherever the files lie."""
+def dicts_digest(dataset_dicts: list[dict]) -> str:
+    """A checksum of the images' names and of the boxes to learn, in whatever folder they are."""
     digest = hashlib.sha256()
     for record in dataset_dicts:
-        annotations = (*record.get("annotations", ()), *record.get(ANNOTATIONS, ()))
-        boxes = [(a.get("bbox"), a["category_id"], *_score(a)) for a in annotations]
+        annotations = (*record.get("annotations", ()), *record.get(GIVEN_ANNOTATIONS, ()))
+        boxes = [
+            (a.get("bbox"), a["category_id"], *([a[SCORE]] if SCORE in a else []))
+            for a in annotations
+        ]
         digest.update(repr((os.path.basename(record.get("file_name", "")), boxes)).encode())
     return digest.hexdigest()
-
-
-def _score(annotation: dict) -> tuple:
-    return (annotation[SCORE],) if SCORE in annotation else ()

@@ -2,7 +2,7 @@
 
 import gc
 import itertools
-from typing import Callable, Dict, List, Optional, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from ..images.image import MAX_PIXELS
 from ..images.sizes import image_sizes
 from ..mapper import LabeledDatasetMapper, TwoViewDatasetMapper
 from ..roles import KEYS, LABELED, UNLABELED
-from ..unlabeled_annotations.precomputed import LABEL_SOURCES
+from ..unlabeled_annotations import LABEL_SOURCES
 from .dataset import StreamDataset
 from .order import StreamOrder
 from .schedule import BatchSchedule, StreamBatchSampler
@@ -32,15 +32,15 @@ __all__ = ["TwoStreamLoader", "build_two_stream_train_loader"]
 class TwoStreamLoader:
     """Iterates over batches: a list of labeled samples followed by unlabeled ones.
 
-    A rank takes ``chunks`` batches at a step, as if each were another rank's. Set ``start_step``
-    before iterating to begin in the middle of a training.
+    A rank takes ``chunks`` micro-batches at a step, as if each were another rank's. Set
+    ``start_step`` before iterating to begin in the middle of a run.
     """
 
     def __init__(
         self,
         schedule: BatchSchedule,
         labeled: StreamDataset,
-        unlabeled: Optional[StreamDataset],
+        unlabeled: StreamDataset | None,
         *,
         rank: int,
         num_workers: int,
@@ -49,11 +49,11 @@ class TwoStreamLoader:
     ):
         """
         Args:
-            schedule: how many images of each stream every chunk of every rank gets at every step.
+            schedule: images of each stream in every micro-batch of every rank at every step.
             labeled, unlabeled: the streams; without unlabeled images, None.
             rank: of this process.
             num_workers: worker processes of each stream; 0 loads in this process.
-            chunks: batches of a rank at a step.
+            chunks: micro-batches of a rank at a step.
             max_unreadable: see :class:`~soft_teacher.data.streams.unreadable.UnreadableImages`.
         """
         self.schedule = schedule
@@ -75,10 +75,12 @@ class TwoStreamLoader:
             step = self.start_step + number // self.chunks
             for stream, part in enumerate(samples):
                 self._note_unreadable(part, stream)
-                self._weigh(part, stream, step)
+                for sample in part:  # its weight in the mean over the global batch, times the ranks
+                    total = self.schedule.total(stream, step)
+                    sample["image_weight"] = self.schedule.world_size / total
             yield samples[LABELED] + samples[UNLABELED]
 
-    def identity(self) -> Dict[str, object]:
+    def identity(self) -> dict[str, object]:
         """What decides the batches beside the config: the images and the number of parts."""
         names = {KEYS[stream]: data.digest for stream, data in self._streams.items() if data}
         return {**names, "processes x TwoStreamLoader.chunks": self.schedule.world_size}
@@ -96,25 +98,19 @@ class TwoStreamLoader:
             num_workers=self._num_workers,
             collate_fn=trivial_batch_collator,
             worker_init_fn=_set_up_worker if self._num_workers else None,
-            # an iterator draws a seed when it starts; not from the training's own generator
+            # an iterator samples a seed when it starts; not from the global generator
             generator=torch.Generator(),
         )
 
-    def _note_unreadable(self, samples: List[dict], stream: int) -> None:
+    def _note_unreadable(self, samples: list[dict], stream: int) -> None:
         for sample in samples:
             self._unreadable[stream].add(sample.pop("unreadable"))
             if "image" not in sample:
                 self._unreadable[stream].give_up()
 
-    def _weigh(self, samples: List[dict], stream: int, step: int) -> None:
-        """Each image's weight in the mean over the global batch, times the number of ranks."""
-        for sample in samples:
-            total = self.schedule.total(stream, step)
-            sample["image_weight"] = self.schedule.world_size / total
-
 
 def _set_up_worker(worker_id: int) -> None:
-    """Keeps a worker to one core, and to the memory that it shares with its parent."""
+    """Limits a worker to one core, and to the memory that it shares with its parent."""
     import cv2
 
     cv2.setNumThreads(0)
@@ -165,9 +161,9 @@ def build_two_stream_train_loader(
     *,
     labeled_names: Sequence[str],
     unlabeled_names: Sequence[str],
-    labeled_augmentations: List[T.Augmentation],
-    strong_augmentations: List[T.Augmentation],
-    weak_augmentations: List[T.Augmentation],
+    labeled_augmentations: list[T.Augmentation],
+    strong_augmentations: list[T.Augmentation],
+    weak_augmentations: list[T.Augmentation],
     image_format: str,
     max_pixels: int = MAX_PIXELS,
     batch_size: int,
@@ -195,16 +191,15 @@ def build_two_stream_train_loader(
         max_pixels: images with more of them count as unreadable.
         batch_size, labeled_share, decay_steps, draw, burn_in, max_iter: see
             :class:`~soft_teacher.data.streams.schedule.BatchSchedule`.
-        chunks: batches that each process takes at a step (gradient accumulation).
+        chunks: micro-batches that each process takes at a step (gradient accumulation).
         num_workers: worker processes of each stream.
         filter_empty: drop labeled images without a box.
-        aspect_ratio_grouping: give a rank wide images or tall ones at a step, where it can be.
-        max_unreadable: share of a stream's images that may be unreadable; others take their
-            place.
-        hidden_labels: carry the truth about unlabeled images beside them, see
-            :mod:`..unlabeled_annotations.held_out`.
+        aspect_ratio_grouping: give a rank either wide or tall images at a step, where possible.
+        max_unreadable: share of a stream's images that may be unreadable; others replace them.
+        hidden_labels: keep the ground truth of unlabeled images beside them, see
+            :mod:`..unlabeled_annotations`.
         label_source: where pseudo boxes come from, "teacher" or "dataset" (precomputed).
-        seed: of the training, the same on all ranks.
+        seed: of the run, the same on all ranks.
 
     Raises:
         ConfigError: for impossible settings or data that cannot be used.
@@ -223,7 +218,7 @@ def build_two_stream_train_loader(
         seed=seed,
     )
 
-    def stream(dicts: List[dict], mapper: Callable, number: int) -> StreamDataset:
+    def stream(dicts: list[dict], mapper: Callable, number: int) -> StreamDataset:
         wide = _is_wide(dicts) if aspect_ratio_grouping else None
         block = schedule.usual_count(number)
         order = StreamOrder(len(dicts), seed=seed, stream=number, wide=wide, block=block)
@@ -260,8 +255,8 @@ def build_two_stream_train_loader(
     )
 
 
-def _is_wide(dicts: List[dict]) -> np.ndarray:
-    """bool (N,): which images are wider than high. Only sizes that no JSON tells are looked up."""
+def _is_wide(dicts: list[dict]) -> np.ndarray:
+    """bool (N,): which images are wider than high. Files are opened only for unknown sizes."""
     sizes = np.array([(d.get("height", 0), d.get("width", 0)) for d in dicts])
     unknown = np.flatnonzero(sizes.min(axis=1) <= 0)
     if len(unknown):

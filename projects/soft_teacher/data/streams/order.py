@@ -1,6 +1,6 @@
-"""Which image stands at which position of an endless stream."""
+"""Which image is at which position of an endless stream."""
 
-from typing import Dict, Iterator, Optional
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -13,7 +13,7 @@ class StreamOrder:
     """Passes over all images, each in a random order that depends on (seed, stream, pass) alone.
 
     With ``wide`` the images of a block, a run of positions that one rank takes in one step, have
-    the same orientation as far as the images go round, so that a batch needs less padding.
+    the same orientation as far as there are enough images, so that a batch needs less padding.
     """
 
     def __init__(
@@ -22,13 +22,13 @@ class StreamOrder:
         *,
         seed: int,
         stream: int,
-        wide: Optional[np.ndarray] = None,
+        wide: np.ndarray | None = None,
         block: int = 1,
     ):
         """
         Args:
             size: number of images, at least one.
-            seed: the training's seed.
+            seed: the run's seed.
             stream: LABELED or UNLABELED.
             wide: bool (size,), the images to be kept together, and apart from the others.
             block: images of a stream on a rank at a step.
@@ -39,7 +39,7 @@ class StreamOrder:
         mixed = wide is not None and wide.any() and not wide.all()
         self._wide = wide if mixed else None
         self._block = block
-        self._passes: Dict[int, np.ndarray] = {}
+        self._passes: dict[int, np.ndarray] = {}
 
     def index(self, position: int) -> int:
         """The image at a position, 0 .. size - 1."""
@@ -73,7 +73,7 @@ def grouped(order: np.ndarray, wide: np.ndarray, block: int, *, first: int = 0) 
 
     Returns:
         a permutation of ``order``. Blocks keep the order in which a pass over ``order`` fills
-        them; the images left over, fewer than three blocks, stand at the ends.
+        them; the images left over, fewer than three blocks, are at the ends.
     """
     head = -first % block
     blocks = [

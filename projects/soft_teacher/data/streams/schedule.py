@@ -1,6 +1,6 @@
 """Which images each rank trains on at each step, as a pure function of the seed."""
 
-from typing import Iterator, List, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -83,7 +83,7 @@ def absent_streams(*, batch_size: int, share: float, max_iter: int) -> list[str]
     """A line for each stream that many steps have no image of, before the share decays.
 
     Args:
-        batch_size, share, max_iter: see :class:`BatchSchedule`, whose draw is "global".
+        batch_size, share, max_iter: see :class:`BatchSchedule`, for "global" sampling.
 
     Raises:
         ConfigError: there is no step with labeled images to be expected.
@@ -125,13 +125,13 @@ class BatchSchedule:
         Args:
             batch_size: images per step over all ranks, both streams together.
             share, decay_steps: see :func:`labeled_share`.
-            max_iter: steps of the whole training.
+            max_iter: steps of the whole run.
             burn_in: first steps without unlabeled images.
-            draw: "global": one stochastic rounding of batch_size * s_r(t) per step, dealt evenly
-                to the ranks; "per_rank": each rank draws from a binomial, at least one image of
-                each stream (released code, which has no decay).
-            world_size: number of ranks; with gradient accumulation each chunk counts as one.
-            seed: the training's seed, the same on all ranks.
+            draw: "global": one stochastic rounding of batch_size * s_r(t) per step, divided evenly
+                among the ranks; "per_rank": each rank samples from a binomial, at least one image
+                of each stream (released code, which has no decay).
+            world_size: number of ranks; each micro-batch counts as one.
+            seed: the run's seed, the same on all ranks.
 
         Raises:
             ConfigError: for impossible settings, naming the key.
@@ -173,7 +173,7 @@ class BatchSchedule:
         return int(self._totals[stream, step])
 
     @property
-    def images(self) -> List[int]:
+    def images(self) -> list[int]:
         """Images of each step over all ranks, both streams together."""
         return self._totals.sum(axis=0).tolist()
 
@@ -182,7 +182,7 @@ class BatchSchedule:
         counts = self._counts[stream]
         return int(np.median(counts[counts > 0])) if counts.any() else 1
 
-    def positions(self, stream: int, step: int, rank: int) -> List[int]:
+    def positions(self, stream: int, step: int, rank: int) -> list[int]:
         """The numbers of the images of a stream on a rank at a step."""
         first = int(self._first[stream, step] + self._counts[stream, step, :rank].sum())
         return list(range(first, first + self.count(stream, step, rank)))
@@ -203,7 +203,7 @@ class StreamBatchSampler(Sampler):
         self.ranks = ranks
         self.start_step = 0
 
-    def __iter__(self) -> Iterator[List[int]]:
+    def __iter__(self) -> Iterator[list[int]]:
         for step in range(self.start_step, self.schedule.max_iter):
             for rank in self.ranks:
                 yield self.schedule.positions(self.stream, step, rank)

@@ -1,7 +1,6 @@
-"""The images that a stream had to do without, and when that is too many."""
+"""Counts the unreadable images of a stream, and stops where there are too many."""
 
 import logging
-from typing import List
 
 from ...utils.checks import check_not_negative
 from ...utils.errors import ConfigError
@@ -19,15 +18,15 @@ class UnreadableImages:
         Args:
             key: config key of the stream's datasets, for the messages.
             total: images of the stream.
-            max_share: of ``total``; one image more stops the training.
+            max_share: of ``total``; one image more stops the run.
         """
         check_not_negative("UnreadableImages.max_share", max_share)
         self.key = key
         self.total = total
         self.allowed = int(max_share * total)
-        self.found: List[str] = []
+        self.found: list[str] = []
 
-    def add(self, errors: List[str]) -> None:
+    def add(self, errors: list[str]) -> None:
         """Warns of each unreadable image once.
 
         Args:
@@ -43,7 +42,7 @@ class UnreadableImages:
             if len(self.found) > self.allowed:
                 self._stop("more than UnreadableImages.max_share allows")
             logger.warning(
-                "%s: another image takes the place of an unreadable one (%d of at most %d): %s",
+                "%s: another image replaces an unreadable one (%d of at most %d): %s",
                 self.key,
                 len(self.found),
                 self.allowed,
@@ -51,12 +50,12 @@ class UnreadableImages:
             )
 
     def give_up(self) -> None:
-        """Raises ConfigError: an image's place could not be filled."""
-        self._stop("and no other was found to take their place")
+        """Raises ConfigError: an image could not be replaced."""
+        self._stop("and no other was found to replace them")
 
     def _stop(self, why: str) -> None:
         raise ConfigError(
             f"{self.key}: {len(self.found)} of {self.total} images are unreadable, {why}; last "
-            f"{self.found[-1]}: mend or remove them (tools/check_data.py lists them all), or "
+            f"{self.found[-1]}: fix or remove them (tools/check_data.py lists them all), or "
             "raise that key"
         )

@@ -30,48 +30,36 @@ def refusal(path):
 # --- which paths are meant ----------------------------------------------------------------------
 
 
-def test_an_empty_folder_is_no_voc_folder(tmp_path):
-    assert not matches(str(tmp_path))
+@pytest.mark.parametrize(
+    "path, expected",
+    [
+        ("empty", False),
+        ("voc", True),
+        ("voc/Annotations", False),
+        ("voc/JPEGImages", False),
+        ("voc@train", True),
+        ("nothing@train", False),
+        ("voc@2/*.jpg", False),
+        ("coco", False),
+    ],
+)
+def test_which_paths_are_meant(path, expected, tmp_path):
+    write_voc(tmp_path / "voc")
+    write_image(tmp_path / "coco" / "images" / "a.png", PHOTOS[0])
+    for folder in ("empty", "coco/annotations"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "coco" / "annotations" / "train.json").write_text("{}")
+    assert matches(f"{tmp_path}/{path}") is expected
 
 
-def test_a_folder_with_both_folders_and_an_xml_file_is(tmp_path):
-    assert matches(str(write_voc(tmp_path)))
-
-
-@pytest.mark.parametrize("name", ["Annotations", "JPEGImages"])
-def test_one_folder_alone_is_none(tmp_path, name):
-    assert not matches(str(write_voc(tmp_path) / name))
-
-
-def test_a_coco_folder_is_none(tmp_path):
-    write_image(tmp_path / "images" / "a.png", PHOTOS[0])
-    (tmp_path / "annotations").mkdir()
-    (tmp_path / "annotations" / "train.json").write_text("{}")
-    assert not matches(str(tmp_path))
-
-
-def test_the_folders_may_be_named_as_on_kaggle(tmp_path):
-    write_voc(tmp_path)
-    (tmp_path / "Annotations").rename(tmp_path / "annotations")
-    (tmp_path / "JPEGImages").rename(tmp_path / "images")
-    assert matches(str(tmp_path)) and len(parse(str(tmp_path)).images) == 3
-
-
-def test_a_set_is_named_after_an_at_sign(tmp_path):
-    assert matches(f"{write_voc(tmp_path)}@train")
-    assert not matches(f"{tmp_path}/nothing@train")
-    assert not matches(f"{tmp_path}@2/*.jpg")
-
-
-def test_an_at_sign_in_the_folders_name_is_no_set(tmp_path):
-    assert len(parse(str(write_voc(tmp_path / "me@home"))).images) == 3
+def test_the_folders_may_be_named_as_on_kaggle_and_have_an_at_sign(tmp_path):
+    folder = write_voc(tmp_path / "me@home")
+    (folder / "Annotations").rename(folder / "annotations")
+    (folder / "JPEGImages").rename(folder / "images")
+    assert matches(str(folder)) and len(parse(str(folder)).images) == 3
 
 
 # --- what is read -------------------------------------------------------------------------------
-
-
-def test_a_file_without_objects_is_an_image_without_boxes(tmp_path):
-    assert parse(one_photo(tmp_path, "")).annotations == []
 
 
 def test_images_have_their_sizes_and_names(tmp_path):
@@ -83,12 +71,6 @@ def test_images_have_their_sizes_and_names(tmp_path):
         {"id": "c", "file_name": "c.png", "width": 40, "height": 30},
     ]
     assert raw.notes == []
-
-
-def test_pixels_are_counted_from_one_and_corners_belong_to_the_box(tmp_path):
-    whole = "<xmin>1</xmin><ymin>1</ymin><xmax>40</xmax><ymax>30</ymax>"
-    path = one_photo(tmp_path, f"<object><name>cat</name><bndbox>{whole}</bndbox></object>")
-    assert boxes(parse(path)) == {"b": [("cat", [0, 0, 40, 30])]}
 
 
 def test_detectron2_reads_the_same_boxes(tmp_path):
@@ -106,21 +88,23 @@ def test_detectron2_reads_the_same_boxes(tmp_path):
     ]
 
 
-def test_decimals_are_kept(tmp_path):
-    path = one_photo(tmp_path, voc_object("cat", 0.5, 1.25, 10.5, 20.75))
-    assert boxes(parse(path)) == {"b": [("cat", [0.5, 1.25, 10.0, 19.5])]}
+PART = "<part><name>head</name><bndbox><xmin>2</xmin></bndbox></part>"
 
 
-def test_parts_of_an_object_are_no_objects(tmp_path):
-    part = "<part><name>head</name><bndbox><xmin>2</xmin></bndbox></part>"
-    path = one_photo(tmp_path, voc_object("cat", 3, 4, 10, 12, more=part))
-    assert boxes(parse(path)) == {"b": [("cat", [3, 4, 7, 8])]}
-
-
-@pytest.mark.parametrize("corners", [(5, 5, 6, 5), (10, 10, 4, 4)], ids=["point", "reversed"])
-def test_a_box_without_extent_stays_without(tmp_path, corners):
-    [(_, box)] = boxes(parse(one_photo(tmp_path, voc_object("cat", *corners))))["b"]
-    assert min(box[2:]) <= 0
+@pytest.mark.parametrize(
+    "objects, expected",
+    [
+        ("", []),
+        (voc_object("cat", 0, 0, 40, 30), [[0, 0, 40, 30]]),  # pixels 1 to 40 and 1 to 30
+        (voc_object("cat", 0.5, 1.25, 10.5, 20.75), [[0.5, 1.25, 10.0, 19.5]]),
+        (voc_object("cat", 3, 4, 10, 12, more=PART), [[3, 4, 7, 8]]),
+        (voc_object("cat", 5, 5, 6, 5), [[5, 5, 0, -1]]),  # without extent, for the reader
+        (voc_object("cat", 10, 10, 4, 4), [[10, 10, -7, -7]]),
+    ],
+    ids=["none", "whole image", "decimals", "part", "point", "reversed"],
+)
+def test_boxes_of_an_image(objects, expected, tmp_path):
+    assert boxes(parse(one_photo(tmp_path, objects))) == {"b": [("cat", box) for box in expected]}
 
 
 @pytest.mark.parametrize(
@@ -167,15 +151,11 @@ def test_a_list_of_classes_decides(tmp_path, file):
     ]  # fmt: skip
 
 
-def test_an_object_without_a_name_has_no_class(tmp_path):
-    raw = parse(one_photo(tmp_path, voc_object(" ", 1, 2, 3, 4) + voc_object(" cat ", 1, 2, 3, 4)))
-    assert [a["category_id"] for a in raw.annotations] == [None, 1]
-
-
-def test_a_name_is_never_taken_for_a_number(tmp_path):
-    path = one_photo(tmp_path, voc_object("2", 1, 2, 3, 4))
+@pytest.mark.parametrize("name, category", [(" ", None), (" cat ", 1), ("2", None)])
+def test_a_name_is_stripped_and_never_taken_for_a_number(name, category, tmp_path):
+    path = one_photo(tmp_path, voc_object(name, 1, 2, 3, 4))
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
-    assert [a["category_id"] for a in parse(path).annotations] == [None]
+    assert [a["category_id"] for a in parse(path).annotations] == [category]
 
 
 # --- sets and files -----------------------------------------------------------------------------
@@ -186,19 +166,18 @@ def test_a_set_keeps_its_order(tmp_path):
     assert [image["id"] for image in parse(f"{path}@train").images] == ["c", "a", "b"]
 
 
-def test_an_unknown_set_is_refused_with_the_nearest(tmp_path):
-    write_voc(tmp_path, sets={"train": ["a"], "val": ["b"]})
-    assert "did you mean train?" in refusal(f"{tmp_path}@trian")
-    assert "['train', 'val']" in refusal(f"{tmp_path}@2007")
-
-
-def test_an_empty_set_is_refused(tmp_path):
-    write_voc(tmp_path, sets={"train": []})
-    assert "has no annotated image" in refusal(f"{tmp_path}@train")
-
-
-def test_a_folder_of_another_kind_is_refused(tmp_path):
-    assert "is no Pascal VOC folder" in refusal(f"{tmp_path}@train")
+@pytest.mark.parametrize(
+    "path, words",
+    [
+        ("@trian", "did you mean train?"),
+        ("@2007", "['none', 'train']"),
+        ("@none", "has no annotated image"),
+        ("/Annotations@train", "is no Pascal VOC folder"),
+    ],
+)
+def test_sets_and_folders_that_cannot_be_read_are_refused(path, words, tmp_path):
+    write_voc(tmp_path, sets={"train": ["a"], "none": []})
+    assert words in refusal(f"{tmp_path}{path}")
 
 
 def test_images_without_a_file_of_boxes_are_left_out_and_named(tmp_path):
@@ -218,23 +197,15 @@ def test_an_image_may_lie_deeper_and_have_dots_in_its_name(tmp_path):
     assert image["file_name"] == "2024/day.1/x.v2.png"
 
 
-def test_an_image_of_another_name_is_found_by_what_its_file_tells(tmp_path):
-    write_voc(tmp_path, PHOTOS[:1])
-    (tmp_path / "Annotations" / "b.xml").rename(tmp_path / "Annotations" / "0001.xml")
-    raw = parse(str(tmp_path))
-    assert [image["file_name"] for image in raw.images] == ["b.png"] and not raw.notes
-
-
-def test_the_name_of_the_file_counts_more_than_what_it_tells(tmp_path):
+def test_an_image_is_named_as_its_file_of_boxes_or_else_as_that_says(tmp_path):
     write_voc(tmp_path, PHOTOS[:2])
     write_xml(tmp_path, voc_xml(PHOTOS[1]))  # copied from the other
     assert [image["file_name"] for image in parse(str(tmp_path)).images] == ["a.jpg", "b.png"]
-
-
-def test_a_missing_image_is_left_to_the_reader(tmp_path):
-    write_voc(tmp_path, PHOTOS[:1])
-    (tmp_path / "JPEGImages" / "b.png").unlink()
-    assert [image["file_name"] for image in parse(str(tmp_path)).images] == ["b.png"]
+    write_xml(tmp_path, voc_xml(PHOTOS[0]))
+    (tmp_path / "Annotations" / "b.xml").rename(tmp_path / "Annotations" / "0001.xml")
+    (tmp_path / "JPEGImages" / "a.jpg").unlink()  # the reader reports what is missing
+    raw = parse(str(tmp_path))
+    assert [image["file_name"] for image in raw.images] == ["b.png", "a.jpg"] and not raw.notes
 
 
 @pytest.mark.parametrize(

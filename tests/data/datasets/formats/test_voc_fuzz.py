@@ -1,10 +1,10 @@
-"""Any Pascal VOC file: its boxes as they were put in, each other one counted, or a line."""
+"""Any Pascal VOC file gives its boxes as they were put in, and counts others; or one line."""
 
 import random
 from xml.sax.saxutils import escape
 
 import pytest
-from damage import damaged
+from damage import damaged, fuzzed
 from written import PHOTOS, Photo, boxes, read_back, voc_object, voc_xml, write_image, write_voc
 
 from soft_teacher.data.datasets.formats.voc import parse
@@ -37,13 +37,12 @@ class Document:
     def __init__(self, rng):
         self.expected, self.broken = [], 0
         objects = [self._object(rng) for _ in range(rng.randint(0, 5))]
-        head = [f"<filename>{rng.choice(['b.png', 'x.jpg', 'd/b.png', '', '&#233;'])}</filename>"]
-        head += [
-            rng.choice(
-                ["", "<segmented>0</segmented>", f"<old>{voc_object('cat', 1, 2, 3, 4)}</old>"]
-            )
+        old = f"<old>{voc_object('cat', 1, 2, 3, 4)}</old>"
+        head = [
+            f"<filename>{rng.choice(['b.png', 'x.jpg', 'd/b.png', '', '&#233;'])}</filename>",
+            rng.choice(["", "<segmented>0</segmented>", old]),
+            self._size(rng),
         ]
-        head += [self._size(rng)]
         parts = [*head, *objects] if rng.random() < 0.7 else [*objects, *reversed(head)]
         entity = rng.choice(["", '<!DOCTYPE annotation [<!ENTITY c "c">]>\n'])
         body = rng.choice(["", "\n", "\r\n\t", "<!-- <object/> -->"]).join(parts)
@@ -52,16 +51,8 @@ class Document:
 
     @staticmethod
     def _size(rng):
-        width, height = rng.choice(
-            [
-                (WIDTH, HEIGHT),
-                (f" {WIDTH}.0", HEIGHT),
-                (0, 0),
-                ("", ""),
-                ("wide", "high"),
-                (-1, 1.5),
-            ]
-        )
+        odd = [(0, 0), ("", ""), ("wide", "high"), (-1, 1.5)]
+        width, height = rng.choice([(WIDTH, HEIGHT), (f" {WIDTH}.0", HEIGHT), *odd])
         size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
         return rng.choice([size, size, ""])
 
@@ -70,17 +61,17 @@ class Document:
         box = [left, top, rng.randint(2, WIDTH + 1 - left), rng.randint(2, HEIGHT + 1 - top)]
         name = rng.choice(NAMES)
         corners = [left + 1, top + 1, left + box[2], top + box[3]]
-        texts = [self._number(rng, corner) for corner in corners]
-        children = {"name": self._name(rng, name)}
+        texts = [rng.choice([f"{n}", f"{n}.0", f" {n}\n", f"+{n}", f"{n / 10}e1"]) for n in corners]
+        coded = "".join(f"&#{ord(character)};" for character in name)
+        names = [escape(name), f"\n {escape(name)}\t", f"<![CDATA[{name}]]>", coded]
+        children = {"name": rng.choice(names)}
         if rng.random() < 0.3:
             self.broken += 1
             self._break(rng, children, texts)
         else:
             self.expected.append((name, box))
-        tags = [
-            (f"<{t}>", f"{text}</{t}>") for t, text in zip(("xmin", "ymin", "xmax", "ymax"), texts)
-        ]
-        tags = ["".join(tag) for tag, text in zip(tags, texts) if text is not None]
+        tags = zip(("xmin", "ymin", "xmax", "ymax"), texts)
+        tags = [f"<{t}>{text}</{t}>" for t, text in tags if text is not None]
         rng.shuffle(tags)
         if "bndbox" not in children:
             children["bndbox"] = "".join(tags)
@@ -89,15 +80,6 @@ class Document:
         elements = [f"<{tag}>{text}</{tag}>" for tag, text in children.items() if text is not None]
         rng.shuffle(elements)
         return f"<object id='1'>{''.join(elements)}</object>"
-
-    @staticmethod
-    def _number(rng, value):
-        return rng.choice([f"{value}", f"{value}.0", f" {value}\n", f"+{value}", f"{value / 10}e1"])
-
-    @staticmethod
-    def _name(rng, name):
-        coded = "".join(f"&#{ord(character)};" for character in name)
-        return rng.choice([escape(name), f"\n {escape(name)}\t", f"<![CDATA[{name}]]>", coded])
 
     @staticmethod
     def _break(rng, children, texts):
@@ -117,21 +99,18 @@ class Document:
             texts[1], texts[3] = f"{HEIGHT + 5}", f"{HEIGHT + 20}"
 
 
-def check_document(folder, seed):
-    rng = random.Random(seed)
+def check_document(folder, rng):
     document = Document(rng)
     coding = rng.choice(["utf-8", "utf-8-sig", "utf-16"])
-    declaration = rng.choice(
-        ["", f'<?xml version="1.0" encoding="{coding.removesuffix("-sig")}"?>']
-    )
+    coded = f'<?xml version="1.0" encoding="{coding.removesuffix("-sig")}"?>'
+    declaration = rng.choice(["", coded])
     (folder / "Annotations" / "b.xml").write_bytes((declaration + document.text).encode(coding))
     kept, dropped = read_back(parse(str(folder)))
     assert kept == {"b": document.expected, "untouched": [("cat", [1, 2, 29, 18])]}, document.text
     assert dropped == document.broken, document.text
 
 
-def check_damaged(folder, seed):
-    rng = random.Random(seed)
+def check_damaged(folder, rng):
     data = damaged(rng, rng.choice([voc_xml(PHOTOS[0]), Document(rng).text]).encode())
     (folder / "Annotations" / "b.xml").write_bytes(data)
     raw = parse(str(folder))
@@ -140,9 +119,8 @@ def check_damaged(folder, seed):
     assert "b" in kept or any("XML files cannot be read" in note for note in raw.notes)
 
 
-def check_list(folder, seed):
+def check_list(folder, rng):
     """Sets and lists of classes of any bytes."""
-    rng = random.Random(seed)
     sets = folder / "ImageSets" / "Main"
     sets.mkdir(parents=True, exist_ok=True)
     lists = {sets / "train.txt": b"untouched\r\nb\n", folder / "classes.txt": b"cat\ndog\n"}
@@ -162,17 +140,8 @@ def check_list(folder, seed):
     read_back(raw)
 
 
-CHECKS = [check_document, check_damaged, check_list]
-
-
-@pytest.mark.parametrize("check", CHECKS)
-def test_any_file(folder, check):
-    for seed in range(150):
-        check(folder, seed)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("check", CHECKS)
-def test_many_files(folder, check):
-    for seed in range(1000, 2500):
-        check(folder, seed)
+@pytest.mark.parametrize("check", [check_document, check_damaged, check_list])
+@fuzzed(150, 1500)
+def test_any_file(folder, check, seeds):
+    for seed in seeds:
+        check(folder, random.Random(seed))

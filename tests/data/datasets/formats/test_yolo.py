@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from written import CLASSES, PHOTOS, Photo, boxes, write_image, write_yolo
+from written import PHOTOS, Photo, boxes, write_image, write_yolo
 
 from soft_teacher.data.datasets.formats.yolo import matches, parse
 from soft_teacher.utils.errors import ConfigError
@@ -36,46 +36,42 @@ def refusal(path):
     return str(raised.value)
 
 
-# --- which paths are meant ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("path", ["", "data", "data.json@train", "photos@home", "data.yaml.txt"])
-def test_other_paths_are_none(path):
-    assert not matches(path)
-
-
-@pytest.mark.parametrize("path", ["data.yaml", "d/DATA.YML@val", "me@home/data.yaml@train"])
-def test_a_yaml_file_with_or_without_a_split_is_one(path):
-    assert matches(path)
+@pytest.mark.parametrize(
+    "path, expected",
+    [
+        *((path, False) for path in ("", "data", "data.json@train", "me@home", "data.yaml.txt")),
+        *((path, True) for path in ("data.yaml", "d/DATA.YML@val", "me@home/data.yaml@train")),
+    ],
+)
+def test_which_paths_are_meant(path, expected):
+    assert matches(path) is expected
 
 
 # --- splits -------------------------------------------------------------------------------------
 
-
-def test_a_split_must_be_named(tmp_path):
-    file = write_yolo(tmp_path)
-    assert refusal(file) == f"{file} names no images as '', but train: name one as {file}@train"
+NO_IMAGES = "names no images: give it folders or lists as train"
 
 
-def test_an_unknown_split_is_refused_with_the_nearest(tmp_path):
-    file = write_yolo(tmp_path, val="images/train")
-    assert "no images as 'valid', but train, val: did you mean val?" in refusal(f"{file}@valid")
-
-
-@pytest.mark.parametrize("value", ["", "[]", "{a: b}", "[[a]]"])
-def test_a_split_of_nothing_is_refused(tmp_path, value):
-    path = write_yaml(tmp_path, f"train: {value}\nnames: [cat]\n")
-    assert "names no images: give it folders or lists as train" in refusal(path)
-
-
-def test_an_empty_folder_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        *((f"train: {value}", NO_IMAGES) for value in ("", "[]", "{a: b}", "[[a]]")),
+        ("val: photos", "no images as 'train', but val: name one as "),
+        ("test: photos\ntrian: photos", "no images as 'train', but test"),
+        ("train: photos", "has no images"),
+        ("path: /data\ntrain: gone", "there is no 'gone', looked for '/data/gone'"),
+    ],
+)
+def test_a_split_that_cannot_be_read_is_refused(text, words, tmp_path):
     (tmp_path / "photos").mkdir()
-    assert "has no images" in refusal(write_yaml(tmp_path, "train: photos\nnames: [cat]\n"))
+    assert words in refusal(write_yaml(tmp_path, f"{text}\nnames: [cat]\n"))
 
 
-def test_a_missing_folder_is_refused_with_the_place_where_it_was_looked_for(tmp_path):
-    path = write_yaml(tmp_path, "path: /data\ntrain: photos\nnames: [cat]\n")
-    assert "there is no 'photos', looked for '/data/photos'" in refusal(path)
+def test_a_split_must_be_named_and_a_misspelt_one_gets_the_nearest(tmp_path):
+    file = write_yolo(tmp_path, val="images/train")
+    found = f"{file} names no images as '', but train, val: name one as {file}@train"
+    assert refusal(file) == found
+    assert "no images as 'valid', but train, val: did you mean val?" in refusal(f"{file}@valid")
 
 
 @pytest.mark.parametrize(
@@ -100,8 +96,8 @@ def test_images_are_found_where_the_file_says(tmp_path, keys):
 
 def test_the_path_may_be_absolute_or_relative_to_the_file(tmp_path):
     write_yolo(tmp_path / "data")
-    for told in ("data", tmp_path / "data"):
-        path = write_yaml(tmp_path, f"path: {told}\ntrain: images/train\nnames: [cat, dog]\n")
+    for root in ("data", tmp_path / "data"):
+        path = write_yaml(tmp_path, f"path: {root}\ntrain: images/train\nnames: [cat, dog]\n")
         assert len(parse(path).images) == len(PHOTOS)
 
 
@@ -116,17 +112,12 @@ def test_a_list_may_be_absolute_or_relative_to_the_path(tmp_path):
     assert [len(found) for found in boxes(raw).values()] == [1, 2, 0] and raw.notes == []
 
 
-def test_an_image_that_is_named_again_is_read_once(tmp_path):
-    raw = parse(f"{write_yolo(tmp_path, train=['images/train', 'images'])}@train")
-    assert len(raw.images) == 3
-    assert raw.notes == ["3 images are named again and read once"]
-
-
-def test_a_missing_image_of_a_list_is_left_to_the_reader(tmp_path):
-    file = write_yolo(tmp_path, train="train.txt")
+def test_an_image_that_is_named_again_is_read_once_and_a_missing_one_left_to_the_reader(tmp_path):
+    file = write_yolo(tmp_path, train=["images/train", "images", "train.txt"])
     (tmp_path / "train.txt").write_text("gone.jpg\n")
     raw = parse(f"{file}@train")
-    assert [image["file_name"] for image in raw.images] == [f"{tmp_path}/gone.jpg"]
+    assert [image["file_name"] for image in raw.images][3:] == [f"{tmp_path}/gone.jpg"]
+    assert raw.notes[0] == "3 images are named again and read once"
 
 
 # --- classes ------------------------------------------------------------------------------------
@@ -161,21 +152,16 @@ def test_another_number_of_classes_is_noted(tmp_path):
 # --- labels -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("labels", ["", "\n \n"])
-def test_an_empty_label_file_means_no_objects(tmp_path, labels):
-    raw = parse(one_photo(tmp_path, labels))
-    assert len(raw.images) == 1 and raw.annotations == [] and raw.notes == []
-
-
-def test_so_does_a_missing_one_which_is_noted(tmp_path):
-    file = write_yolo(tmp_path, [WIDE])
-    (tmp_path / "labels" / "train" / "wide.txt").unlink()
-    raw = parse(f"{file}@train")
+@pytest.mark.parametrize("labels", [None, "", "\n \n"])
+def test_a_missing_or_empty_label_file_means_no_objects(tmp_path, labels):
+    path = one_photo(tmp_path, labels or "")
+    label = tmp_path / "labels" / "train" / "wide.txt"
+    if labels is None:
+        label.unlink()
+    raw = parse(path)
+    note = f"1 images have no label file, which means no objects, first {label}"
     assert len(raw.images) == 1 and raw.annotations == []
-    assert raw.notes == [
-        "1 images have no label file, which means no objects, first "
-        f"{tmp_path}/labels/train/wide.txt"
-    ]
+    assert raw.notes == ([note] if labels is None else [])
 
 
 def test_images_have_their_sizes_and_names(tmp_path):
@@ -185,27 +171,22 @@ def test_images_have_their_sizes_and_names(tmp_path):
     assert raw.images == [{"id": name, "file_name": file, "height": 50, "width": 20}]
 
 
-def test_boxes_are_centres_and_sides_as_fractions(tmp_path):
-    raw = parse(one_photo(tmp_path, "0 0.5 0.5 1 1\r\n1.0 0.25 0.5 0.1 0.2"))
-    [(cat, whole), (dog, box)] = boxes(raw)["images/train/wide.png"]
-    assert (cat, whole, dog) == ("cat", [0, 0, 200, 100], "dog")
-    assert box == pytest.approx([40, 40, 20, 20])
-
-
-def test_a_sixth_column_is_a_score(tmp_path):
-    [annotation] = parse(one_photo(tmp_path, "1 0.5 0.5 1 1 0.875")).annotations
-    assert annotation["score"] == 0.875 and annotation["bbox"] == [0, 0, 200, 100]
-
-
-@pytest.mark.parametrize("points", ["0.1 0.2 0.5 0.9 0.3 0.4", "0.1 0.2 0.5 0.2 0.5 0.9 0.1 0.9"])
-def test_the_box_of_a_polygon_is_around_it(tmp_path, points):
-    [annotation] = parse(one_photo(tmp_path, f"1 {points}")).annotations
-    assert annotation["bbox"] == pytest.approx([20, 20, 80, 70])
-
-
-def test_keypoints_after_a_box_are_dropped(tmp_path):
-    path = one_photo(tmp_path, "1 0.5 0.5 1 1 0.1 0.1 2 0.9 0.9 2", kpt_shape=[2, 3])
-    assert parse(path).annotations[0]["bbox"] == [0, 0, 200, 100]
+@pytest.mark.parametrize(
+    "label, expected",
+    [
+        ("1 0.5 0.5 1 1", {"bbox": [0, 0, 200, 100]}),
+        ("1.0 0.25 0.5 0.1 0.2\r\n", {"bbox": [40, 40, 20, 20]}),
+        ("1 0.5 0.5 1 1 0.875", {"bbox": [0, 0, 200, 100], "score": 0.875}),
+        ("1 0.1 0.2 0.5 0.9 0.3 0.4", {"bbox": [20, 20, 80, 70]}),  # polygons
+        ("1 0.1 0.2 0.5 0.2 0.5 0.9 0.1 0.9", {"bbox": [20, 20, 80, 70]}),
+        ("1 0.5 0.5 1 1 0.1 0.1 2 0.9 0.9 2", {"bbox": [0, 0, 200, 100]}),  # keypoints
+    ],
+)
+def test_the_box_of_a_line(label, expected, tmp_path):
+    [annotation] = parse(one_photo(tmp_path, label, kpt_shape=[2, 3])).annotations
+    assert annotation["bbox"] == pytest.approx(expected.pop("bbox"))
+    place = {"image_id": "images/train/wide.png", "category_id": 1}
+    assert {k: v for k, v in annotation.items() if k != "bbox"} == {**place, **expected}
 
 
 @pytest.mark.parametrize(
@@ -270,12 +251,10 @@ def test_only_the_last_folder_named_images_changes_its_name(tmp_path):
     ["", "cat", "- cat\n", "train: [", "a: &a [*a]\n? [*a]\n: 1\n", "!!python/none", "[" * 5000],
     ids=["empty", "text", "list", "cut", "recursive", "python", "deep"],
 )
-def test_a_file_that_is_no_dataset_is_refused(tmp_path, text):
+def test_a_file_that_is_missing_or_no_dataset_is_refused(tmp_path, text):
+    path = f"{tmp_path}/data.yaml@train"
+    assert "data.yaml cannot be read: FileNotFoundError" in refusal(path)
     refusal(write_yaml(tmp_path, text))
-
-
-def test_a_missing_file_is_refused(tmp_path):
-    assert "data.yaml cannot be read: FileNotFoundError" in refusal(f"{tmp_path}/data.yaml@train")
 
 
 def test_no_object_of_python_is_made(tmp_path):
@@ -296,8 +275,3 @@ def test_aliases_that_multiply_do_not_take_its_time_or_memory(tmp_path, key, lev
     start = time.perf_counter()
     refusal(path)
     assert time.perf_counter() - start < 5
-
-
-def test_classes_are_those_of_the_list(tmp_path):
-    raw = parse(f"{write_yolo(tmp_path)}@train")
-    assert [category["name"] for category in raw.categories] == CLASSES

@@ -1,10 +1,10 @@
-"""Any YOLO dataset: its boxes as they were put in, each other one counted, or a line."""
+"""Any YOLO dataset gives its boxes as they were put in, and counts others; or one line."""
 
 import json
 import random
 
 import pytest
-from damage import damaged
+from damage import damaged, fuzzed
 from written import Photo, read_back, write_image
 
 from soft_teacher.data.datasets.formats.yolo import parse
@@ -116,8 +116,7 @@ def close(found, expected):
     )
 
 
-def check_labels(folder, seed):
-    rng = random.Random(seed)
+def check_labels(folder, rng):
     labels = Labels(rng)
     (folder / "labels" / "train" / "photo.txt").write_text(labels.text, encoding="utf-8")
     (folder / "data.yaml").write_bytes(any_yaml(rng))
@@ -128,8 +127,7 @@ def check_labels(folder, seed):
     assert dropped == labels.broken, labels.text
 
 
-def check_damaged_labels(folder, seed):
-    rng = random.Random(seed)
+def check_damaged_labels(folder, rng):
     file = folder / "labels" / "train" / "photo.txt"
     file.write_bytes(damaged(rng, Labels(rng).text.encode()))
     (folder / "data.yaml").write_text("train: images/train\nnames: [cat]\n")
@@ -137,9 +135,8 @@ def check_damaged_labels(folder, seed):
     assert len(kept) == 2 and close(kept["images/train/untouched.png"], UNTOUCHED)
 
 
-def check_damaged_files(folder, seed):
+def check_damaged_files(folder, rng):
     """A data.yaml and a list of images of any bytes."""
-    rng = random.Random(seed)
     (folder / "data.yaml").write_bytes(damaged(rng, any_yaml(rng)))
     images = b"./images/train/photo.png\nimages/train/untouched.png\n"
     (folder / "train.txt").write_bytes(damaged(rng, images) if rng.random() < 0.5 else images)
@@ -154,17 +151,8 @@ def check_damaged_files(folder, seed):
         assert annotation["bbox"] == UNTOUCHED[0][1] and annotation["category_id"] == 0
 
 
-CHECKS = [check_labels, check_damaged_labels, check_damaged_files]
-
-
-@pytest.mark.parametrize("check", CHECKS)
-def test_any_file(folder, check):
-    for seed in range(150):
-        check(folder, seed)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("check", CHECKS)
-def test_many_files(folder, check):
-    for seed in range(1000, 2500):
-        check(folder, seed)
+@pytest.mark.parametrize("check", [check_labels, check_damaged_labels, check_damaged_files])
+@fuzzed(150, 1500)
+def test_any_file(folder, check, seeds):
+    for seed in seeds:
+        check(folder, random.Random(seed))

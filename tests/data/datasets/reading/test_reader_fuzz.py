@@ -1,4 +1,4 @@
-"""Whatever stands in a COCO JSON or in a path: one line of refusal, or data that is right."""
+"""Whatever a COCO JSON or a path holds: one line of refusal, or data that is right."""
 
 import contextlib
 import copy
@@ -8,6 +8,7 @@ import math
 import random
 
 import pytest
+from damage import fuzzed
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from PIL import Image
@@ -93,10 +94,6 @@ def mutated(rng, content):
         parent[path[-1]] = rng.choice(ODD)
 
 
-def cases(count):
-    return pytest.mark.parametrize("seeds", [range(n, n + 50) for n in range(0, count, 50)])
-
-
 def one_line(check, *args, **kwargs):
     """What the check gives; None if it refuses in one line that can be printed."""
     try:
@@ -151,6 +148,17 @@ def check_unlabeled(name):
     assert dicts and not any("annotations" in d for d in dicts)
 
 
+ROLES = ("labeled", "unlabeled", "test")
+
+
+def accepted(name, role):
+    """The warnings about a dataset in a role; None if it is refused in one line."""
+    names = {**dict.fromkeys(ROLES, []), role: [name]}
+    found = one_line(check_datasets, **names, num_classes=2)
+    assert found is None or all("\n" not in line for line in found)
+    return found
+
+
 def check_content(folder, tmp_path, seed):
     rng = random.Random(seed)
     content = whole(rng)
@@ -162,29 +170,19 @@ def check_content(folder, tmp_path, seed):
     roles = {"labeled": check_labeled, "test": check_evaluation, "unlabeled": check_unlabeled}
     with loaded_once():
         for role, check in roles.items():
-            names = {"labeled": [], "unlabeled": [], "test": [], role: [name]}
-            if one_line(check_datasets, **names, num_classes=2) is not None:
+            if accepted(name, role) is not None:
                 check(name)
 
 
-@cases(250)
+@fuzzed(250, 2500, each=50)
 def test_any_content(seeds, folder, tmp_path):
     for seed in seeds:
         check_content(folder, tmp_path, seed)
 
 
-@pytest.mark.long
-@cases(2500)
-def test_any_content_at_length(seeds, folder, tmp_path):
-    for seed in seeds:
-        check_content(folder, tmp_path, 10_000 + seed)
-
-
 def check_path(name):
-    for role in ("labeled", "unlabeled", "test"):
-        names = {"labeled": [], "unlabeled": [], "test": [], role: [name]}
-        found = one_line(check_datasets, **names, num_classes=2)
-        assert found is None or all("\n" not in line for line in found)
+    for role in ROLES:
+        accepted(name, role)
 
 
 def test_any_path(folder, tmp_path, monkeypatch):
@@ -197,13 +195,7 @@ def test_any_path(folder, tmp_path, monkeypatch):
         (tmp_path / f"l.{suffix}").write_bytes(b"\xff\xfe0.png")
     for form in FORMS:
         check_path(form.format(**names))
-
-
-def test_a_path_with_an_at_sign(folder, tmp_path):
-    (tmp_path / "a@b").mkdir()
-    path = tmp_path / "a@b" / "x.JSON"
-    path.write_text(json.dumps(whole(random.Random(0))))
-    assert labeled_dicts([f"{path}@{folder}"])
+    assert labeled_dicts([f"{json_file}@{images}"])
 
 
 @pytest.mark.long

@@ -17,9 +17,8 @@ from pathlib import Path
 
 from ....utils.checks import shown
 from ....utils.errors import ConfigError, did_you_mean
-from ..listing import left_out_notes, listed
-from ..reading.raw_dataset import NOT_MEASURED, RawDataset
-from .texts import example, read_lines
+from ..listing import left_out_notes, listed, read_lines
+from ..reading.raw_dataset import NOT_MEASURED, RawDataset, example
 from .voc_xml import Annotated, UnreadableXml, read_xml
 
 __all__ = ["matches", "parse"]
@@ -43,9 +42,6 @@ def parse(path: str) -> RawDataset:
 
     Classes are the lines of ``classes.txt``, else all names in the folder's XML files, whatever
     the set, in alphabetical order.
-
-    Args:
-        path: FOLDER, or FOLDER@SET.
 
     Raises:
         ConfigError: the folder or the set is missing, or no annotation can be read.
@@ -74,8 +70,8 @@ def parse(path: str) -> RawDataset:
         where=path,
         folder=image_folder,
         images=[
-            {"id": stem, "file_name": file, **told.size}
-            for file, (stem, told) in zip(files, parsed.items(), strict=True)
+            {"id": stem, "file_name": file, **found.size}
+            for file, (stem, found) in zip(files, parsed.items(), strict=True)
         ],
         annotations=annotations,
         categories=[{"id": number, "name": name} for number, name in enumerate(names, 1)],
@@ -123,7 +119,7 @@ def _listed_classes(folder: str) -> list[str]:
 
 
 def _parsed(xml: Mapping[str, str]) -> tuple[dict[str, Annotated], list[str]]:
-    """What the files tell, and a line about those that are no annotations."""
+    """What the files contain, and a line about those that are no annotations."""
     parsed, unreadable = {}, []
     for stem, file in xml.items():
         try:
@@ -135,32 +131,32 @@ def _parsed(xml: Mapping[str, str]) -> tuple[dict[str, Annotated], list[str]]:
 
 
 def _image_files(folder: str, parsed: Mapping[str, Annotated]):
-    """The images of the XML files, all images by their stems, and what there is to say."""
+    """The images of the XML files, all images by their stems, and notes."""
     found, left_out = listed(folder)
     photos: dict[str, list[str]] = {}
     for file in found:
         path = os.path.relpath(file, folder)
         photos.setdefault(os.path.splitext(path)[0], []).append(path)
-    files = [_image_file(stem, told.file_name, photos) for stem, told in parsed.items()]
+    files = [_image_file(stem, a.file_name, photos) for stem, a in parsed.items()]
     return files, photos, left_out_notes(len(found), left_out)
 
 
-def _image_file(stem: str, told: str, photos: Mapping[str, list[str]]) -> str:
-    """An image of the XML file's own name, else the one that it tells."""
-    found = photos.get(stem) or photos.get(os.path.splitext(told)[0]) or [told or f"{stem}.jpg"]
-    return told if told in found else found[0]
+def _image_file(stem: str, name: str, photos: Mapping[str, list[str]]) -> str:
+    """An image of the XML file's own name, else the one that it names."""
+    found = photos.get(stem) or photos.get(os.path.splitext(name)[0]) or [name or f"{stem}.jpg"]
+    return name if name in found else found[0]
 
 
 def _spare(photos: Mapping[str, list[str]], xml: Iterable[str], files: Iterable[str]) -> list[str]:
-    """Images that are of no XML file, neither by its name nor by what it tells."""
+    """Images of no XML file, neither by its own name nor by the one in it."""
     known = {*xml, *(os.path.splitext(file)[0] for file in files)}
     return [file for stem, found in photos.items() if stem not in known for file in found]
 
 
 def _annotations(parsed: Mapping[str, Annotated], names: list[str]) -> tuple[list[dict], list[str]]:
-    """COCO's annotations, where a name that is no class is no category, and what to say of them."""
+    """COCO's annotations, without a category where the name is no class, and notes."""
     ids = {name: number for number, name in enumerate(names, 1)}
-    found = [(stem, *o) for stem, told in parsed.items() for o in told.objects]
+    found = [(stem, *o) for stem, a in parsed.items() for o in a.objects]
     strange = [repr(name) for _, name, _ in found if name not in ids]
     difficult = [stem for stem, _, box in found if NOT_MEASURED in box]
     return [{"image_id": stem, "category_id": ids.get(name), **box} for stem, name, box in found], [

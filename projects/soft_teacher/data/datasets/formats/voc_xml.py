@@ -18,11 +18,11 @@ class UnreadableXml(ValueError):
 
 @dataclass
 class Annotated:
-    """What an XML file tells of its image.
+    """What an XML file says about its image.
 
     Attributes:
         file_name: of the image; may be empty or out of date.
-        size: ``width`` and ``height`` in pixels; empty if the file does not know them.
+        size: ``width`` and ``height`` in pixels; empty if the file lacks them.
         objects: class name, and ``bbox`` as in COCO and maybe ``not_measured``, of each.
     """
 
@@ -69,7 +69,7 @@ def _xywh(corners: list) -> list:
         return corners
     left, top, right, bottom = corners
     width, height = right - left, bottom - top
-    # Both corners' pixels belong to a box, but one that is a single point was never drawn.
+    # Both corners' pixels belong to a box, but a box that is a single point has no extent.
     return [left - 1, top - 1, width + (width > 0), height + (height > 0)]
 
 

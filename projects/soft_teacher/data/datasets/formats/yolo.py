@@ -14,17 +14,16 @@ import yaml
 from ....utils.checks import shown
 from ....utils.errors import ConfigError, did_you_mean, one_line
 from ...images.sizes import image_sizes
-from ..listing import left_out_notes, listed
+from ..listing import left_out_notes, listed, read_lines
 from ..reading.file_names import existing_file
-from ..reading.raw_dataset import RawDataset
-from .texts import example, read_lines
+from ..reading.raw_dataset import RawDataset, example
 from .yolo_labels import label_file, read_labels, whole_number
 
 __all__ = ["matches", "parse"]
 
 SUFFIXES = (".yaml", ".yml")
 SPLITS = ("train", "val", "test")
-# What may lie beside images.
+# What may be beside images.
 LABELS = "other files (.txt)"
 # How far a box may leave the image, as a share of it, before it is more than a rounding error.
 TOLERANCE = 0.01
@@ -128,9 +127,9 @@ def _as_list(value) -> list:
 def _roots(file: str, data: dict) -> list[str]:
     """Folders that the entries may be relative to, the likeliest first."""
     here = os.path.dirname(os.path.abspath(file))
-    told = data.get("path")
-    told = os.path.expanduser(told) if isinstance(told, str) else ""
-    return list(dict.fromkeys([os.path.join(here, told), os.path.abspath(told or here), here]))
+    path = data.get("path")
+    path = os.path.expanduser(path) if isinstance(path, str) else ""
+    return list(dict.fromkeys([os.path.join(here, path), os.path.abspath(path or here), here]))
 
 
 def _images(file: str, entry: str, roots: Sequence[str]) -> tuple[list[str], Counter]:

@@ -8,7 +8,7 @@ import math
 import os
 from dataclasses import dataclass
 
-from .texts import read_lines
+from ..listing import read_lines
 
 __all__ = ["Label", "label_file", "read_labels", "whole_number"]
 
@@ -22,9 +22,9 @@ class Label:
 
     Attributes:
         line: its number, from 1.
-        category: class number, or what stands in its place.
+        category: class number, or the text in its place.
         box: left, top, width and height as fractions; None if the line gives none.
-        values: what stands after the class.
+        values: the texts after the class.
         score: None if there is none.
     """
 
@@ -61,7 +61,7 @@ def read_labels(file: str, *, keypoint_numbers: int = 0) -> list[Label] | None:
     """The lines that are not blank; None without a file.
 
     Args:
-        keypoint_numbers: how many numbers may stand after a box, for its keypoints.
+        keypoint_numbers: how many numbers may follow a box, for its keypoints.
 
     Raises:
         OSError: there is a file, but it cannot be read.

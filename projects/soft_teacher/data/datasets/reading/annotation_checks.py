@@ -1,4 +1,4 @@
-"""Which annotations of dataset dicts can be used, found out for all of them at once."""
+"""Which annotations of dataset dicts can be used, checked for all of them at once."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from detectron2.structures import BoxMode
 from ...values import LARGEST_NUMBER, as_box, as_flag, as_id, as_number, has_only
 from .balance import Reason
 
-__all__ = ["Checked", "check_annotations"]
+__all__ = ["REASONS", "Checked", "check_annotations"]
 
 MODES = (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
 REASONS = list(Reason)
@@ -46,13 +46,9 @@ class Checked:
         """(N,) whether an annotation is left out for one of these reasons."""
         return np.isin(self.reasons, [REASONS.index(reason) for reason in reasons])
 
-    def reason(self, number: int) -> Reason:
-        """Why an annotation is left out."""
-        return REASONS[self.reasons[number]]
-
 
 def check_annotations(dicts: Sequence[dict], num_classes: int | None) -> Checked:
-    """Looks at the annotations of dataset dicts, which stay as they are.
+    """Checks the annotations of dataset dicts, which stay as they are.
 
     Args:
         num_classes: of the dataset; None if they are not known.
@@ -95,7 +91,7 @@ def _reasons(boxes, sizes, known, crowds) -> np.ndarray:
 
 
 def _are_plain(annotations: list[dict]) -> bool:
-    """Whether all values are of the types that JSON has for them, and that nothing has to mend."""
+    """Whether all values are of the types that JSON has for them, so that none needs converting."""
     boxes = [a.get("bbox") for a in annotations]
     return (
         has_only(boxes, list)
@@ -122,7 +118,7 @@ def _boxes(annotations: list[dict]) -> tuple[np.ndarray, np.ndarray]:
 def _normalised(annotation: dict) -> dict:
     """The annotation with values of the right types; itself if it has them.
 
-    A box of NaN stands for one that cannot be read, None for a class that cannot.
+    A box of NaN represents one that cannot be read, None a class that cannot.
     """
     box, mode = _read_box(annotation.get("bbox"), annotation.get("bbox_mode"))
     category = as_id(annotation.get("category_id"))

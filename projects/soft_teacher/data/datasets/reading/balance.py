@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 __all__ = ["Balance", "LeftOut", "MEASURED", "Reason"]
 
@@ -25,12 +26,7 @@ MEASURED = frozenset({Reason.PIXEL, Reason.CROWD})
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An annotation that is not learned from.
-
-    Attributes:
-        reason: why.
-        what: file, annotation and values.
-    """
+    """An annotation that is not learned from: why, and its file, id and values."""
 
     reason: Reason
     what: str
@@ -41,40 +37,39 @@ class LeftOut:
 
 @dataclass
 class Balance:
-    """Of a dataset's annotations.
-
-    Attributes:
-        images: that the dataset has.
-        read: annotations that it has.
-        dropped: of these, how many cannot be learned from for each reason.
-        first: an example of each reason.
-    """
+    """Numbers of a dataset's images and annotations, and what is left out of the latter."""
 
     images: int = 0
     read: int = 0
-    dropped: Counter = field(default_factory=Counter)
-    first: dict[Reason, LeftOut] = field(default_factory=dict)
+    left_out: list[LeftOut] = field(default_factory=list, repr=False)
+
+    @cached_property
+    def dropped(self) -> Counter:
+        """How many annotations cannot be learned from for each reason."""
+        return Counter(found.reason for found in self.left_out)
+
+    @cached_property
+    def first(self) -> dict[Reason, LeftOut]:
+        """The first example of each reason."""
+        return {found.reason: found for found in reversed(self.left_out)}
 
     @property
     def learned(self) -> int:
         """Annotations that can be learned from."""
-        return self.read - self.dropped.total()
+        return self.read - len(self.left_out)
 
     @property
     def measured(self) -> int:
-        """Annotations that an evaluation looks at, crowds included."""
+        """Annotations that an evaluation uses, crowds included."""
         return self.learned + sum(self.dropped[reason] for reason in MEASURED)
 
     def faulty(self, *, test: bool = False) -> dict[Reason, int]:
-        """Reasons that speak of a mistake, and how often; in an evaluation fewer do."""
+        """Reasons that indicate a mistake, and how often; in an evaluation fewer do."""
         fine = MEASURED if test else {Reason.CROWD}
         return {r: self.dropped[r] for r in Reason if self.dropped[r] and r not in fine}
 
     def __str__(self) -> str:
         """The balance without its examples, for the log."""
-        counts = [f"{self.dropped[r]:,} {r}" for r in Reason if self.dropped[r]]
-        left_out = f", left out {', '.join(counts)}" if counts else ""
-        return (
-            f"{self.images:,} images, {self.read:,} annotations, {self.learned:,} to learn from"
-            f"{left_out}"
-        )
+        counts = ", ".join(f"{self.dropped[r]:,} {r}" for r in Reason if self.dropped[r])
+        known = f"{self.images:,} images, {self.read:,} annotations, {self.learned:,} to learn from"
+        return known + (f", left out {counts}" if counts else "")

@@ -1,39 +1,32 @@
-"""Mistakes of whole datasets, which no annotation can be blamed for."""
+"""Mistakes of whole datasets rather than of single annotations."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum
 
 import numpy as np
 
 __all__ = ["Fault", "Kind", "box_faults", "record_faults"]
 
-# A genuine box may reach over the edge by a little; corners that are taken for sides do by more.
+# A genuine box may leave the image by a little; corners that are taken for sides do by more.
 BEYOND, BEYOND_PIXELS = 1.02, 1.0
 SHARE_BEYOND = 0.1
 
 
-class Kind(Enum):
-    """What a fault is about."""
-
-    FILE_NAME = auto()
-    IMAGE_ID = auto()
-    REPEATED = auto()
-    CATEGORY = auto()
-    BOXES = auto()
+Kind = Enum("Kind", "FILE_NAME IMAGE_ID REPEATED CATEGORY BOXES")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A mistake, in one line with file, id and fix, and what it is about."""
+    """A mistake: what it is about, and one line with file, id and fix."""
 
     kind: Kind
     line: str
 
 
 def record_faults(dicts: Sequence[dict]) -> list[Fault]:
-    """Ids and files of dataset dicts that stand twice."""
+    """Ids and files that occur twice among dataset dicts."""
     known = (d for d in dicts if d.get("image_id") is not None)
     pairs = [(str(d["image_id"]), d["file_name"]) for d in known]
     if len({i for i, _ in pairs}) == len({f for _, f in pairs}) == len(pairs):
@@ -42,13 +35,13 @@ def record_faults(dicts: Sequence[dict]) -> list[Fault]:
     ids: dict[str, str] = {}
     for image_id, file in pairs:
         if files.setdefault(image_id, file) != file:
-            line = f"image id {image_id} stands twice, for {files[image_id]} and {file}"
+            line = f"image id {image_id} occurs twice, for {files[image_id]} and {file}"
             return [Fault(Kind.IMAGE_ID, f"{line}: give every image an id of its own")]
         if ids.setdefault(file, image_id) != image_id:
-            line = f"{file} stands there under two ids, {ids[file]} and {image_id}"
+            line = f"{file} has two image ids, {ids[file]} and {image_id}"
             return [Fault(Kind.IMAGE_ID, f"{line}: keep one of them, with the annotations of both")]
     image_id, file = next(pair for pair, count in Counter(pairs).items() if count > 1)
-    line = f"image id {image_id} stands twice, both times for {file}: remove one"
+    line = f"image id {image_id} occurs twice, both times for {file}: remove one"
     return [Fault(Kind.REPEATED, line)]
 
 
@@ -63,7 +56,7 @@ def box_faults(boxes: np.ndarray, sizes: np.ndarray) -> list[Fault]:
         return []
     if (boxes >= 0).all() and (boxes <= 1).all() and not (sizes <= 1).any():
         line = (
-            f"all {len(boxes)} boxes lie between 0 and 1, so they look relative to the image, "
+            f"all {len(boxes)} boxes are between 0 and 1, so they look relative to the image, "
             f"first {boxes[0].tolist()}: multiply them by its width and height in pixels"
         )
         return [Fault(Kind.BOXES, line)]

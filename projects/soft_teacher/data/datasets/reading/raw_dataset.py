@@ -1,8 +1,9 @@
 """What a format of annotations gives: COCO's shape, with nothing checked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["NOT_MEASURED", "RawDataset"]
+__all__ = ["NOT_MEASURED", "RawDataset", "example"]
 
 # Of an annotation: learned from as any other, but ignored by an evaluation as a crowd is.
 NOT_MEASURED = "not_measured"
@@ -19,7 +20,7 @@ class RawDataset:
         annotations: COCO's, with ``image_id``, ``category_id`` and ``bbox`` (XYWH in absolute
             pixels), and maybe ``id``, ``area``, ``iscrowd``, ``score`` and ``not_measured``.
         categories: COCO's, with ``id`` and ``name``.
-        notes: what the format has to say to the user, a line each.
+        notes: messages for the user, a line each.
         json_file: COCO JSON that holds just this, if there is one that COCO's evaluation can open.
     """
 
@@ -30,3 +31,8 @@ class RawDataset:
     categories: list
     notes: list[str] = field(default_factory=list)
     json_file: str | None = None
+
+
+def example(found: Sequence[str], what: str) -> list[str]:
+    """One line that counts what was found and shows the first; none if nothing was."""
+    return [" ".join(f"{len(found)} {what}, first {found[0]}".splitlines())] if found else []

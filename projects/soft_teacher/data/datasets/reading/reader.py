@@ -1,4 +1,4 @@
-"""The one reader of annotations: checks, normalises, and keeps a balance of what it left out."""
+"""The reader of annotations of every format: checks, normalises, and counts what it leaves out."""
 
 import os
 from collections.abc import Sequence, Set
@@ -8,7 +8,7 @@ import numpy as np
 
 from ....utils.checks import shown
 from ...images.sizes import image_sizes
-from .annotation_checks import Checked, check_annotations
+from .annotation_checks import REASONS, Checked, check_annotations
 from .balance import MEASURED, Balance, LeftOut, Reason
 from .faults import Fault, box_faults, record_faults
 from .file_names import existing_file
@@ -26,15 +26,14 @@ class Reading:
     """A dataset that was read and checked.
 
     Attributes:
-        dicts: in Detectron2's format, but for annotations that nobody can learn from; crowds stay.
+        dicts: in Detectron2's format, with crowds and the annotations that can be learned from.
         whole: the same with all annotations, as they were read.
         classes: names by class number; None if they are not known.
         id_map: category id -> class number.
-        balance: of the annotations.
-        faults: mistakes that no annotation can be blamed for.
-        notes: what there is to say, a line each.
+        balance: of the annotations; crowds count as left out.
+        faults: mistakes of the whole dataset.
+        notes: messages for the user, a line each.
         missing: image files that are not there.
-        left_out: the annotations that are not in the dicts.
         records, checked: what was read, for the evaluation's ground truth.
     """
 
@@ -46,12 +45,11 @@ class Reading:
     faults: list[Fault]
     notes: list[str]
     missing: list[str]
-    left_out: list[LeftOut]
     records: Records = field(repr=False)
     checked: Checked = field(repr=False)
 
     def dicts_to_measure(self) -> list[dict]:
-        """The dicts with what an evaluation, or another detector's labels, have as well."""
+        """The dicts with what evaluations and precomputed pseudo labels may have as well."""
         return _with_annotations(self.whole, self.checked, MEASURED)
 
     @property
@@ -70,14 +68,14 @@ def read_records(records: Records) -> Reading:
     dicts, missing, notes = _with_existing_files(records.dicts, records.folder)
     dicts = _with_sizes(dicts)
     checked = check_annotations(dicts, None if records.classes is None else len(records.classes))
-    left_out = _left_out(dicts, checked, records.ids)
+    left_out = [*_left_out(dicts, checked, records.ids), *records.orphans]
     singles = ~checked.are(*set(Reason) - {Reason.PIXEL}) & checked.sided
     return Reading(
         dicts=_with_annotations(dicts, checked, {Reason.CROWD}),
         whole=dicts,
         classes=records.classes,
         id_map=records.id_map,
-        balance=_balance(dicts, checked, left_out, records.orphans),
+        balance=Balance(len(dicts), len(checked.annotations) + len(records.orphans), left_out),
         faults=[
             *records.faults,
             *record_faults(dicts),
@@ -85,14 +83,13 @@ def read_records(records: Records) -> Reading:
         ],
         notes=records.notes + notes,
         missing=missing,
-        left_out=[*left_out, *records.orphans],
         records=records,
         checked=checked,
     )
 
 
 def _with_existing_files(dicts: Sequence[dict], folder: str):
-    """Dicts whose files were looked for under other names, what is missing still, and notes."""
+    """Dicts whose files were looked for under other names, files still missing, and notes."""
     dicts, missing, found = list(dicts), [], []
     for place, record in enumerate(dicts):
         file = record.get("file_name", "without file_name")
@@ -105,19 +102,19 @@ def _with_existing_files(dicts: Sequence[dict], folder: str):
         else:
             dicts[place] = {**record, "file_name": other}
             found.append((name, other))
-    if not found:
-        return dicts, missing, []
-    name, other = found[0]
-    note = f"{len(found)} images were found under other names, first '{name}' as {other}"
-    return dicts, missing, [note]
+    notes = [
+        f"{len(found)} images were found under other names, first '{name}' as {other}"
+        for name, other in found[:1]
+    ]
+    return dicts, missing, notes
 
 
 def _with_sizes(dicts: list[dict]) -> list[dict]:
-    """Annotated images that tell no size get that of their files, as far as they can be read."""
+    """Annotated images without a size get that of their files, as far as these can be read."""
     unknown = [
         place
-        for place, record in enumerate(dicts)
-        if record.get("annotations") and not {"height", "width"} <= record.keys()
+        for place, d in enumerate(dicts)
+        if d.get("annotations") and not {"height", "width"} <= d.keys()
     ]
     if not unknown:
         return dicts
@@ -134,21 +131,14 @@ def _left_out(dicts: Sequence[dict], checked: Checked, ids: list | None) -> list
     numbers = np.flatnonzero(checked.reasons >= 0)
     firsts = np.searchsorted(checked.places, checked.places[numbers])
     found = []
-    for number, first in zip(numbers.tolist(), firsts.tolist()):
-        file = dicts[checked.places[number]]["file_name"]
-        name = f"annotation {number - first + 1}" if ids is None else f"annotation id {ids[number]}"
-        values = checked.originals[number]
+    for n, first in zip(numbers.tolist(), firsts.tolist()):
+        file = dicts[checked.places[n]]["file_name"]
+        name = f"annotation {n - first + 1}" if ids is None else f"annotation id {ids[n]}"
+        values = checked.originals[n]
         box = " ".join(f"{key} {shown(values[key])}" for key in SHOWN if key in values)
-        found.append(LeftOut(checked.reason(number), f"{file}, {name}, {box or 'no bbox'}"))
+        what = f"{file}, {name}, {box or 'no bbox'}"
+        found.append(LeftOut(REASONS[checked.reasons[n]], what))
     return found
-
-
-def _balance(dicts, checked: Checked, left_out: list[LeftOut], orphans: list[LeftOut]) -> Balance:
-    balance = Balance(images=len(dicts), read=len(checked.annotations) + len(orphans))
-    for found in (*left_out, *orphans):
-        balance.dropped[found.reason] += 1
-        balance.first.setdefault(found.reason, found)
-    return balance
 
 
 def _with_annotations(dicts: list[dict], checked: Checked, also: Set[Reason]) -> list[dict]:

@@ -1,6 +1,6 @@
 """A raw dataset as Detectron2's dicts: images in the order of their ids, each with its annotations.
 
-Values of annotations stay as they are; :mod:`.annotation_checks` looks at them.
+Values of annotations stay as they are; :mod:`.annotation_checks` checks them.
 """
 
 import os
@@ -17,13 +17,13 @@ from .raw_dataset import NOT_MEASURED, RawDataset
 
 __all__ = ["Records", "records_of"]
 
-# What is kept of an annotation: nobody uses masks and keypoints, so that they cannot be wrong.
+# What is kept of an annotation: masks and keypoints are not used, so their mistakes do not matter.
 KEYS = ("iscrowd", "bbox", "category_id", "score", NOT_MEASURED)
 
 
 @dataclass
 class Records:
-    """Dataset dicts whose annotations nobody has looked at.
+    """Dataset dicts whose annotations are not checked yet.
 
     Attributes:
         dicts: in Detectron2's format; ``category_id`` is None for an unknown class.
@@ -32,7 +32,7 @@ class Records:
         id_map: category id -> class number.
         ids, areas: the annotations' own, in the order of the dicts; None if they have none.
         orphans: annotations of no image.
-        faults, notes: what was found already, and what there is to say.
+        faults, notes: mistakes that were found already, and messages for the user.
         json_file: COCO JSON that holds the same.
     """
 
@@ -89,32 +89,31 @@ def records_of(raw: RawDataset) -> Records:
 
 
 def _classes(raw: RawDataset, faults: list[Fault]) -> tuple[list[str], dict]:
-    """Names of the classes in the order of their ids, and id -> number; nothing if they are odd."""
+    """Names of the classes in the order of their ids, and id -> number; none if they are faulty."""
     names: dict = {}
+    line = None
     for number, category in enumerate(raw.categories):
         fields = category if isinstance(category, dict) else {}
         category_id, name = as_id(fields.get("id")), fields.get("name")
         name = str(name) if has_only([name], int) else name
         if category_id is None or not is_text(name):
-            where = f"{raw.where}: categories[{number}]"
-            line = f"{where} needs an id and a name, got {shown(category)}"
-        elif category_id in names:
+            line = f"categories[{number}] needs an id and a name, got {shown(category)}"
+            break
+        if category_id in names:
             line = (
-                f"{raw.where}: category id {category_id} stands twice, for '{names[category_id]}' "
-                f"and '{name}': give every category an id of its own"
+                f"category id {category_id} occurs twice, for '{names[category_id]}' and '{name}': "
+                "give every category an id of its own"
             )
-        else:
-            names[category_id] = name
-            continue
-        faults.append(Fault(Kind.CATEGORY, line))
-        return [], {}
-    if not (has_only(names, int) or has_only(names, str)):
-        line = f"{raw.where}: some category ids are numbers and some are texts: use one kind"
-        faults.append(Fault(Kind.CATEGORY, line))
-        return [], {}
-    if not names and raw.annotations:
-        line = f'{raw.where}: "categories" is empty: list the classes there, with id and name'
-        faults.append(Fault(Kind.CATEGORY, line))
+            break
+        names[category_id] = name
+    else:
+        if not (has_only(names, int) or has_only(names, str)):
+            line = "some category ids are numbers and some are texts: use one kind"
+        elif not names and raw.annotations:
+            line = '"categories" is empty: list the classes there, with id and name'
+    if line:
+        faults.append(Fault(Kind.CATEGORY, f"{raw.where}: {line}"))
+        names = {}
     ids = sorted(names)
     return [names[i] for i in ids], {i: number for number, i in enumerate(ids)}
 
@@ -126,17 +125,14 @@ def _images(raw: RawDataset, faults: list[Fault]) -> tuple[list[dict], bool]:
         fields = image if isinstance(image, dict) else {}
         name = fields.get("file_name")
         if not is_text(name):
-            line = f"{raw.where}: images[{number}] needs a file_name, got {shown(image)}"
-            faults.append(Fault(Kind.FILE_NAME, line))
+            line = f"images[{number}] needs a file_name, got {shown(image)}"
+            faults.append(Fault(Kind.FILE_NAME, f"{raw.where}: {line}"))
             continue
         image_id = as_id(fields.get("id"))
         is_plain &= type(fields.get("id")) in (int, str)
         if image_id is None:
-            line = (
-                f"{raw.where}: the id of {name} is {shown(fields.get('id'))}: give every image a "
-                "whole number of its own"
-            )
-            faults.append(Fault(Kind.IMAGE_ID, line))
+            line = f"the id of {name} is {shown(fields.get('id'))}: give every image a whole number"
+            faults.append(Fault(Kind.IMAGE_ID, f"{raw.where}: {line} of its own"))
         record = {"file_name": os.path.join(raw.folder, name), "image_id": image_id}
         size = [as_side(fields.get(side)) for side in ("height", "width")]
         if None not in size:
@@ -152,7 +148,7 @@ def _images(raw: RawDataset, faults: list[Fault]) -> tuple[list[dict], bool]:
 
 
 def _matched(values: list, known: dict) -> tuple[list, bool]:
-    """The ids in ``known`` that values speak of, and whether they are the values themselves."""
+    """The ids in ``known`` that values mean, and whether they are the values themselves."""
     if has_only(values, int) and has_only(known, int):
         return values, True
     found = [matching_id(value, known) for value in values]

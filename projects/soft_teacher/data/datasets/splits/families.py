@@ -1,10 +1,10 @@
 """Which images of a dataset are labeled: the published families of splits.
 
-A split is drawn over positions in a list of image ids, so the order of that list matters:
-``coco_image_ids`` gives the order each family was published with.
+A split samples positions in a list of image ids, so the order of that list matters:
+``read_coco_ids`` gives the order each family was published with.
 
 ===================== ============================ ========================== ======
-family                ids                          draw                       folds
+family                ids                          sampled                    folds
 ===================== ============================ ========================== ======
 stac                  all, in the JSON's order     with replacement, deduped  1 - 5
 without_replacement   all, in the JSON's order     without replacement        any
@@ -13,12 +13,11 @@ full                  all of two JSONs             none                       no
 ===================== ============================ ========================== ======
 """
 
-from __future__ import annotations
-
 import json
+from collections.abc import Iterable, Sequence
+from functools import partial
 from operator import index
 from pathlib import Path
-from typing import Iterable, Sequence
 
 import numpy as np
 from detectron2.utils.file_io import PathManager
@@ -30,7 +29,6 @@ __all__ = [
     "FAMILIES",
     "FULL",
     "PARTIAL_FAMILIES",
-    "coco_image_ids",
     "full_split",
     "read_coco_ids",
     "split_name",
@@ -50,7 +48,7 @@ def split_name(family: str, percent: float | None = None, fold: int | None = Non
 
 
 def read_coco_ids(json_file: Path | str) -> dict[str, list[int]]:
-    """Image ids of a COCO JSON, for each family in the order that it is drawn over.
+    """Image ids of a COCO JSON, for each family in the order that it samples from.
 
     Raises:
         ConfigError: the file is missing or is no COCO JSON.
@@ -67,11 +65,6 @@ def read_coco_ids(json_file: Path | str) -> dict[str, list[int]]:
     return {family: ascending if family == "unbiased_teacher" else ids for family in FAMILIES}
 
 
-def coco_image_ids(json_file: Path | str, family: str = "stac") -> list[int]:
-    """What ``read_coco_ids`` gives for one of the families."""
-    return read_coco_ids(json_file)[family]
-
-
 def stac_split(
     image_ids: Sequence[int],
     percent: float | None = None,
@@ -79,38 +72,35 @@ def stac_split(
     *,
     count: int | None = None,
     source: str = "",
+    replace: bool = True,
 ) -> Split:
-    """STAC's split: draws with replacement, so fewer images than draws are labeled.
+    """STAC's split: sampled with replacement, so that fewer images than samples are labeled.
 
     Args:
         image_ids: all images, in the order of the JSON.
         percent: in (0, 100], or else
-        count: number of draws.
+        count: number of samples.
         fold: seed of numpy's legacy generator; published are 1 to 5.
         source: recorded in the split.
+        replace: False samples without replacement: exactly ``count`` images are labeled.
 
     Raises:
         ConfigError: an argument is out of range.
     """
     ids = _checked_ids(image_ids)
-    draws = _labeled_count(len(ids), percent, count)
-    chosen = _generator(fold).choice(len(ids), size=draws)
-    return _split(ids, chosen, source, "stac", percent, count, fold)
-
-
-def without_replacement_split(
-    image_ids: Sequence[int],
-    percent: float | None = None,
-    fold: int = 1,
-    *,
-    count: int | None = None,
-    source: str = "",
-) -> Split:
-    """Exactly ``count`` or int(percent / 100 * N) labeled images; arguments as ``stac_split``."""
-    ids = _checked_ids(image_ids)
     size = _labeled_count(len(ids), percent, count)
-    chosen = _generator(fold).choice(len(ids), size=size, replace=False)
-    return _split(ids, chosen, source, "without_replacement", percent, count, fold)
+    if not 0 <= fold < 2**32:
+        raise ConfigError(f"fold = {fold}: use 0 to 2**32 - 1")
+    # The stream that np.random.seed(fold) starts, without touching the global one.
+    chosen = np.random.RandomState(fold).choice(len(ids), size=size, replace=replace)
+    family = "stac" if replace else "without_replacement"
+    return _split(
+        ids, chosen, source=source, family=family, percent=percent, count=count, fold=fold
+    )
+
+
+# Of N images exactly ``count`` or int(percent / 100 * N) are labeled.
+without_replacement_split = partial(stac_split, replace=False)
 
 
 def unbiased_teacher_split(
@@ -142,7 +132,8 @@ def unbiased_teacher_split(
             f"{index_file}: {len(positions)} positions at {percent:g} % do not fit {len(ids)} "
             "images: it was made for the images with boxes of COCO's train2017 (117266), ascending"
         )
-    return _split(ids, positions, source, "unbiased_teacher", percent, None, fold)
+    family = "unbiased_teacher"
+    return _split(ids, positions, source=source, family=family, percent=percent, fold=fold)
 
 
 def full_split(
@@ -152,7 +143,6 @@ def full_split(
 
     Args:
         labeled_ids, unlabeled_ids: image ids; those of one dataset may occur in the other.
-        source: recorded in the split.
 
     Raises:
         ConfigError: one of the two is empty, or an id is twice in it.
@@ -193,13 +183,6 @@ def _labeled_count(total: int, percent: float | None, count: int | None) -> int:
     return size
 
 
-def _generator(fold: int) -> np.random.RandomState:
-    """The stream that ``np.random.seed(fold)`` starts, without touching the global one."""
-    if not 0 <= fold < 2**32:
-        raise ConfigError(f"fold = {fold}: use 0 to 2**32 - 1")
-    return np.random.RandomState(fold)
-
-
 def _published_positions(index_file: Path | str, percent: float, fold: int) -> list[int]:
     try:
         with PathManager.open(str(index_file)) as file:
@@ -217,13 +200,7 @@ def _published_positions(index_file: Path | str, percent: float, fold: int) -> l
 
 
 def _split(
-    ids: Sequence[int],
-    positions: Iterable[int],
-    source: str,
-    family: str,
-    percent: float | None,
-    count: int | None,
-    fold: int,
+    ids: Sequence[int], positions: Iterable[int], *, source, family, percent, count=None, fold
 ) -> Split:
     chosen = {ids[p] for p in positions}
     return Split(

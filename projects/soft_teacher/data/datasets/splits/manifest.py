@@ -1,10 +1,8 @@
-"""A split of a dataset as a value, and as a small JSON file that tells when it was changed.
+"""A split of a dataset as a value, and as a small JSON file that shows whether it was changed.
 
-The labeled ids stand in the file as they are. The many unlabeled ones are kept as the first id
+The labeled ids are in the file as they are, the many unlabeled ones as the first id
 followed by the steps from each id to the next: in ascending order most steps have one digit.
 """
-
-from __future__ import annotations
 
 import hashlib
 import itertools

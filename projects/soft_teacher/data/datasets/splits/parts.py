@@ -1,7 +1,5 @@
 """The two parts of a split as COCO JSONs, for datasets without a registered name."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -20,7 +18,6 @@ def write_parts(json_file: Path, split: Split, folder: Path) -> list[Path]:
 
     Args:
         json_file: COCO annotations that the split was made from.
-        split: of its image ids.
         folder: of the new files; made if it is missing.
 
     Returns:

@@ -1,16 +1,14 @@
 """Splits as Detectron2 datasets, read and verified when they are first loaded."""
 
-from __future__ import annotations
-
 import os
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Callable, Iterable
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ....utils.errors import ConfigError
-from ...unlabeled_annotations.held_out import ANNOTATIONS
+from ...unlabeled_annotations import HIDDEN_ANNOTATIONS
 from ..loading import load_dicts
 from .manifest import Split, read_manifest
 
@@ -28,7 +26,7 @@ def apply_split(dataset_dicts: Iterable[dict], split: Split, part: str) -> list[
     Dicts that the part does not name are left out.
 
     Returns:
-        dicts in the order of the split; unlabeled ones are copies whose annotations are hidden.
+        dicts in the order of the split; unlabeled ones are copies with held-out annotations.
 
     Raises:
         ConfigError: an id of the part is missing, or the dataset has an id twice.
@@ -45,7 +43,7 @@ def apply_split(dataset_dicts: Iterable[dict], split: Split, part: str) -> list[
             f"dataset, first {missing[0]}: use the dataset that the split was made from"
         )
     chosen = [by_id[i] for i in ids]
-    return chosen if part == "labeled" else [_with_hidden_annotations(d) for d in chosen]
+    return chosen if part == "labeled" else [_held_out(d) for d in chosen]
 
 
 def without_ground_truth(record: dict) -> dict:
@@ -53,10 +51,10 @@ def without_ground_truth(record: dict) -> dict:
     return {k: v for k, v in record.items() if k not in GROUND_TRUTH}
 
 
-def _with_hidden_annotations(record: dict) -> dict:
-    """A copy whose annotations, if it has any, go by a name that training does not read."""
-    bare = without_ground_truth(record)
-    return {**bare, ANNOTATIONS: record["annotations"]} if "annotations" in record else bare
+def _held_out(record: dict) -> dict:
+    """A copy whose annotations, if it has any, are under a key that training does not read."""
+    held_out = {HIDDEN_ANNOTATIONS: record["annotations"]} if "annotations" in record else {}
+    return {**without_ground_truth(record), **held_out}
 
 
 def register_split(
@@ -91,17 +89,16 @@ def register_split(
     if unknown:
         raise ConfigError(f"'{unknown[0]}' is not a registered dataset")
     for name, part, dataset in zip(names, PARTS, datasets):
-        _register(name, f"{dataset}:{held}", partial(_load, name, dataset, manifest, part))
+        origin = f"{dataset}:{held}"
+        if name not in DatasetCatalog.list():
+            DatasetCatalog.register(name, partial(_load, name, dataset, manifest, part))
+            MetadataCatalog.get(name).split_origin = origin
+        elif MetadataCatalog.get(name).get("split_origin") != origin:
+            raise ConfigError(
+                f"dataset '{name}' is registered for another split: rename one of them"
+            )
         _copy_metadata(dataset, name)
     return names
-
-
-def _register(name: str, origin: str, load: Callable[[], list[dict]]):
-    if name not in DatasetCatalog.list():
-        DatasetCatalog.register(name, load)
-        MetadataCatalog.get(name).split_origin = origin
-    elif MetadataCatalog.get(name).get("split_origin") != origin:
-        raise ConfigError(f"dataset '{name}' is registered for another split: rename one of them")
 
 
 def _load(name: str, source: str, manifest: Split | Path | str, part: str) -> list[dict]:
