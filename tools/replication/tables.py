@@ -1,7 +1,6 @@
-"""Tables 3 to 11 and Figure 1 of the paper: their rows, their numbers, and the trainings behind."""
+"""Tables 3 to 11 and Figure 1 of the paper: their rows, their numbers, and the runs behind."""
 
 from dataclasses import dataclass
-from typing import Dict, Optional, Tuple
 
 from soft_teacher.utils.errors import ConfigError, did_you_mean
 
@@ -21,13 +20,13 @@ class Row:
         run: name of the recipe; None where there is none.
         spread: of the paper's AP, the number after its +-.
         group: rows of one group are compared with each other.
-        note: why there is no training.
+        note: why there is no run.
     """
 
     name: str
-    paper: Tuple[Optional[float], ...]
-    run: Optional[str] = None
-    spread: Optional[float] = None
+    paper: tuple[float | None, ...]
+    run: str | None = None
+    spread: float | None = None
     group: str = ""
     note: str = ""
 
@@ -36,7 +35,7 @@ class Row:
 class Table:
     """
     Attributes:
-        key: what the tool calls it.
+        key: its name on the command line.
         title: shortened from the paper.
         rows: in the paper's order.
         folds: whether the paper averages over folds; the ablations are of one.
@@ -44,7 +43,7 @@ class Table:
 
     key: str
     title: str
-    rows: Tuple[Row, ...]
+    rows: tuple[Row, ...]
     folds: bool = False
 
     @property
@@ -138,7 +137,7 @@ FIGURE_1 = (
     Row("Soft Teacher", (44.5,), "soft_teacher_full", group="100 %"),
 )
 
-TABLES: Dict[str, Table] = {
+TABLES: dict[str, Table] = {
     table.key: table
     for table in (
         Table("fig1", "AP by labeled share", FIGURE_1, folds=True),

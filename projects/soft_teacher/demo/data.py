@@ -1,7 +1,7 @@
 """The embedded dataset as demo and replication use it: built in as ``digits_...``."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 from ..data.datasets.builtin import BuiltIn, add_builtin, dataset_root, register_manifests
 from ..data.datasets.splits.families import coco_image_ids, without_replacement_split
