@@ -195,21 +195,29 @@ class InjectedTeacher:
 
     The first pass after the backbone is the detection: the first proposals of each image are
     refined to the boxes. The second one is the jitter: copies of the ``STABLE`` boxes are refined
-    to them, others keep what the network says. Both have the same boxes at every step, so what is
-    overwritten is worked out once.
+    to them, others keep what the network says. Every later step gets the proposals of the first,
+    whatever its own RPN says. So both passes have the same boxes at every step, also while weights
+    learn, and what is overwritten is worked out once: no step that is timed pays for it.
     """
 
     def __init__(self, model: GeneralizedRCNN, detected: List[Instances]):
         self._predictor = model.roi_heads.box_predictor
         self._detected = [d.to(model.device) for d in detected]
         self._pass, self._boxes = 0, []
+        self._proposals: List[Instances] = []
         self._overwritten: Dict[int, tuple] = {}
         model.backbone.register_forward_pre_hook(self._begin)
+        model.proposal_generator.register_forward_hook(self._keep_proposals)
         model.roi_heads.box_pooler.register_forward_pre_hook(self._note)
         self._predictor.register_forward_hook(self._overwrite)
 
     def _begin(self, *_) -> None:
         self._pass = -1
+
+    def _keep_proposals(self, _, args, output):
+        proposals, losses = output
+        self._proposals = self._proposals or proposals
+        return self._proposals, losses
 
     def _note(self, _, args) -> None:
         self._boxes = [boxes.tensor for boxes in args[1]]

@@ -64,7 +64,7 @@ SECTIONS = {
     "evaluation": Section("How fast is an evaluation?", 45, evaluation.rows),
     "data": Section("Do workers keep up, and what do early copies save?", 55, data.rows),
     "levers": Section("What could lower the floor?", 55, levers.rows),
-    "precision": Section("Is a training right in every precision?", 60, precision.rows),
+    "precision": Section("Is a training right in every precision?", 75, precision.rows),
     "demo": Section("Does the GPU make the demo's pseudo boxes?", 75, demo.rows),
     "compiled": Section("What does torch.compile save?", 80, compiled.rows),
     "step": Section("What is a step beside the floor, and who waits?", 120, step.rows),

@@ -80,6 +80,17 @@ class TestWork:
         for name in ("num_detections", "num_reg_candidates", "num_cls_boxes", "num_reg_boxes"):
             assert after[f"pseudo/{name}"] == before[f"pseudo/{name}"]
 
+    def test_weights_that_learn_have_the_same_boxes_at_every_step(self):
+        ours = bench_step.build(SMALL, ["ours"])["ours"]
+        for group in ours.loop.optimizer.param_groups:
+            group["lr"] = 1e-3
+        counts = []
+        for _ in range(4):
+            ours.step()
+            counts.append({n: v for n, v in logged(ours).items() if n.startswith("pseudo/num_")})
+        assert counts[0]["pseudo/num_reg_candidates"] >= CANDIDATES - 2
+        assert counts == counts[:1] * 4
+
     def test_the_narrow_network_has_as_many_tensors_as_the_full_one(self, variants):
         full = GeneralizedRCNN(Scenario("full", bench_step.PARTIAL, 128, 1, 2).cfg())
         narrow = variants["ours"].model.student
