@@ -90,10 +90,3 @@ def test_boxes_are_in_pixel_coordinates_with_name_and_colour_of_their_class(shee
         assert outlines == [0, 0, 0, 1]
     assert all(same_color(color, colors[0]) for color in colors[:4])
     assert not same_color(colors[0], colors[4])
-
-
-def test_the_file_is_a_png(dicts, tmp_path):
-    augmentation_sheet(dicts, {"paper": PAPER}, tmp_path / "sheet.png")
-    with Image.open(tmp_path / "sheet.png") as image:
-        assert image.format == "PNG"
-        assert image.width > 4 * 200 and image.height > 2 * 100

@@ -34,8 +34,9 @@ def test_three_seeds_of_the_digits_learn_from_three_folds(make, tmp_path):
 
 
 def test_17_runs_a_seed_start_from_the_same_weights_for_each_share(make):
-    runs = {run.name: run for run in make("3", "6", "7", "8", seeds=[4]).runs}
-    assert len(runs) == 17
+    plan = make("3", "6", "7", "8", seeds=[4])
+    runs = {run.name: run for run in plan.runs}
+    assert len(runs) == len(plan.runs) == 17
     for name, run in runs.items():
         if not name.startswith("burn_in"):
             start = runs[f"burn_in_{run.cfg.DATASETS.SPLIT.PERCENT:g}p/seed4"]

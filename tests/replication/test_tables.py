@@ -162,11 +162,6 @@ class TestSharing:
         first, second = (row_of(table, "", name) for table, name in (one, other))
         assert (first.run, first.paper) == (second.run, second.paper)
 
-    def test_the_full_method_is_table_3s_first_fold(self, paper):
-        fold = paper.runs_of(TABLES["3"], row_of("3", "10 %", "Soft Teacher"))[0]
-        (run,) = paper.runs_of(TABLES["7"], row_of("7", "", "+ box jittering")).values()
-        assert run is fold
-
     def test_every_recipe_is_in_a_table_or_starts_one_that_is(self):
         used = {row.run for table in TABLES.values() for row in table.rows if row.run}
         assert set(RECIPES) - used == {f"burn_in_{percent}p" for percent in (1, 5, 10)}

@@ -49,14 +49,18 @@ def site(tmp_path):
 
 @pytest.fixture
 def make_wheel(tool, tmp_path):
-    """Writes a wheel and makes it the one the installer trusts."""
+    """Writes a wheel, or other bytes, which the installer trusts."""
 
-    def make(members=TREE):
+    def make(content=TREE, trusted=True):
         path = tmp_path / "labgym.whl"
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, text in members.items():
-                archive.writestr(name, text)
-        tool.WHEEL_SHA256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            with zipfile.ZipFile(path, "w") as archive:
+                for name, text in content.items():
+                    archive.writestr(name, text)
+        if trusted:
+            tool.WHEEL_SHA256 = hashlib.sha256(path.read_bytes()).hexdigest()
         return path
 
     return make
@@ -166,42 +170,30 @@ def test_pip_can_list_it_and_the_record_has_every_file_with_its_digest(installed
 # --- what is refused
 
 
-ESCAPES = ["../escaped.py", "../../../escaped.py", "/tmp/escaped.py"]
+WITHOUT_MODELING = {name: "" for name in TREE if "modeling" not in name}
+ESCAPES = [f"LabGym/detectron2/{path}escaped.py" for path in ("../", "../../../", "/tmp/")]
 
 
 @pytest.mark.parametrize(
-    "members, message",
+    "content, trusted, message",
     [
-        ({}, "no complete LabGym/detectron2/ tree"),
-        ({name: "" for name in TREE if "modeling" not in name}, "no complete"),
-        *(({**TREE, f"LabGym/detectron2/{name}": ""}, "outside its tree") for name in ESCAPES),
+        (None, False, "cannot read"),
+        (b"not a zip", True, "File is not a zip file"),
+        (b"another digest", False, "SHA-256"),
+        ({}, True, "no complete LabGym/detectron2/ tree"),
+        (WITHOUT_MODELING, True, "no complete LabGym/detectron2/ tree"),
+        *(({**TREE, name: ""}, True, "outside its tree") for name in ESCAPES),
     ],
 )
-def test_a_wheel_without_the_whole_tree_or_with_more_is_refused(
-    make_wheel, main, site, tmp_path, members, message
+def test_a_wheel_that_is_not_the_pinned_whole_tree_is_refused(
+    make_wheel, main, site, tmp_path, content, trusted, message
 ):
-    status, line = main("--source", "wheel", "--wheel", make_wheel(members))
-    assert status == 1 and message in line
-    assert not list(tmp_path.rglob("escaped.py")) and not Path("/tmp/escaped.py").exists()
-    assert not list(site.iterdir())
-
-
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        (None, "cannot read"),
-        (b"not a zip", "File is not a zip file"),
-        (b"another digest", "SHA-256"),
-    ],
-)
-def test_an_unreadable_or_untrusted_wheel_is_refused(tool, main, site, tmp_path, content, message):
     path = tmp_path / "carried.whl"
     if content is not None:
-        path.write_bytes(content)
-    if content == b"not a zip":
-        tool.WHEEL_SHA256 = hashlib.sha256(content).hexdigest()
+        path = make_wheel(content, trusted)
     status, line = main("--source", "wheel", "--wheel", path)
     assert status == 1 and message in line
+    assert not list(tmp_path.rglob("escaped.py")) and not Path("/tmp/escaped.py").exists()
     assert not list(site.iterdir())
 
 
@@ -295,8 +287,8 @@ def older(tmp_path, monkeypatch):
 
 
 def test_the_first_detectron2_on_the_path_counts(main, wheel, site, older):
-    write_package(site, *MODULES)
-    write_package(older, *MODULES)
+    for folder in (site, older):
+        write_package(folder, *MODULES)
     assert main("--wheel", wheel)[1].endswith(f"kept the Detectron2 in {older / 'detectron2'}")
 
 
