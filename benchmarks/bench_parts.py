@@ -1,4 +1,4 @@
-"""What a step costs beside the floor, where its time goes, and who waits for the device."""
+"""What a step costs beside the floor, where its time goes, and its host-device syncs."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -50,7 +50,7 @@ def step_rows(
 
     Args:
         label: begins each row.
-        waits: whether to count who waits for the device.
+        waits: whether to count host-device syncs.
         peak: GiB that a variant takes at most, by its name, on a CPU; on a GPU the peak of its
             tensors is measured here.
     """
@@ -89,7 +89,8 @@ REPORTED = {"cuda": "as CUDA reports them", "cpu": "calls that would on a GPU"}
 
 def _costs(scenario: Scenario, work: Work, rounds: int, variants: dict, peak) -> Row:
     """Time and memory; fills ``variants`` with both, ready to step."""
-    memory = {}
+    # Before anything is held here.
+    memory = {name: peak(name) for name in VARIANTS if peak and scenario.device == "cpu"}
     for name, make in VARIANTS.items():
         if scenario.device == "cuda":
             torch.cuda.empty_cache()
@@ -100,8 +101,6 @@ def _costs(scenario: Scenario, work: Work, rounds: int, variants: dict, peak) ->
             for _ in range(WARM_UP):
                 variants[name].step()
             memory[name] = (torch.cuda.max_memory_allocated() - held) / 2**30
-        elif peak is not None:
-            memory[name] = peak(name)
     seconds = race({name: v.step for name, v in variants.items()}, rounds, scenario.device)
     ours = spread("ours, s", seconds["ours"])["ours, s"]
     return {

@@ -59,15 +59,15 @@ class Section(NamedTuple):
 SECTIONS = {
     "device": Section("What do the figures hold for?", 20, device.rows),
     "ranks": Section("How far do NCCL and SyncBatchNorm work?", 35, ranks.rows),
-    "resume": Section("Is a training that was killed resumed exactly?", 45, resume.rows),
+    "resume": Section("Is a killed run resumed exactly?", 45, resume.rows),
     "detections": Section("What does lower precision change?", 45, detections.rows),
     "evaluation": Section("How fast is an evaluation?", 45, evaluation.rows),
     "data": Section("Do workers keep up, and what do early copies save?", 55, data.rows),
     "levers": Section("What could lower the floor?", 55, levers.rows),
     "demo": Section("Does the GPU make the demo's pseudo boxes?", 75, demo.rows),
     "compiled": Section("What does torch.compile save?", 80, levers.compiled_rows),
-    "precision": Section("Is a training right in every precision?", 120, precision.rows),
-    "step": Section("What is a step beside the floor, and who waits?", 120, step.rows),
+    "precision": Section("Is a run right in every precision?", 120, precision.rows),
+    "step": Section("What is a step beside the floor, and where does it sync?", 120, step.rows),
 }
 
 

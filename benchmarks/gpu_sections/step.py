@@ -1,4 +1,4 @@
-"""What a step costs beside the floor, and who waits for the device meanwhile."""
+"""What a step costs beside the floor, and its host-device syncs."""
 
 from bench_parts import NOT_ON_A_CPU, step_rows
 from bench_variants import make_work

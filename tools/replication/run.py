@@ -142,7 +142,7 @@ class Run:
         self._next_process()
 
     def poll(self) -> bool:
-        """Whether the run goes on.
+        """Whether the run has not finished yet.
 
         Raises:
             TrainingError: it failed; the message has the last line that it printed.
