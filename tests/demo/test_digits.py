@@ -64,7 +64,7 @@ WRONG = {
     "num_classes": (0, 11, 2.5, True),
     "image_size": (16,),
     "min_objects": (-1,),
-    "max_objects": (0, 50),
+    "max_objects": (0, 20),
     "digit_size": ((4, 20), (30, 20), (16, 127), 16),
     "contrast": (0.0, 1.5, float("nan"), "high"),
     "clutter": (-1,),

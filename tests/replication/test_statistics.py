@@ -55,7 +55,7 @@ def test_the_better_row_of_the_paper_comes_first():
 
 @pytest.mark.parametrize(
     "gaps, is_noise",
-    [((2.0,), None), ((1.0, 2.0, 3.0), False), ((1.0, -2.0, 3.0), True), ((2.0, 2.0), False)],
+    [((2.0,), None), ((1.0, 2.0, 3.0), False), ((0.0, 1.0, 2.0), True), ((2.0, 2.0), False)],
 )
 def test_noise_is_within_two_standard_errors(gaps, is_noise):
     scores = {"a": dict.fromkeys(range(3), 10.0), "b": dict(enumerate(np.add(10, gaps)))}

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 
+import analyze_pseudo_labels
 import pytest
 import torch
 from analyze_pseudo_labels import main
@@ -151,6 +152,14 @@ def test_equal_models_have_no_figure_4(run, tmp_path):
     status, printed, _ = run("--compare", "{}/ours.pth", *of("ours"))
     assert status == 0 and "no Fig. 4: both models find the same boxes" in printed
     assert not (tmp_path / "out" / "figure4.png").exists()
+
+
+def test_options_of_figure_4_reach_it(run, monkeypatch):
+    given = {}
+    sheet = lambda networks, *args, **options: given.update(options)
+    monkeypatch.setattr(analyze_pseudo_labels, "comparison_sheet", sheet)
+    run("--compare", "{}/other.pth", "--draw-above", 0.7, "--rows", 3, *of("ours"))
+    assert given == {"count": 3, "score_thresh": 0.7}
 
 
 @pytest.fixture

@@ -35,10 +35,10 @@ def test_printed_overrides_and_written_config_are_the_plan(run, tmp_path):
 
 
 def test_a_lazy_config_gets_its_own_overrides(run):
-    _, printed = run(LAZY, "--num-gpus", 1, "--of-gpus", 2)
+    _, printed = run(LAZY, "--num-gpus", 3, "--of-gpus", 5)
     cfg = lazy_entry.load_config(LAZY, overrides(printed))
-    assert cfg.dataloader.train.batch_size == 5 and cfg.optimizer.lr == 0.0005
-    assert list(cfg.lr_multiplier.scheduler.milestones) == [3000, 3600]
+    assert cfg.dataloader.train.batch_size == 6 and cfg.optimizer.lr == pytest.approx(0.0006)
+    assert list(cfg.lr_multiplier.scheduler.milestones) == [2500, 3000]
 
 
 def test_as_many_images_as_before_change_nothing(run):
