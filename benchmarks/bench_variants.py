@@ -91,15 +91,11 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Work:
-    """The images of a step.
+    """The images of a step."""
 
-    Attributes:
-        batch: as the training loader gives them.
-        detected: per unlabeled image, what the teacher is to detect: ``pred_boxes`` (weak view,
-            absolute XYXY), ``pred_classes``, ``scores``; the first ``STABLE`` are localized well.
-    """
-
-    batch: list[dict]
+    batch: list[dict]  # as the training loader gives them
+    # Per unlabeled image, what the teacher is to detect: pred_boxes (weak view, absolute XYXY),
+    # pred_classes, scores; the first STABLE are localized well.
     detected: list[Instances]
 
     @property

@@ -26,22 +26,14 @@ class Benchmark:
 
     Subclasses have ``data_files(split)``, the files that identify the data of a split, and
     ``prepare(runs)``, which makes the data of all runs or raises ConfigError if they are missing.
-
-    Attributes:
-        title: for people.
-        folder: of its runs, below the output folder.
-        configs: :attr:`Recipe.config` -> file; others cannot be run.
-        family: of the splits.
-        seeds: default seeds of the ablations. Seed S learns from fold S + 1.
-        fold_seeds: default seeds of the tables that the paper averages over folds.
     """
 
     title: str
-    folder: str
-    configs: dict[str, Path]
-    family: str
-    seeds: tuple[int, ...]
-    fold_seeds: tuple[int, ...]
+    folder: str  # of its runs, below the output folder
+    configs: dict[str, Path]  # Recipe.config -> file; others cannot be run
+    family: str  # of the splits
+    seeds: tuple[int, ...]  # by default, of the ablations; seed S learns from fold S + 1
+    fold_seeds: tuple[int, ...]  # of the tables that the paper averages over folds
 
     def opts(self, recipe: Recipe, seed: int) -> list[str]:
         """Overrides of a recipe with one seed."""
@@ -92,10 +84,6 @@ class Coco(Benchmark):
     fold_seeds = (0, 1, 2, 3, 4)
 
     def __init__(self, variant: str):
-        """
-        Args:
-            variant: "paper" or "reference".
-        """
         self.title = f"COCO, {variant}"
         self.folder = f"coco/{variant}"
         names = {

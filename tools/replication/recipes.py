@@ -12,22 +12,15 @@ SOFT_TEACHER = "soft_teacher"
 
 @dataclass(frozen=True)
 class Recipe:
-    """One run, on whatever data.
+    """One run, on whatever data."""
 
-    Attributes:
-        config: which config of a benchmark it starts from.
-        opts: overrides.
-        percent: labeled share of the training images; None where the config has all labeled.
-        network: "student" or "teacher", the one whose AP counts. The paper does not say which it
-            reports; here the student's where there is no teacher or the teacher is the student.
-        labeled_by: name of the recipe whose detector labels the unlabeled images once, before
-            the run (the multi-stage framework).
-    """
-
-    config: str = SOFT_TEACHER
-    opts: Mapping[str, object] = field(default_factory=dict)
-    percent: float | None = 10.0
+    config: str = SOFT_TEACHER  # which config of a benchmark it starts from
+    opts: Mapping[str, object] = field(default_factory=dict)  # overrides
+    percent: float | None = 10.0  # labeled share; None where the config has all labeled
+    # Whose AP counts. The paper does not say which it reports; here the student's where there is
+    # no teacher or the teacher is the student.
     network: str = "teacher"
+    # Recipe whose detector labels the unlabeled images once, before the run (multi-stage).
     labeled_by: str | None = None
 
 

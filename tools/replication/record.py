@@ -21,18 +21,10 @@ DIGITS = 12
 
 @dataclass
 class Record:
-    """
-    Attributes:
-        identity: name -> value of everything but the code that decides the result.
-        code: :func:`code_digest` of each code that trained a part, in order.
-        seconds: run time of its processes.
-        finished: whether the last step was done and evaluated.
-    """
-
-    identity: dict[str, str]
-    code: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    finished: bool = False
+    identity: dict[str, str]  # name -> value of everything but the code that decides the result
+    code: list[str] = field(default_factory=list)  # digests of all code that trained, in order
+    seconds: float = 0.0  # run time of its processes
+    finished: bool = False  # whether the last step was done and evaluated
 
     @classmethod
     def read(cls, folder: Path) -> "Record | None":

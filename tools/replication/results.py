@@ -14,20 +14,13 @@ OTHER = {"student": "teacher", "teacher": "student"}
 
 @dataclass(frozen=True)
 class RowResult:
-    """
-    Attributes:
-        row: of the paper's table.
-        scores: metric -> seed -> value of the network that counts, after the last step.
-        other: seed -> AP of the other network, where it was evaluated.
-        gain: AP above the first row of the group that was run, paired by seed.
-        paper_gain: the same in the paper.
-    """
-
     row: Row
+    # metric -> seed -> value of the network that counts, after the last step
     scores: dict[str, dict[int, float]] = field(default_factory=dict)
+    # seed -> AP of the other network, where it was evaluated
     other: dict[int, float] = field(default_factory=dict)
-    gain: Estimate | None = None
-    paper_gain: float | None = None
+    gain: Estimate | None = None  # AP above the group's first row that was run, paired by seed
+    paper_gain: float | None = None  # the same in the paper
 
     def measured(self, metric: str) -> Estimate | None:
         """Mean and standard deviation over the seeds."""
@@ -36,20 +29,11 @@ class RowResult:
 
 @dataclass(frozen=True)
 class TableResult:
-    """
-    Attributes:
-        table: of the paper.
-        rows: in the paper's order.
-        pairs: of rows of one group, in the order of the paper's AP.
-        codes: checksums of all code that trained a part of it.
-        missing: names of the runs that are not finished.
-    """
-
     table: Table
-    rows: list[RowResult]
-    pairs: list[Pair]
-    codes: list[str]
-    missing: list[str]
+    rows: list[RowResult]  # in the paper's order
+    pairs: list[Pair]  # of rows of one group, in the order of the paper's AP
+    codes: list[str]  # checksums of all code that trained a part of it
+    missing: list[str]  # names of the runs that are not finished
 
 
 def collect(plan: Plan, table: Table) -> TableResult:

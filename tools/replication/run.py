@@ -40,30 +40,21 @@ PRINTED = "stdout.txt"
 class Run:
     """A config with overrides, trained in a folder of its own.
 
-    Attributes:
-        config_file: YAML.
-        folder: OUTPUT_DIR.
-        opts: KEY VALUE ... overrides.
-        data_files: identify the data; missing files are not compared.
-        num_gpus: processes of the run.
-        any_code: accept a result of other code.
-        after: runs that must be finished before this one starts.
-        preparation: file -> the command line that makes it before the run, without the
-            interpreter; its Paths are relative to the repository, or absolute.
-
     Raises:
         ConfigError: for a mistake in the config.
     """
 
     name: str
-    config_file: Path
-    folder: Path
-    opts: Sequence[str] = ()
+    config_file: Path  # YAML
+    folder: Path  # OUTPUT_DIR
+    opts: Sequence[str] = ()  # KEY VALUE ... overrides
     _: KW_ONLY
-    data_files: Sequence[Path] = ()
+    data_files: Sequence[Path] = ()  # they identify the data; missing ones are not compared
     num_gpus: int = 1
-    any_code: bool = False
-    after: Sequence["Run"] = ()
+    any_code: bool = False  # accept a result of other code
+    after: Sequence["Run"] = ()  # must be finished before this one starts
+    # File -> the command line that makes it before the run, without the interpreter; its Paths are
+    # relative to the repository, or absolute.
     preparation: Mapping[Path, Sequence] = field(default_factory=dict)
 
     def __post_init__(self):

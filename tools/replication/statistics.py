@@ -43,18 +43,12 @@ def difference(scores: Scores, base: Scores) -> Estimate | None:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows of a table, the one that is better in the paper first.
-
-    Attributes:
-        better, worse: their names.
-        paper: how much better.
-        measured: the paired difference here.
-    """
+    """Two rows of a table, the one that is better in the paper first."""
 
     better: str
     worse: str
-    paper: float
-    measured: Estimate
+    paper: float  # how much better
+    measured: Estimate  # the paired difference here
 
     @property
     def agrees(self) -> bool:

@@ -13,38 +13,20 @@ HTC = "HTC++ is not implemented"
 
 @dataclass(frozen=True)
 class Row:
-    """
-    Attributes:
-        name: as in the paper.
-        paper: its AP, AP50 and AP75 there; None where it gives none.
-        run: name of the recipe; None where there is none.
-        spread: of the paper's AP, the number after its +-.
-        group: rows of one group are compared with each other.
-        note: why there is no run.
-    """
-
-    name: str
-    paper: tuple[float | None, ...]
-    run: str | None = None
-    spread: float | None = None
-    group: str = ""
-    note: str = ""
+    name: str  # as in the paper
+    paper: tuple[float | None, ...]  # its AP, AP50 and AP75 there; None where it gives none
+    run: str | None = None  # name of the recipe, if there is one
+    spread: float | None = None  # of the paper's AP, the number after its +-
+    group: str = ""  # rows of one group are compared with each other
+    note: str = ""  # why there is no run
 
 
 @dataclass(frozen=True)
 class Table:
-    """
-    Attributes:
-        key: its name on the command line.
-        title: shortened from the paper.
-        rows: in the paper's order.
-        folds: whether the paper averages over folds; the ablations are of one.
-    """
-
-    key: str
-    title: str
-    rows: tuple[Row, ...]
-    folds: bool = False
+    key: str  # its name on the command line
+    title: str  # shortened from the paper
+    rows: tuple[Row, ...]  # in the paper's order
+    folds: bool = False  # whether the paper averages over folds; the ablations are of one
 
     @property
     def name(self) -> str:
