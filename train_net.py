@@ -11,7 +11,7 @@ from soft_teacher import ConfigError
 from soft_teacher.distributed.device import share_cpu
 from soft_teacher.distributed.launch import run
 from soft_teacher.distributed.launch_args import is_first_here, parse_launch_args
-from soft_teacher.experiment.entry import entry_of
+from soft_teacher.experiment.entry import load_experiment
 from soft_teacher.utils.command_line import USAGE_ERROR
 
 EPILOG = """
@@ -24,9 +24,9 @@ Examples:
   change options
     train_net.py --config-file configs/demo/soft_teacher.yaml SOFT_TEACHER.ALPHA 2.0
     train_net.py --config-file configs/demo/soft_teacher.py model.alpha=2.0
-  go on after an interruption
+  resume an interrupted run
     train_net.py --config-file configs/demo/soft_teacher.yaml --resume
-  evaluate student and teacher of a checkpoint of ours, or any Detectron2 detector
+  evaluate student and teacher of one of our checkpoints, or any Detectron2 detector
     train_net.py --config-file configs/demo/soft_teacher.yaml --eval-only MODEL.WEIGHTS model.pth
   two machines
     (machine0) train_net.py --machine-rank 0 --num-machines 2 --dist-url tcp://HOST:PORT ...
@@ -39,7 +39,7 @@ Examples:
 def main(args):
     """Runs on every rank."""
     share_cpu(args.num_gpus)
-    return entry_of(args.config_file).main(args)
+    return load_experiment(args.config_file, args.opts).main(args)
 
 
 def parse_args(argv=None):

@@ -26,7 +26,7 @@ from bench_startup_data import FOLD, PERCENT, make_coco
 from soft_teacher.data.datasets.builtin import register_builtin
 from soft_teacher.data.datasets.loading import loaded_once
 from soft_teacher.data.streams.loader import build_two_stream_train_loader
-from soft_teacher.experiment.yaml_entry import check_config, load_config
+from soft_teacher.experiment.yaml_experiment import YamlExperiment
 from soft_teacher.utils.checks import Number
 from soft_teacher.utils.command_line import exit_status, make_output
 from soft_teacher.utils.errors import ConfigError
@@ -79,15 +79,15 @@ def start(setting: str, workers: int, steps: int) -> Row:
         worker then without (USS) and with its share of common pages (PSS).
     """
     opts = {**OPTS, "DATALOADER.NUM_WORKERS": workers}
-    cfg = load_config(
+    experiment = YamlExperiment.load(
         str(CONFIGS / SETTINGS[setting][0]), [str(word) for pair in opts.items() for word in pair]
     )
     register_builtin()
     before = memory()["Rss"]
     wall, cpu = time.perf_counter(), time.process_time()
     with loaded_once():
-        check_config(cfg, eval_only=False)
-        loader = build_two_stream_train_loader(cfg)
+        experiment.check(eval_only=False)
+        loader = build_two_stream_train_loader(experiment.cfg)
     batches = iter(loader)
     next(batches)
     found = {"seconds": time.perf_counter() - wall, "CPU s": time.process_time() - cpu}

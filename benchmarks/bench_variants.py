@@ -30,10 +30,11 @@ from soft_teacher.data.mapper import LabeledDatasetMapper, TwoViewDatasetMapper
 from soft_teacher.data.streams.schedule import BatchSchedule
 from soft_teacher.engine.ema import EMAHook
 from soft_teacher.experiment.build import build_train_loop
-from soft_teacher.experiment.yaml_entry import load_config
+from soft_teacher.experiment.train_settings import TrainSettings
+from soft_teacher.experiment.yaml_config import load_config, value_of
 from soft_teacher.modeling import SoftTeacher
 from soft_teacher.modeling.views import ViewTransport
-from soft_teacher.monitoring.hooks import build_watch_hooks
+from soft_teacher.monitoring.hooks import WatchHook
 
 __all__ = [
     "FULL", "NUM_CLASSES", "PARTIAL", "VARIANTS", "Ours", "Scenario", "Work", "calibrate",
@@ -79,6 +80,7 @@ class Scenario:
         """The config of the model."""
         # Weights that do not move give all steps the same work.
         opts = ["MODEL.WEIGHTS", "", "MODEL.DEVICE", self.device, "SOLVER.BASE_LR", 0.0]
+        opts += ["SEED", 0]
         if self.precision != "fp32":
             opts += ["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.PRECISION", self.precision]
         return load_config(self.config, opts + (NARROW if self.narrow else []))
@@ -320,13 +322,10 @@ class Ours:
             self.model,
             Repeated(work.batch, schedule),
             build_optimizer(cfg, self.model),
-            output_dir="",
-            seed=0,
-            amp=scenario.dtype is not None,
-            precision=cfg.SOLVER.AMP.PRECISION,
+            TrainSettings.of(partial(value_of, cfg)),
         )
         self.ema = EMAHook(self.model.student, self.model.teacher)
-        self.hooks = [self.ema, *build_watch_hooks(self.model, schedule, output_dir="")]
+        self.hooks = [self.ema, WatchHook(self.model, schedule)]
         self.storage = EventStorage()
         self.trainer = SimpleNamespace(iter=0, max_iter=STEPS, storage=self.storage)
         for hook in self.hooks:

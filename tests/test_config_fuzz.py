@@ -10,9 +10,10 @@ from training import CONFIGS, LAZY_OPTS, YAML_OPTS
 
 from soft_teacher import ConfigError, add_soft_teacher_config
 from soft_teacher.data.streams.loader import build_two_stream_train_loader
-from soft_teacher.experiment import SoftTeacherTrainer, lazy_entry, yaml_entry
-from soft_teacher.experiment.config_keys import LAZY_ONLY, SETTINGS, lazy_paths
-from soft_teacher.experiment.lazy_train import build_ema, build_optimizer
+from soft_teacher.experiment import SoftTeacherTrainer, lazy_config, yaml_config
+from soft_teacher.experiment.entry import load_experiment
+from soft_teacher.experiment.lazy_experiment import LazyExperiment
+from soft_teacher.experiment.settings import LAZY_ONLY, SETTINGS
 from soft_teacher.utils.checks import shown
 
 pytestmark = pytest.mark.usefixtures("tiny_digits")
@@ -31,7 +32,7 @@ def yaml_keys():
     return sorted(leaves(cfg))
 
 
-LAZY_KEYS = sorted({*(path for key in SETTINGS for path in lazy_paths(key)), *LAZY_ONLY})
+LAZY_KEYS = sorted({*(path for s in SETTINGS.values() for path in s.paths), *LAZY_ONLY})
 
 
 def samples(keys, seed, count):
@@ -39,25 +40,25 @@ def samples(keys, seed, count):
     return [(rng.choice(keys), rng.choice(VALUES)) for _ in range(count)]
 
 
-def checked(entry, config, opts):
+def checked(config, opts):
     """The config that passes, or None where one line says why it does not."""
     try:
-        cfg = entry.load_config(str(CONFIGS / config), opts)
-        entry.check_config(cfg, eval_only=False)
+        experiment = load_experiment(str(CONFIGS / config), opts)
+        experiment.check(eval_only=False)
     except ConfigError as error:
         message = str(error)
         assert len(message.splitlines()) == 1
         return None
-    return cfg
+    return experiment.cfg
 
 
 def check_yaml(key, value):
-    cfg = checked(yaml_entry, "soft_teacher.yaml", [*YAML_OPTS, key, value])
+    cfg = checked("soft_teacher.yaml", [*YAML_OPTS, key, value])
     if cfg is None or cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH > SMALL_ENOUGH:
         return
     cfg.SEED = abs(cfg.SEED)
     # Of the model itself only what is as small as the demo's.
-    small = yaml_entry.load_config(str(CONFIGS / "soft_teacher.yaml"), YAML_OPTS)
+    small = yaml_config.load_config(str(CONFIGS / "soft_teacher.yaml"), YAML_OPTS)
     model = SoftTeacherTrainer.build_model(small)
     optimizer = SoftTeacherTrainer.build_optimizer(cfg, model)
     SoftTeacherTrainer.build_lr_scheduler(cfg, optimizer)
@@ -67,14 +68,14 @@ def check_yaml(key, value):
 
 def check_lazy(key, value):
     opts = [*LAZY_OPTS, f"{key.replace('[', '.').replace(']', '')}={value}"]
-    cfg = checked(lazy_entry, "soft_teacher.py", opts)
+    cfg = checked("soft_teacher.py", opts)
     if cfg is None or cfg.train.max_iter * cfg.dataloader.train.batch_size > SMALL_ENOUGH:
         return
     cfg.train.seed = abs(cfg.train.seed)
-    small = lazy_entry.load_config(str(CONFIGS / "soft_teacher.py"), LAZY_OPTS)
+    small = lazy_config.load_config(str(CONFIGS / "soft_teacher.py"), LAZY_OPTS)
     model = instantiate(small.model)
-    build_optimizer(cfg, model)
-    build_ema(cfg, model)
+    LazyExperiment(cfg).build_optimizer(model)
+    LazyExperiment(cfg).build_ema(model)
     instantiate(cfg.lr_multiplier)
     instantiate(cfg.dataloader.train)
 
@@ -90,8 +91,8 @@ def check_all(check, keys, seed, count):
 
 
 def test_the_values_as_they_are_pass():
-    assert checked(yaml_entry, "soft_teacher.yaml", YAML_OPTS) is not None
-    assert checked(lazy_entry, "soft_teacher.py", LAZY_OPTS) is not None
+    assert checked("soft_teacher.yaml", YAML_OPTS) is not None
+    assert checked("soft_teacher.py", LAZY_OPTS) is not None
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -8,7 +8,8 @@ from detectron2.engine import DefaultPredictor
 from training import CONFIGS, save_untrained
 
 from soft_teacher import add_soft_teacher_config
-from soft_teacher.experiment import SoftTeacherTrainer, yaml_entry
+from soft_teacher.experiment import SoftTeacherTrainer, yaml_config
+from soft_teacher.experiment.yaml_experiment import YamlExperiment
 
 pytestmark = pytest.mark.usefixtures("tiny_digits")
 
@@ -32,7 +33,7 @@ def test_a_config_with_our_keys_is_a_soft_teacher():
 @pytest.mark.parametrize("config", ["ours", "of the output folder"])
 def test_the_stock_predictor_is_the_trained_teacher(config, tmp_path):
     weights, path = str(tmp_path / "model_final.pth"), YAML
-    evaluated = yaml_entry.load_config(str(YAML), OPTS)
+    evaluated = yaml_config.load_config(str(YAML), OPTS)
     save_untrained(weights, *OPTS)
     if config == "of the output folder":
         path = tmp_path / "config.yaml"
@@ -44,7 +45,7 @@ def test_the_stock_predictor_is_the_trained_teacher(config, tmp_path):
     cfg.merge_from_list([*OPTS, "MODEL.WEIGHTS", weights])
     predict = DefaultPredictor(cfg)
 
-    model = yaml_entry.load_trained(evaluated, weights=weights).model
+    model = YamlExperiment(evaluated).load_trained(weights=weights).model
     student = 0
     for (sample,) in SoftTeacherTrainer.build_test_loader(evaluated, "digits_val"):
         found = predict(cv2.imread(sample["file_name"]))["instances"]

@@ -150,6 +150,10 @@ def test_every_equation_is_mutated_and_its_test_is_the_page_s(equation):
     assert tests and tests <= set(row.symbols("Test"))
 
 
+def test_every_target_exists():
+    assert all(callable(pkgutil.resolve_name(f"soft_teacher.{m.target}")) for m in MUTATIONS)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_the_tests_pass_without_a_mutation():

@@ -21,7 +21,8 @@ from training import (
 from soft_teacher import ConfigError
 from soft_teacher.data.datasets.dataset_dicts import unlabeled_dicts
 from soft_teacher.engine.checkpoint import SoftTeacherCheckpointer
-from soft_teacher.experiment import SoftTeacherTrainer, lazy_entry, yaml_entry
+from soft_teacher.experiment import SoftTeacherTrainer, lazy_config, yaml_config
+from soft_teacher.experiment.yaml_experiment import YamlExperiment
 from soft_teacher.modeling import FasterRCNNFamily
 
 pytestmark = pytest.mark.usefixtures("tiny_digits", "own_catalog")
@@ -37,7 +38,7 @@ def detector(tiny_digits, tmp_path_factory):
     """A checkpoint whose student and teacher find different boxes."""
     folder = tmp_path_factory.mktemp("detector")
     torch.manual_seed(0)
-    model = SoftTeacherTrainer.build_model(yaml_entry.load_config(YAML, YAML_OPTS))
+    model = SoftTeacherTrainer.build_model(yaml_config.load_config(YAML, YAML_OPTS))
     for network, shift in ((model.student, 1.0), (model.teacher, 2.0)):
         torch.nn.init.normal_(network.roi_heads.box_predictor.cls_score.weight, std=0.01)
         network.roi_heads.box_predictor.cls_score.bias.data[2] = shift
@@ -68,8 +69,8 @@ def labels(detector, tmp_path_factory):
 
 def detections(detector, network):
     """{file: (boxes, classes, scores)} above the threshold, as Detectron2's evaluation has them."""
-    cfg = yaml_entry.load_config(YAML, [*YAML_OPTS, "MODEL.WEIGHTS", str(detector)])
-    model = getattr(yaml_entry.load_trained(cfg).model, network)
+    cfg = yaml_config.load_config(YAML, [*YAML_OPTS, "MODEL.WEIGHTS", str(detector)])
+    model = getattr(YamlExperiment(cfg).load_trained().model, network)
     cfg.defrost()
     cfg.DATASETS.TEST = NAMES
     loader = build_detection_test_loader(cfg, list(NAMES))
@@ -182,19 +183,19 @@ LAZY_SECOND = [
 ]
 
 
-def yaml_config(labels):
-    return yaml_entry.load_config(
+def second_yaml(labels):
+    return yaml_config.load_config(
         YAML, [*YAML_OPTS, *SECOND, "DATASETS.TRAIN_UNLABELED", str(labels)]
     )
 
 
-def lazy_config(labels):
+def second_lazy(labels):
     names = f"dataloader.train.unlabeled_names=[{labels}]"
-    return lazy_entry.load_config(LAZY, [*LAZY_OPTS, *LAZY_SECOND, names])
+    return lazy_config.load_config(LAZY, [*LAZY_OPTS, *LAZY_SECOND, names])
 
 
 def yaml_loader(labels):
-    return SoftTeacherTrainer.build_train_loader(yaml_config(labels))
+    return SoftTeacherTrainer.build_train_loader(second_yaml(labels))
 
 
 def test_a_training_learns_from_the_labels_and_measures_nothing_with_them(labels, tmp_path):
@@ -209,7 +210,7 @@ def test_a_training_learns_from_the_labels_and_measures_nothing_with_them(labels
 
 
 def test_the_same_labels_give_the_same_losses_in_both_languages(detector, labels):
-    yaml, lazy = yaml_config(labels), lazy_config(labels)
+    yaml, lazy = second_yaml(labels), second_lazy(labels)
     models = [SoftTeacherTrainer.build_model(yaml), instantiate(lazy.model)]
     loaders = [SoftTeacherTrainer.build_train_loader(yaml), instantiate(lazy.dataloader.train)]
     assert loaders[0].identity() == loaders[1].identity()
@@ -228,7 +229,7 @@ def test_other_labels_are_another_training(labels, tmp_path):
     dataset["annotations"][0]["score"] = 0.99
     other = tmp_path / "other.json"
     other.write_text(json.dumps(dataset))
-    key = "DATASETS.TRAIN_UNLABELED"
+    key = "unlabeled_names"
     assert yaml_loader(labels).identity()[key] != yaml_loader(other).identity()[key]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 
-from config_tool import AT_LEAST_ONE, config_parser, disk_errors, load_config
+from config_tool import AT_LEAST_ONE, config_parser, disk_errors, experiment_of
 from detectron2.data import MetadataCatalog
 
 from soft_teacher import ConfigError
@@ -23,8 +23,9 @@ from soft_teacher.analysis.findings import findings_of
 from soft_teacher.analysis.measured_boxes import choose_images, measure
 from soft_teacher.analysis.pseudo_label_report import report_text, write_findings
 from soft_teacher.data.datasets.ground_truth import truth_dicts
+from soft_teacher.data.roles import TEST
 from soft_teacher.evaluation.evaluate import NETWORKS
-from soft_teacher.experiment.entry import entry_of
+from soft_teacher.experiment.entry import load_experiment
 from soft_teacher.experiment.trained import Trained
 from soft_teacher.utils.checks import check_fraction, check_not_negative
 from soft_teacher.utils.command_line import exit_status, make_output
@@ -79,9 +80,8 @@ def parse_args(argv=None) -> argparse.Namespace:
 def load_compared(args, num_classes: int) -> Trained:
     """The model of --compare, which must have as many classes."""
     file, opts = (args.compare_config, []) if args.compare_config else (args.config_file, args.opts)
-    entry = entry_of(file)
     try:
-        compared = entry.load_trained(entry.load_config(file, opts), weights=args.compare)
+        compared = load_experiment(file, opts).load_trained(weights=args.compare)
     except ConfigError as error:
         raise ConfigError(f"--compare: {error}") from error
     if compared.num_classes != num_classes:
@@ -96,15 +96,15 @@ def load_compared(args, num_classes: int) -> Trained:
 def main(argv=None) -> None:
     args = parse_args(argv)
     make_output(args.output)
-    entry, cfg = load_config(args)
-    trained = entry.load_trained(cfg)
-    compared = load_compared(args, trained.num_classes) if args.compare else None
-    names = entry.dataset_names(cfg, eval_only=True)["test"]
-    if not (args.dataset or names):
-        raise ConfigError("DATASETS.TEST is empty: name a dataset with --dataset")
-    key, name = ("--dataset", args.dataset) if args.dataset else ("DATASETS.TEST", names[0])
-    classes_key = trained.model.family.num_classes_key
-    dicts = truth_dicts(key, name, num_classes=trained.num_classes, classes_key=classes_key)
+    with experiment_of(args) as experiment:
+        trained = experiment.load_trained()
+        compared = load_compared(args, trained.num_classes) if args.compare else None
+        names = experiment.dataset_names(eval_only=True)["test"]
+        if not (args.dataset or names):
+            raise ConfigError(f"{TEST} is empty: name a dataset with --dataset")
+        key, name = ("--dataset", args.dataset) if args.dataset else (TEST, names[0])
+        classes_key = trained.model.family.num_classes_parameter
+        dicts = truth_dicts(key, name, num_classes=trained.num_classes, classes_key=classes_key)
     dicts = choose_images(dicts, args.images, args.seed)
     found = measure(trained, args.network, dicts, seed=args.seed, title=f"ours, {name}")
     findings = findings_of(found, trained, network=args.network, dataset=name)

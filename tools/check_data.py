@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from config_tool import config_parser, load_config
+from config_tool import config_parser, experiment_of
 
 from soft_teacher.analysis.data_check import check_dataset
 from soft_teacher.analysis.data_report import report_figure, report_text
@@ -44,13 +44,12 @@ def parse_args(argv=None) -> argparse.Namespace:
 def main(argv=None) -> int:
     args = parse_args(argv)
     make_output(args.output)
-    entry, cfg = load_config(args)
-    with loaded_once():
-        warnings = entry.check_config(cfg, eval_only=False)
-        how = {"headers_only": args.headers_only, "max_pixels": entry.max_pixels(cfg)}
+    with experiment_of(args) as experiment, loaded_once():
+        warnings = experiment.check(eval_only=False)
+        how = {"headers_only": args.headers_only, "max_pixels": experiment.max_pixels}
         checks = [
             check_dataset(role, name, **how)
-            for role, names in entry.dataset_names(cfg).items()
+            for role, names in experiment.dataset_names().items()
             for name in names
         ]
     unreadable = [line for found in checks for line in found.unreadable]

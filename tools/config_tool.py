@@ -6,7 +6,7 @@ from pathlib import Path
 
 from soft_teacher import ConfigError
 from soft_teacher.data.datasets.builtin import register_builtin
-from soft_teacher.experiment.entry import entry_of
+from soft_teacher.experiment.entry import load_experiment
 from soft_teacher.utils.checks import Number
 from soft_teacher.utils.command_line import add_config_arguments
 from soft_teacher.utils.errors import one_line
@@ -15,7 +15,7 @@ __all__ = [
     "AT_LEAST_ONE",
     "config_parser",
     "disk_errors",
-    "load_config",
+    "experiment_of",
     "new_file",
     "tool_parser",
     "writing",
@@ -38,12 +38,13 @@ def config_parser(doc: str, epilog: str) -> argparse.ArgumentParser:
     return parser
 
 
-def load_config(args: argparse.Namespace):
-    """The entry of --config-file and its config with the overrides; registers built-in datasets."""
-    entry = entry_of(args.config_file)
-    cfg = entry.load_config(args.config_file, args.opts)
+@contextmanager
+def experiment_of(args: argparse.Namespace):
+    """The experiment of --config-file; messages inside name the keys of its language."""
+    experiment = load_experiment(args.config_file, args.opts)
     register_builtin()
-    return entry, cfg
+    with experiment.words.spoken():
+        yield experiment
 
 
 @contextmanager

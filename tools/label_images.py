@@ -11,11 +11,12 @@ import json
 import sys
 from pathlib import Path
 
-from config_tool import config_parser, load_config, new_file, writing
+from config_tool import config_parser, experiment_of, new_file, writing
 
 from soft_teacher.data.datasets.dataset_dicts import check_datasets, unlabeled_dicts
 from soft_teacher.evaluation.evaluate import NETWORKS
 from soft_teacher.evaluation.labeling import check_label_threshold, coco_categories, label_images
+from soft_teacher.experiment.experiment import Experiment
 from soft_teacher.utils.atomic import atomic_write
 from soft_teacher.utils.command_line import exit_status
 
@@ -45,28 +46,27 @@ def parse_args(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def labeled(args) -> dict:
+def labeled(args, experiment: Experiment) -> dict:
     """The dataset to write.
 
     Raises:
         ConfigError: for a mistake in the arguments, the config, the data or the weights.
     """
-    entry, cfg = load_config(args)
-    classes_from, names = entry.train_names(cfg)
+    classes_from, names = experiment.train_names()
     dicts = unlabeled_dicts(names, hidden_labels=False)
-    trained = entry.load_trained(cfg)
+    trained = experiment.load_trained()
     family, detector = trained.model.family, getattr(trained.model, args.network)
     check_datasets(
         labeled=classes_from,
         unlabeled=names,
         test=[],
         num_classes=trained.num_classes,
-        classes_key=family.num_classes_key,
+        classes_key=family.num_classes_parameter,
     )
     thresh = args.score_thresh
     if thresh is None:
         thresh = trained.model.pseudo_labeler.score_thresh
-    check_label_threshold(family.score_floor(detector), thresh, key=family.score_floor_key)
+    check_label_threshold(family.score_floor(detector), thresh, key=family.score_floor_parameter)
     return label_images(
         detector,
         trained.loader(dicts),
@@ -86,7 +86,8 @@ def labeled(args) -> dict:
 def main(argv=None) -> None:
     args = parse_args(argv)
     new_file(args.output, ".json")
-    dataset = labeled(args)
+    with experiment_of(args) as experiment:
+        dataset = labeled(args, experiment)
     with writing(), atomic_write(str(args.output)) as file:
         json.dump(dataset, file)
     boxes, images = len(dataset["annotations"]), len(dataset["images"])

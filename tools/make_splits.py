@@ -28,6 +28,7 @@ from soft_teacher.data.datasets.splits.families import (
 from soft_teacher.data.datasets.splits.manifest import Split, read_manifest, write_manifest
 from soft_teacher.data.datasets.splits.parts import write_parts
 from soft_teacher.data.roles import KEYS
+from soft_teacher.experiment.words import YAML_WORDS
 from soft_teacher.utils.command_line import USAGE_ERROR, exit_status
 from soft_teacher.utils.errors import ConfigError
 
@@ -176,7 +177,7 @@ def main(argv=None) -> None:
         print(row.format(name, *counts, split.sha256[:12], state), flush=True)
         if args.own and split.family != FULL:
             parts = write_parts(args.json, split, (args.output / name).with_suffix(""))
-            for key, part in zip(KEYS.values(), parts):
+            for key, part in zip(map(YAML_WORDS, KEYS.values()), parts):
                 print(f"  {key} {part}@{args.images}")
 
 

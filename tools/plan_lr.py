@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from tabulate import tabulate
 
 from soft_teacher import ConfigError
-from soft_teacher.experiment import lazy_entry, yaml_entry
+from soft_teacher.experiment import lazy_config, yaml_config
 from soft_teacher.experiment.scaling import LAZY_KEYS, YAML_KEYS, scaled_values
 from soft_teacher.utils.command_line import exit_status
 
@@ -48,11 +48,11 @@ def parse_args(argv=None) -> argparse.Namespace:
 def read_values(args, rules: dict) -> dict:
     """Values of the config that the plan is about."""
     if rules is LAZY_KEYS:
-        cfg = lazy_entry.load_config(args.config_file, args.opts)
+        cfg = lazy_config.load_config(args.config_file, args.opts)
         values = {key: OmegaConf.select(cfg, key) for key in rules}
         return {k: list(v) if OmegaConf.is_list(v) else v for k, v in values.items()}
-    cfg = yaml_entry.load_config(args.config_file, args.opts)
-    return {key: yaml_entry.value_of(cfg, key) for key in rules}
+    cfg = yaml_config.load_config(args.config_file, args.opts)
+    return {key: yaml_config.value_of(cfg, key) for key in rules}
 
 
 def target_images(args, now: int) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 
-from config_tool import AT_LEAST_ONE, config_parser, load_config, new_file, writing
+from config_tool import AT_LEAST_ONE, config_parser, experiment_of, new_file, writing
 from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.utils.registry import locate
@@ -23,6 +23,7 @@ from soft_teacher.analysis.augmentation_sheet import augmentation_sheet
 from soft_teacher.analysis.augmented_views import Policies
 from soft_teacher.data.augmentation.policies import VARIANTS
 from soft_teacher.data.datasets.dataset_dicts import as_list, dataset_reading
+from soft_teacher.data.roles import KEYS, LABELED
 from soft_teacher.data.streams.loader import build_two_stream_train_loader
 from soft_teacher.utils.checks import check_not_negative
 from soft_teacher.utils.command_line import exit_status
@@ -103,23 +104,23 @@ def main(argv=None) -> None:
     check_not_negative("--seed", args.seed)
     AT_LEAST_ONE("--num-images", args.num_images)
     AT_LEAST_ONE("--num-draws", args.num_draws)
-    _, cfg = load_config(args)
-    read = lazy_policies if OmegaConf.is_config(cfg) else yaml_policies
-    policies, labeled = read(cfg, [args.variant] if args.variant else list(VARIANTS))
-    if not (args.dataset or labeled):
-        raise ConfigError("the config names no labeled dataset: name one with --dataset")
-    key = "--dataset" if args.dataset else "DATASETS.TRAIN_LABELED"
-    name = args.dataset or labeled[0]
-    dicts = dataset_reading(key, name).dicts
-    with writing():
-        augmentation_sheet(
-            dicts[: args.num_images],
-            policies,
-            args.output,
-            class_names=MetadataCatalog.get(name).get("thing_classes", ()),
-            num_draws=args.num_draws,
-            seed=args.seed,
-        )
+    with experiment_of(args) as experiment:
+        read = lazy_policies if OmegaConf.is_config(experiment.cfg) else yaml_policies
+        variants = [args.variant] if args.variant else list(VARIANTS)
+        policies, labeled = read(experiment.cfg, variants)
+        if not (args.dataset or labeled):
+            raise ConfigError("the config names no labeled dataset: name one with --dataset")
+        key, name = ("--dataset", args.dataset) if args.dataset else (KEYS[LABELED], labeled[0])
+        dicts = dataset_reading(key, name).dicts
+        with writing():
+            augmentation_sheet(
+                dicts[: args.num_images],
+                policies,
+                args.output,
+                class_names=MetadataCatalog.get(name).get("thing_classes", ()),
+                num_draws=args.num_draws,
+                seed=args.seed,
+            )
     print(f"written: {args.output}")
 
 

@@ -8,7 +8,7 @@ from gpu_sections.job import Job
 from soft_teacher.data.datasets.builtin import register_builtin
 from soft_teacher.demo.data import SPEC, digits_root, make_split
 from soft_teacher.demo.digits import DigitsSpec, generate
-from soft_teacher.experiment.yaml_entry import load_config
+from soft_teacher.experiment.yaml_config import load_config
 
 __all__ = ["demo_config", "make_demo_data"]
 

@@ -18,37 +18,37 @@ def add_soft_teacher_config(cfg) -> None:
     # are filled from DATASETS.SPLIT. DATASETS.TRAIN is not used.
     cfg.DATASETS.TRAIN_LABELED = ()
     cfg.DATASETS.TRAIN_UNLABELED = ()
-    # {FAMILY}, {PERCENT} and {FOLD} in the two names above: which split of a dataset is meant.
+    # {FAMILY}, {PERCENT} and {FOLD} in the two names above: the split of a dataset to use.
     cfg.DATASETS.SPLIT = CN()
     cfg.DATASETS.SPLIT.FAMILY = "stac"
     cfg.DATASETS.SPLIT.PERCENT = 10.0
     cfg.DATASETS.SPLIT.FOLD = 1
-    # Images with more pixels than this, by their headers, are not decoded: they are unreadable.
+    # Images with more pixels than this, by their headers, are not decoded and count as unreadable.
     cfg.INPUT.MAX_PIXELS = 180_000_000
-    # Share of a stream's images that may turn out unreadable; one more stops the training.
+    # Largest share of a stream's images that may be unreadable; one more stops the run.
     cfg.DATALOADER.MAX_UNREADABLE = 0.01
 
     # "SGD" (the paper) or "AdamW".
     cfg.SOLVER.OPTIMIZER = "SGD"
-    # Parts that a process divides its images of a step into; gradients add up over them.
+    # Micro-batches per process and step; their gradients are accumulated.
     cfg.SOLVER.GRADIENT_ACCUMULATION = 1
-    # Steps with an infinite or NaN loss that are skipped; one more stops the training.
+    # Steps with an infinite or NaN loss that are skipped; one more stops the run.
     cfg.SOLVER.MAX_NONFINITE = 10
-    # Periodic checkpoints that are kept; 0 keeps all. The last and the best are kept anyway.
+    # Periodic checkpoints to keep, 0 for all. The last and the best are always kept.
     cfg.SOLVER.CHECKPOINTS_TO_KEEP = 5
-    # Number format of SOLVER.AMP.ENABLED: "fp16" (released code) or "bf16".
+    # Number format used if SOLVER.AMP.ENABLED: "fp16" (released code) or "bf16".
     cfg.SOLVER.AMP.PRECISION = "fp16"
 
     cfg.SOFT_TEACHER = _C = CN()
 
-    # Meta-architecture of student and teacher, by its name in Detectron2's registry. A config that
-    # names it as MODEL.META_ARCHITECTURE means the same.
+    # Meta-architecture of student and teacher, a name in Detectron2's registry. A config that sets
+    # MODEL.META_ARCHITECTURE to it means the same.
     _C.DETECTOR = "GeneralizedRCNN"
 
     # Weight of the unsupervised loss, alpha of Eq. 1 (released: 4.0 partial, 2.0 full).
     _C.ALPHA = 4.0
-    # Steps that learn from labeled images alone while the teacher copies the student. The
-    # unlabeled images' places in the batch stay empty.
+    # First steps, on labeled images only while the teacher copies the student. The slots of
+    # unlabeled images in the batch stay empty.
     _C.BURN_IN = 0
 
     # s_r: share of labeled images among SOLVER.IMS_PER_BATCH (0.2 partial, 0.5 full). At 1 there
@@ -56,12 +56,12 @@ def add_soft_teacher_config(cfg) -> None:
     _C.LABELED_SHARE = 0.2
     # The share falls linearly to 0 over this many last steps (10000 partial, 20000 full).
     _C.LABELED_SHARE_DECAY = 10000
-    # "global": one draw per step for all ranks (Eq. 2, 3). "per_rank": a binomial draw on each
-    # rank with at least one image of each stream (released code).
+    # "global": the number of labeled images is drawn once per step for all ranks (Eq. 2, 3).
+    # "per_rank": from a binomial on each rank, at least one image of each stream (released code).
     _C.LABELED_DRAW = "global"
 
-    # Where the pseudo boxes of unlabeled images come from: the "teacher" finds them while it trains
-    # (end to end), or they are the annotations of the "dataset", made once (multi-stage, Table 6).
+    # Where the pseudo boxes of unlabeled images come from: the "teacher" (end to end), or
+    # the annotations of the "dataset", precomputed once (multi-stage, Table 6).
     _C.LABEL_SOURCE = "teacher"
     # tau_cls: a detection scored above it is a pseudo box for classification (Table 9).
     _C.SCORE_THRESH = 0.9
@@ -122,20 +122,20 @@ def add_soft_teacher_config(cfg) -> None:
     # Largest angle of rotation and shear, degrees.
     _C.AUGMENTATION.MAX_ANGLE = 30.0
 
-    # Let --resume go on although the config or the data is not what it was.
+    # Let --resume continue although the config or the data has changed.
     _C.RESUME_CHANGED = False
-    # What a training shows of itself; docs/watching.md.
+    # Monitoring; docs/watching.md.
     _C.WATCH = CN()
-    # Steps with unlabeled images between looks at the health of the pseudo boxes.
+    # Steps with unlabeled images between checks of the health of the pseudo boxes.
     _C.WATCH.PATIENCE = 200
-    # Measure pseudo boxes with the truth about unlabeled images, where a dataset knows it.
+    # Measure pseudo boxes against held-out ground truth of unlabeled images, where there is any.
     _C.WATCH.HIDDEN_LABELS = True
-    # Weights & Biases: a PROJECT switches it on; an empty NAME lets it choose one.
+    # Weights & Biases: a PROJECT switches it on; with an empty NAME it chooses one.
     _C.WATCH.WANDB = CN()
     _C.WATCH.WANDB.PROJECT = ""
     _C.WATCH.WANDB.NAME = ""
 
-    # Networks that are evaluated: "student", "teacher" or both.
+    # Networks to evaluate: "student", "teacher" or both.
     _C.EVAL_NETWORKS = ("student", "teacher")
 
     # The small ResNet-FPN "build_small_resnet_fpn_backbone" of the embedded dataset.

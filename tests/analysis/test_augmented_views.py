@@ -130,7 +130,7 @@ class Bend(T.NoOpTransform):
         ({"file_name": __file__}, {}, f"{__file__}.*fix the file"),
         ({"width": W + 1}, {}, "image.png"),
         ({}, {"strong": [Bend()]}, "cannot be used: .*not an affine transform"),
-        ({}, {"image_format": "HSV"}, "^INPUT.FORMAT must be one of BGR, RGB"),
+        ({}, {"image_format": "HSV"}, "^image_format must be one of BGR, RGB"),
     ],
 )
 def test_a_mistake_is_named_in_one_line(sample, change, options, message):

@@ -65,7 +65,7 @@ def test_odd_boxes_exceed_the_image_or_are_duplicates(image, message):
 
 
 def test_an_unknown_dataset_is_refused_with_its_key():
-    with pytest.raises(ConfigError, match="DATASETS.TEST names 'data_check_test_none'"):
+    with pytest.raises(ConfigError, match="test_names names 'data_check_test_none'"):
         check_dataset("test", "data_check_test_none")
 
 
@@ -114,7 +114,7 @@ def test_images_with_more_pixels_than_allowed_are_unreadable(role, headers_only,
     name, how = register("large", [(CAT,)]), {"headers_only": headers_only}
     assert check_dataset(role, name, max_pixels=W * H, **how).unreadable == []
     (line,) = check_dataset(role, name, max_pixels=W * H - 1, **how).unreadable
-    assert "0.png: 40 x 30 pixels are more than INPUT.MAX_PIXELS" in line
+    assert "0.png: 40 x 30 pixels are more than max_pixels" in line
 
 
 def test_the_same_bytes_under_another_name_are_found_between_and_within_roles(register, tmp_path):

@@ -15,8 +15,9 @@ from training import CONFIGS, save_untrained
 from soft_teacher.analysis.measured_boxes import choose_images, join, measure
 from soft_teacher.data.mapper import InferenceMapper
 from soft_teacher.data.streams.seeds import sample_seed
-from soft_teacher.experiment import yaml_entry
+from soft_teacher.experiment import yaml_config
 from soft_teacher.experiment.trained import Trained
+from soft_teacher.experiment.yaml_experiment import YamlExperiment
 from soft_teacher.modeling.families.base import MeasuresStability, TeacherPass
 from soft_teacher.modeling.views import ViewTransport
 
@@ -139,8 +140,8 @@ def test_images_are_joined_in_order(trained, image):
 @pytest.mark.parametrize("network", ["teacher", "student"])
 def test_variances_are_those_that_training_would_measure(network, tiny_digits, tmp_path):
     save_untrained(tmp_path / "model.pth")
-    cfg = yaml_entry.load_config(str(CONFIGS / "soft_teacher.yaml"))
-    trained = yaml_entry.load_trained(cfg, weights=str(tmp_path / "model.pth"))
+    cfg = yaml_config.load_config(str(CONFIGS / "soft_teacher.yaml"))
+    trained = YamlExperiment(cfg).load_trained(weights=str(tmp_path / "model.pth"))
     model, labeler = trained.model, trained.model.pseudo_labeler
     image, other = DatasetCatalog.get("digits_val")[:2]
     with torch.no_grad():

@@ -28,7 +28,7 @@ from detectron2.solver import LRMultiplier, build_lr_scheduler
 from omegaconf import OmegaConf
 
 from soft_teacher.data.datasets.dataset_dicts import train_names
-from soft_teacher.experiment import lazy_entry
+from soft_teacher.experiment.lazy_experiment import LazyExperiment
 
 # --- files --------------------------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ def test_percent_fold_and_family_choose_the_datasets(variant, name, opts, lazy_o
 def test_percent_fold_and_family_choose_the_labels_of_the_first_stage(opts, lazy_opts, split):
     wanted = ([f"coco_2017_{split}_labeled"], [f"output/coco/labels/{split}.json"])
     assert train_names(load("ablation", "multi_stage", *opts)) == wanted
-    assert lazy_entry.train_names(load_lazy("ablation", "multi_stage", *lazy_opts)) == wanted
+    assert LazyExperiment(load_lazy("ablation", "multi_stage", *lazy_opts)).train_names() == wanted
 
 
 @pytest.mark.parametrize("variant, name", [e for e in EXPERIMENTS if "full" in e[1]])

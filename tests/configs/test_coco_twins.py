@@ -27,9 +27,12 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_anchor_generator
 from detectron2.solver import LRMultiplier
 from omegaconf import OmegaConf
+from training import main
 
 from soft_teacher.engine import EMAHook
-from soft_teacher.experiment import SoftTeacherTrainer, config_checks, lazy_entry, yaml_entry
+from soft_teacher.experiment import SoftTeacherTrainer, config_checks, experiment
+from soft_teacher.experiment.lazy_experiment import LazyExperiment
+from soft_teacher.experiment.yaml_experiment import YamlExperiment
 
 # What can be compared without building anything.
 SAME_VALUES = {
@@ -134,8 +137,8 @@ def datasets():
         MetadataCatalog.pop(name, None)
 
 
-def started(entry, path, opts):
-    """The trainer that an entry hands over to the training loop, networks on the meta device."""
+def started(path, opts):
+    """The trainer that is handed over to the training loop, networks on the meta device."""
     kept = []
 
     def train(self, start, max_iter):
@@ -144,9 +147,9 @@ def started(entry, path, opts):
 
     with pytest.MonkeyPatch.context() as patch, torch.device("meta"):
         patch.setattr(TrainerBase, "train", train)
-        patch.setattr(entry, "default_setup", lambda *args: None)
+        patch.setattr(experiment, "default_setup", lambda *args: None)
         patch.setattr(config_checks, "check_amp", lambda *args: None)
-        entry.main(Namespace(config_file=str(path), opts=opts, eval_only=False, resume=False))
+        main(Namespace(config_file=str(path), opts=opts, eval_only=False, resume=False))
     return kept[0]
 
 
@@ -178,8 +181,8 @@ def twins(request, datasets, tmp_path_factory):
         "dataloader.train.unlabeled_names": f"[{unlabeled}]",
         "dataloader.test.dataset.names": test,
     }
-    one = started(yaml_entry, path.with_suffix(".yaml"), [x for pair in opts.items() for x in pair])
-    other = started(lazy_entry, path.with_suffix(".py"), [f"{k}={v}" for k, v in lazy_opts.items()])
+    one = started(path.with_suffix(".yaml"), [x for pair in opts.items() for x in pair])
+    other = started(path.with_suffix(".py"), [f"{k}={v}" for k, v in lazy_opts.items()])
     return variant, name, one, other
 
 
@@ -302,13 +305,13 @@ def test_the_test_loader_is_the_same(datasets):
 
 
 def test_tools_find_the_limit_of_an_image_s_size_in_both_languages():
-    assert yaml_entry.max_pixels(load(*EXPERIMENTS[0])) == 180_000_000
+    assert YamlExperiment(load(*EXPERIMENTS[0])).max_pixels == 180_000_000
     lazy = copy.deepcopy(load_lazy(*EXPERIMENTS[0]))
-    assert lazy_entry.max_pixels(lazy) == 180_000_000
+    assert LazyExperiment(lazy).max_pixels == 180_000_000
     del lazy.dataloader.train.max_pixels, lazy.dataloader.test.mapper.max_pixels
-    assert lazy_entry.max_pixels(lazy) == 180_000_000
+    assert LazyExperiment(lazy).max_pixels == 180_000_000
     lazy.dataloader.train.max_pixels = 9
-    assert lazy_entry.max_pixels(lazy) == 9
+    assert LazyExperiment(lazy).max_pixels == 9
 
 
 @every_experiment

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from detectron2.config import get_cfg, instantiate
+from detectron2.config import get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.data.datasets import register_pascal_voc
 from PIL import Image
@@ -16,8 +16,8 @@ from soft_teacher import ConfigError, add_soft_teacher_config
 from soft_teacher.data.datasets.dataset_dicts import check_datasets
 from soft_teacher.data.roles import LABELED, UNLABELED
 from soft_teacher.data.streams.loader import build_two_stream_train_loader
-from soft_teacher.experiment import SoftTeacherTrainer, lazy_entry, yaml_entry
-from soft_teacher.experiment.lazy_train import evaluate
+from soft_teacher.experiment.lazy_experiment import LazyExperiment
+from soft_teacher.experiment.yaml_experiment import YamlExperiment
 
 NUM_GOOD, NUM_BAD = 8, 2
 
@@ -134,14 +134,14 @@ def test_more_than_the_allowed_share_stops_with_one_line(labeled, photos):
     with pytest.raises(ConfigError) as error:
         load(labeled(), photos, **{"DATALOADER.MAX_UNREADABLE": 0.1})
     text = str(error.value)
-    assert "DATASETS.TRAIN_UNLABELED: 2 of 10 images are unreadable" in text
+    assert "unlabeled_names: 2 of 10 images are unreadable" in text
     assert "\n" not in text and "cut off" in text
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stream_without_a_readable_image_stops(workers, labeled, photos):
     changes = {"DATALOADER.MAX_UNREADABLE": 1.0, "DATALOADER.NUM_WORKERS": workers}
-    with pytest.raises(ConfigError, match="DATASETS.TRAIN_UNLABELED: 2 of 2 images"):
+    with pytest.raises(ConfigError, match="unlabeled_names: 2 of 2 images"):
         load(labeled(), photos / "bad*", **changes)
 
 
@@ -274,7 +274,7 @@ def test_voc_2007_labeled_and_voc_2012_unlabeled(tmp_path):
     ]
     found = check_datasets(labeled=names[:1], unlabeled=names[1:], test=names[:1], num_classes=20)
     assert len(found) == 2 and "no box of 'aeroplane'" in found[0]
-    assert "DATASETS.TEST share 2 images" in found[1]
+    assert "test_names share 2 images" in found[1]
     loader = build_two_stream_train_loader(config(*names))
     for step, batch in enumerate(loader):
         labeled = [s for s in batch if "weak_image" not in s]
@@ -291,7 +291,7 @@ def test_both_languages_evaluate_on_voc_by_the_same_rules(kind, tmp_path):
     name = write_voc(tmp_path / "VOC2012", 2012, ["2012_000001", "2012_000002"])
     if kind:
         MetadataCatalog.get(name).evaluator_type = kind
-    lazy = lazy_entry.load_config(
+    lazy = LazyExperiment.load(
         str(CONFIGS / "soft_teacher.py"),
         [
             f"dataloader.test.dataset.names={name}",
@@ -300,11 +300,11 @@ def test_both_languages_evaluate_on_voc_by_the_same_rules(kind, tmp_path):
         ],
     )
     opts = ["DATASETS.TEST", name, "MODEL.ROI_HEADS.NUM_CLASSES", "20", "OUTPUT_DIR", str(tmp_path)]
-    yaml = yaml_entry.load_config(str(CONFIGS / "soft_teacher.yaml"), opts)
-    for entry, cfg in ((lazy_entry, lazy), (yaml_entry, yaml)):
-        assert entry.check_config(cfg, eval_only=True) == []
-    model = instantiate(lazy.model).eval()
-    found = [evaluate(lazy, model), SoftTeacherTrainer.test(yaml, model)]
+    yaml = YamlExperiment.load(str(CONFIGS / "soft_teacher.yaml"), opts)
+    for experiment in (lazy, yaml):
+        assert experiment.check(eval_only=True) == []
+    model = lazy.build_model().eval()
+    found = [experiment.evaluate(model) for experiment in (lazy, yaml)]
     for results in found:
         assert set(results) == {"student", "teacher"}
         assert ("APs" in results["teacher"]["bbox"]) == (kind is None)

@@ -87,15 +87,15 @@ def test_its_checkpoints_name_the_stages_as_any_resnet_fpn_of_detectron2():
 @pytest.mark.parametrize(
     "channels, blocks, message",
     [
-        ((), (), r"STAGE_CHANNELS \(0\) and .*BLOCKS \(0\) must name"),
+        ((), (), r"stage_channels \(0\) and .*blocks \(0\) must name"),
         ((4, 6, 8), (1, 1), "must name the same stages"),
         ((4, 6), (1, 1, 1), "must name the same stages"),
-        ((4, 6), (1, 0), "BLOCKS must be at least 1 each"),
-        ((4, 8, 8), (1, 1, 1), "STAGE_CHANNELS must change"),
+        ((4, 6), (1, 0), "blocks must be at least 1 each"),
+        ((4, 8, 8), (1, 1, 1), "stage_channels must change"),
     ],
 )
 def test_impossible_stages_are_refused_by_their_key(tiny_cfg, channels, blocks, message):
     tiny_cfg.SOFT_TEACHER.SMALL_RESNET.STAGE_CHANNELS = channels
     tiny_cfg.SOFT_TEACHER.SMALL_RESNET.BLOCKS = blocks
-    with pytest.raises(ConfigError, match=rf"^SOFT_TEACHER\.SMALL_RESNET\..*{message}.*\Z"):
+    with pytest.raises(ConfigError, match=rf"^small_resnet_fpn\..*{message}.*\Z"):
         build_backbone(tiny_cfg)

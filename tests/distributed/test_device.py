@@ -66,10 +66,10 @@ def test_with_gpus_the_cpu_is_left_alone(machine):
 )
 def test_without_a_gpu_the_cpu_is_used(machine, device, gpu, used):
     machine(1, gpu)
-    assert usable_device(device) == used
+    assert usable_device("device", device) == used
 
 
 @pytest.mark.parametrize("device", ["", "gpu"])
 def test_what_is_no_device_is_refused(device):
-    with pytest.raises(ConfigError, match=f"MODEL.DEVICE '{device}' is no device"):
-        usable_device(device)
+    with pytest.raises(ConfigError, match=f"device '{device}' is no device"):
+        usable_device("device", device)

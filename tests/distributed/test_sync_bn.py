@@ -176,7 +176,7 @@ class TestIdleRanks:
         with pytest.raises(ConfigError) as error:
             check_no_idle_rank(model, *steps_of(self.schedule()))
         assert str(error.value).startswith(
-            "SOFT_TEACHER.BURN_IN: step 0 has 1 labeled images for 2 batches"
+            "BatchSchedule.burn_in: step 0 has 1 labeled images for 2 batches"
         )
 
     @pytest.mark.parametrize("changes", [dict(burn_in=0), dict(share=0.5), dict(batch_size=8)])

@@ -300,11 +300,11 @@ def test_on_several_ranks_buffers_are_those_of_rank_0_before_they_are_averaged(
 @pytest.mark.parametrize(
     "key, settings",
     [
-        ("SOFT_TEACHER.EMA.MOMENTUM", dict(momentum=1.0)),
-        ("SOFT_TEACHER.EMA.MOMENTUM", dict(momentum=-0.1)),
-        ("SOFT_TEACHER.EMA.MOMENTUM", dict(momentum=float("nan"))),
-        ("SOFT_TEACHER.EMA.INTERVAL", dict(interval=0)),
-        ("SOFT_TEACHER.BURN_IN", dict(burn_in=-1)),
+        ("EMAHook.momentum", dict(momentum=1.0)),
+        ("EMAHook.momentum", dict(momentum=-0.1)),
+        ("EMAHook.momentum", dict(momentum=float("nan"))),
+        ("EMAHook.interval", dict(interval=0)),
+        ("EMAHook.burn_in", dict(burn_in=-1)),
     ],
 )
 def test_an_impossible_setting_is_one_line_that_names_the_key(key, settings):

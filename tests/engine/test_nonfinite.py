@@ -56,7 +56,7 @@ def test_one_more_than_allowed_stops(guard):
         guard.skips(2, report("a", "b"), [[]])
     text = str(error.value)
     assert "\n" not in text and "step 2: a, b is not finite" in text
-    assert "SOLVER.BASE_LR" in text and "SOLVER.MAX_NONFINITE" in text
+    assert "optimizer.lr" in text and "NonFiniteGuard.max_skips" in text
     assert "after 2 skipped steps" in text and guard.skipped == 2
 
 
@@ -67,7 +67,7 @@ def test_a_full_disk_does_not_hide_the_news(guard, tmp_path, caplog):
 
 
 def test_a_negative_number_of_skips_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="SOLVER.MAX_NONFINITE"):
+    with pytest.raises(ConfigError, match="NonFiniteGuard.max_skips"):
         NonFiniteGuard(nn.Linear(1, 1), str(tmp_path), -1)
 
 

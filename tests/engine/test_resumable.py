@@ -170,7 +170,10 @@ def test_weights_alone_are_not_resumed_as_step_1(write, name, tmp_path, caplog):
     assert run.trainer.iter == 0 and not run.checkpointer.has_checkpoint()
     assert_same(state(run.model), state(soft_teacher(seed=2)))
     skipped, afresh = warnings(caplog)
-    assert f"'{path}' holds no training" in skipped and "name it as MODEL.WEIGHTS" in skipped
+    assert (
+        f"'{path}' holds no training" in skipped
+        and "name it as SoftTeacherCheckpointer.path" in skipped
+    )
     assert "nothing to resume" in afresh
 
 

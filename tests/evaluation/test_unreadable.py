@@ -22,11 +22,12 @@ from detectron2.evaluation import (
 from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 from detectron2.utils import logger as detectron2_logger
+from omegaconf import OmegaConf
 from PIL import Image
 
 from soft_teacher.data.mapper import InferenceMapper
 from soft_teacher.evaluation.unreadable import ReadableImagesEvaluator
-from soft_teacher.experiment.lazy_train import _for_dataset
+from soft_teacher.experiment.lazy_experiment import loader_for
 
 W, H, IMAGES = 60, 40, 4
 BOX = [10, 5, 40, 30]  # XYXY
@@ -182,7 +183,7 @@ class OwnMapper(DatasetMapper):
 def test_detectron2_s_mapper_in_a_lazy_config_becomes_ours_and_others_stay(target):
     mapper = LazyCall(target)(is_train=False, augmentations=[], image_format="RGB")
     node = LazyCall(build_detection_test_loader)(dataset={"names": "x"}, mapper=mapper)
-    found = _for_dataset(node, "y")
+    found = loader_for(OmegaConf.create({"dataloader": {"test": node}}), "y")
     assert found.dataset.names == "y" and node.dataset.names == "x"
     assert found.mapper._target_ is (InferenceMapper if target is DatasetMapper else OwnMapper)
     assert found.mapper.image_format == "RGB" and node.mapper._target_ is target

@@ -12,15 +12,12 @@ from soft_teacher.engine.evaluation_hooks import Evaluation, PendingEvaluation
 from soft_teacher.engine.saving import BestTeacher, LastStepSaver, Saver, StepsDone
 from soft_teacher.engine.stopping import StopOnSignal
 from soft_teacher.experiment import build as build_module
-from soft_teacher.experiment.build import (
-    build_hooks,
-    build_train_loop,
-    check_amp,
-    saves_after,
-    wrap_ddp,
-)
+from soft_teacher.experiment.build import build_hooks, build_train_loop, saves_after, wrap_ddp
+from soft_teacher.experiment.config_checks import check_amp
+from soft_teacher.experiment.train_settings import TrainSettings
+from soft_teacher.modeling import PseudoLabeler
 from soft_teacher.monitoring.events import EventFiles, EventHistory
-from soft_teacher.monitoring.hooks import HTMLReport
+from soft_teacher.monitoring.hooks import HTMLReport, WatchHook
 from soft_teacher.utils.errors import ConfigError
 
 
@@ -79,13 +76,35 @@ def test_bf16_needs_a_gpu_that_has_it(gpu):
     assert "SOLVER.AMP.PRECISION 'bf16'" in found and "use 'fp16'" in found
 
 
+USUAL = dict(
+    **dict.fromkeys(("image_format", "weights", "wandb_project", "wandb_name"), ""),
+    **dict.fromkeys(("amp", "resume_changed"), False),
+    **dict.fromkeys(("max_nonfinite", "vis_period"), 0),
+    output_dir="output",
+    seed=7,
+    max_iter=100,
+    precision="fp16",
+    micro_batches=1,
+    checkpoint_period=5,
+    checkpoints_to_keep=None,
+    eval_period=6,
+    eval_networks=["student", "teacher"],
+    test_names=["one"],
+    patience=200,
+)
+
+
+def settings(**changes):
+    return TrainSettings(**{**USUAL, **changes})
+
+
 LOADER = SimpleNamespace(schedule=SimpleNamespace(images=[], world_size=1))
 
 
 def loop_of(tmp_path, model=None, **options):
     model = model or Model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    return build_train_loop(model, LOADER, optimizer, output_dir=str(tmp_path), seed=7, **options)
+    return build_train_loop(model, LOADER, optimizer, settings(output_dir=str(tmp_path), **options))
 
 
 @pytest.mark.parametrize("amp", [False, True])
@@ -97,7 +116,7 @@ def test_the_precision_matters_where_it_is_mixed(amp, precision, dtype, tmp_path
 
 def test_the_loop_gets_what_it_needs(tmp_path):
     model = Model()
-    loop = loop_of(tmp_path, model, chunks=3, max_nonfinite=4)
+    loop = loop_of(tmp_path, model, micro_batches=3, max_nonfinite=4)
     assert loop.model is model and loop.data_loader is LOADER
     assert (loop.seed, loop.chunks, loop.guard.max_skips) == (7, 3, 4)
     assert loop.guard.folder == str(tmp_path / "nonfinite")
@@ -154,20 +173,20 @@ def test_on_gpus_a_rank_drives_its_own(monkeypatch):
 # --- hooks --------------------------------------------------------------------------------------
 
 
-def hooks_of(**changes):
-    network = nn.Linear(1, 1)
-    settings = dict(
-        loop=SimpleNamespace(stops=False),
-        output_dir="output",
+class Watched(nn.Linear):
+    label_source = "teacher"
+    pseudo_labeler = PseudoLabeler()
+
+
+def hooks_of(*, with_settings=(), **changes):
+    network = Watched(1, 1)
+    parts = dict(
+        loop=SimpleNamespace(stops=False, data_loader=LOADER),
         ema=EMAHook(network, network),
         checkpointer=Checkpointer(network),
-        checkpoint_period=5,
-        eval_period=6,
         evaluate=dict,
-        best_metric="teacher/bbox/AP",
-        build_writers=lambda: [],
     )
-    return build_hooks(**{**settings, **changes})
+    return build_hooks(settings(**dict(with_settings)), **{**parts, **changes})
 
 
 def test_the_teacher_is_updated_before_it_is_evaluated_and_all_is_written_before_it_is_saved():
@@ -176,6 +195,7 @@ def test_the_teacher_is_updated_before_it_is_evaluated_and_all_is_written_before
         hooks.LRScheduler,
         EMAHook,
         StepsDone,
+        WatchHook,
         LastStepSaver,
         Evaluation,
         BestTeacher,
@@ -195,6 +215,7 @@ def test_only_the_main_rank_saves_and_writes(monkeypatch):
         hooks.LRScheduler,
         EMAHook,
         StepsDone,
+        WatchHook,
         Evaluation,
         StopOnSignal,
         PendingEvaluation,
@@ -202,24 +223,27 @@ def test_only_the_main_rank_saves_and_writes(monkeypatch):
 
 
 def test_the_hooks_get_what_they_need():
-    checkpointer, scheduler, ema = Checkpointer(nn.Linear(1, 1)), HookBase(), HookBase()
+    checkpointer, scheduler, ema = Checkpointer(Watched(1, 1)), HookBase(), HookBase()
     found = hooks_of(
+        with_settings={"checkpoints_to_keep": 2, "log_period": 9, "vis_period": 3},
         checkpointer=checkpointer,
         ema=ema,
         scheduler=scheduler,
-        max_to_keep=2,
         evaluate=lambda: 5,
-        log_period=9,
+        class_names=["a"],
     )
-    _, second, third, steps_done, before, evaluation, best, files, history, saver = found[:10]
-    report, stop, pending = found[10:]
+    _, second, third, steps_done, watch, pictures, before, evaluation, best = found[:9]
+    files, history, saver, report, stop, pending = found[9:]
+    assert (watch.period, watch.health.patience) == (9, 200)
+    assert (pictures.period, pictures.folder) == (3, "output/pictures")
+    assert pictures.class_names == ["a"]
     assert (second, third) == (scheduler, ema)
     assert (saver.checkpointer, saver.period, saver.max_to_keep) == (checkpointer, 5, 2)
     assert saver.steps_done is steps_done and before.saver is saver
     assert (evaluation._period, evaluation._func()) == (6, 5)
     assert (best.checkpointer, best.metric) == (checkpointer, "teacher/bbox/AP")
     assert (files.output_dir, files.period, history.files) == ("output", 9, files)
-    assert pending.evaluation is evaluation and pending.closing == found[6:11]
+    assert pending.evaluation is evaluation and pending.closing == found[8:13]
     assert report.output_dir == "output" and stop.loop.stops is False
 
 
@@ -230,5 +254,6 @@ def test_the_hooks_get_what_they_need():
 def test_a_checkpoint_may_be_saved_after_a_period_an_evaluation_or_a_signal(
     eval_period, stops, expected
 ):
-    saves = saves_after(SimpleNamespace(stops=stops), 4, eval_period)
+    periods = settings(checkpoint_period=4, eval_period=eval_period)
+    saves = saves_after(SimpleNamespace(stops=stops), periods)
     assert [done for done in range(1, 9) if saves(done)] == expected

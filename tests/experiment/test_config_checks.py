@@ -5,23 +5,23 @@ import logging
 import pytest
 import torch
 from detectron2.modeling import BACKBONE_REGISTRY
-from training import CONFIGS, LAZY_OPTS, YAML_OPTS, arguments
+from training import CONFIGS, LAZY_OPTS, YAML_OPTS, arguments, main
 
 from soft_teacher import ConfigError
 from soft_teacher.demo.backbone import build_small_resnet_fpn_backbone
-from soft_teacher.experiment import config_checks, lazy_entry, yaml_entry
+from soft_teacher.experiment import config_checks, experiment
+from soft_teacher.experiment.entry import load_experiment
 
 pytestmark = pytest.mark.usefixtures("tiny_digits")
 
 
 def check(language, *opts, eval_only=False):
     """What check_config warns of."""
-    entry, file, usual = {
-        "yaml": (yaml_entry, "soft_teacher.yaml", YAML_OPTS),
-        "lazy": (lazy_entry, "soft_teacher.py", LAZY_OPTS),
+    file, usual = {
+        "yaml": ("soft_teacher.yaml", YAML_OPTS),
+        "lazy": ("soft_teacher.py", LAZY_OPTS),
     }[language]
-    cfg = entry.load_config(str(CONFIGS / file), [*usual, *opts])
-    return entry.check_config(cfg, eval_only=eval_only)
+    return load_experiment(str(CONFIGS / file), [*usual, *opts]).check(eval_only=eval_only)
 
 
 def refusal(language, *opts, **options):
@@ -38,6 +38,7 @@ def test_a_good_config_is_not_remarked_upon(language, eval_only):
     assert check(language, *warmup, eval_only=eval_only) == []
 
 
+SHARE_KEY = {"yaml": "SOFT_TEACHER.LABELED_SHARE", "lazy": "dataloader.train.labeled_share"}
 # YAML key, LazyConfig's key if it has one, the value, what is said after the key
 BAD = [
     ("SOLVER.MAX_ITER", "train.max_iter", "0", "at least 1"),
@@ -104,20 +105,37 @@ BAD = [
      "paper, reference"),
     ("DATASETS.SPLIT.PERCENT", "", "0.0", "above 0"),
     ("OUTPUT_DIR", "train.output_dir", "''", "not empty"),
+    ("SOFT_TEACHER.EVAL_NETWORKS", "train.eval_networks", "[]", "is empty"),
+    ("SOFT_TEACHER.EVAL_NETWORKS", "train.eval_networks", "[pupil]", "student, teacher"),
+    ("DATASETS.TRAIN_LABELED", "dataloader.train.labeled_names", "[]", "is empty"),
+    ("DATASETS.TRAIN_LABELED", "dataloader.train.labeled_names", "nowhere", "names 'nowhere'"),
+    ("DATASETS.TRAIN_UNLABELED", "dataloader.train.unlabeled_names", "[]", "set {share} to 1"),
+    ("DATASETS.TEST", "dataloader.test.dataset.names", "nowhere", "names 'nowhere'"),
+    ("SOLVER.AMP.ENABLED", "train.amp.enabled", "True", "needs a CUDA GPU"),
+    ("SOFT_TEACHER.DETECTOR", "", "PanopticFPN", "cannot be wrapped: use "),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("key, _, value, said", [row for row in BAD if row[0]])
 def test_a_bad_value_in_yaml(key, _, value, said):
     found = refusal("yaml", key, value)
-    assert key in found and said in found
+    assert key in found and said.format(share=SHARE_KEY["yaml"]) in found
 
 
 @pytest.mark.parametrize("_, key, value, said", [row for row in BAD if row[1]])
 def test_a_bad_value_in_a_lazy_config(_, key, value, said):
     override = key.replace("[0]", ".0")
     found = refusal("lazy", f"{override}={value}")
-    assert key in found and said in found
+    assert key in found and said.format(share=SHARE_KEY["lazy"]) in found
+
+
+@pytest.mark.parametrize("language", ["yaml", "lazy"])
+def test_what_only_trains_is_not_checked_for_an_evaluation(language):
+    opts = {
+        "yaml": ["DATASETS.TRAIN_LABELED", "nowhere", "SOLVER.AMP.PRECISION", "fp8"],
+        "lazy": ["dataloader.train.labeled_names=nowhere", "train.amp.enabled=True"],
+    }
+    assert check(language, *opts[language], eval_only=True) == []
 
 
 @pytest.mark.parametrize(
@@ -163,7 +181,6 @@ def test_what_detectron2_refuses_is_one_line_that_names_the_place(opts, said):
 NO_TEST = {"yaml": ["DATASETS.TEST", "()"], "lazy": ["dataloader.test.dataset.names=[]"]}
 BATCH = {"yaml": ["SOLVER.IMS_PER_BATCH", "{}"], "lazy": ["dataloader.train.batch_size={}"]}
 TEST_KEY = {"yaml": "DATASETS.TEST", "lazy": "dataloader.test.dataset.names"}
-SHARE_KEY = {"yaml": "SOFT_TEACHER.LABELED_SHARE", "lazy": "dataloader.train.labeled_share"}
 
 
 def warnings(language, *opts):
@@ -229,16 +246,16 @@ def test_a_rehearsal_takes_no_memory_logs_nothing_and_keeps_the_random_numbers(c
 
 
 @pytest.mark.parametrize(
-    "entry, config, opts",
+    "config, opts",
     [
-        (yaml_entry, "soft_teacher.yaml", [*YAML_OPTS, "SOFT_TEACHER.EMA.MOMENTUM", "1.0"]),
-        (lazy_entry, "soft_teacher.py", [*LAZY_OPTS, "ema.momentum=1.0"]),
+        ("soft_teacher.yaml", [*YAML_OPTS, "SOFT_TEACHER.EMA.MOMENTUM", "1.0"]),
+        ("soft_teacher.py", [*LAZY_OPTS, "ema.momentum=1.0"]),
     ],
     ids=["yaml", "lazy"],
 )
-def test_the_run_has_not_begun_when_a_mistake_is_found(entry, config, opts, tmp_path, monkeypatch):
+def test_the_run_has_not_begun_when_a_mistake_is_found(config, opts, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(entry, "default_setup", lambda *args: pytest.fail("the run has begun"))
+    monkeypatch.setattr(experiment, "default_setup", lambda *args: pytest.fail("the run has begun"))
     with pytest.raises(ConfigError):
-        entry.main(arguments(config, opts))
+        main(arguments(config, opts))
     assert not list(tmp_path.iterdir())

@@ -82,7 +82,7 @@ def test_other_files_are_no_training(name, tmp_path):
 def test_brackets_in_the_name_are_no_pattern(tmp_path):
     (tmp_path / "[ab]").mkdir()
     (tmp_path / "[ab]" / "metrics.json").touch()
-    assert "holds a training" in refusal(tmp_path / "[ab]")
+    assert "already holds a run" in refusal(tmp_path / "[ab]")
 
 
 # --- to be written ------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def test_brackets_in_the_name_are_no_pattern(tmp_path):
 def test_a_folder_that_cannot_be_used_is_one_line(name, eval_only, tmp_path):
     (tmp_path / "file").touch()
     text = refusal(os.path.join(tmp_path, name) if name else "", eval_only=eval_only)
-    assert text.endswith(("name another", "name one"))
+    assert text.endswith(("name another", "choose another", "name one"))
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "log.txt", "metrics.json"])

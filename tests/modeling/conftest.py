@@ -6,6 +6,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
+from soft_teacher.experiment.words import YAML_WORDS
 from soft_teacher.modeling import SoftTeacher
 
 NUM_CLASSES = 3
@@ -21,13 +22,17 @@ def storage():
 
 @pytest.fixture
 def build(tiny_cfg):
-    """build("KEY", value, ...): the tiny SoftTeacher in training mode, the same every time."""
+    """build("KEY", value, ...): the tiny SoftTeacher in training mode, the same every time.
+
+    Its refusals name the keys of YAML.
+    """
 
     def build(*overrides):
         cfg = tiny_cfg.clone()
         cfg.merge_from_list(list(overrides))
         torch.manual_seed(0)
-        return SoftTeacher(cfg).train()
+        with YAML_WORDS.spoken():
+            return SoftTeacher(cfg).train()
 
     return build
 

@@ -11,6 +11,7 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.structures import Boxes, Instances
 
 from soft_teacher import ConfigError
+from soft_teacher.experiment.words import YAML_WORDS
 from soft_teacher.modeling import BoxJitter, SoftFastRCNNOutputLayers
 from soft_teacher.modeling.box_jitter import box_variance, jitter_boxes
 from soft_teacher.modeling.families.base import Encoded
@@ -407,5 +408,7 @@ BAD = {
 )
 def test_a_value_out_of_range_is_refused_by_its_key(tiny_cfg, key, value):
     tiny_cfg.SOFT_TEACHER.JITTER[key] = value
-    with pytest.raises(ConfigError, match=rf"^SOFT_TEACHER\.JITTER\.{key} .*\Z"):
+    with pytest.raises(
+        ConfigError, match=rf"^SOFT_TEACHER\.JITTER\.{key} .*\Z"
+    ), YAML_WORDS.spoken():
         BoxJitter(tiny_cfg)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from soft_teacher import ConfigError
+from soft_teacher.experiment.words import YAML_WORDS
 from soft_teacher.modeling import PseudoLabeler
 from soft_teacher.modeling.families.base import MeasuresStability, TeacherPass
 from soft_teacher.modeling.pseudo_labels import rows_where
@@ -202,7 +203,9 @@ def test_every_config_key_is_read(tiny_cfg, key):
 @pytest.mark.parametrize("key", ["SCORE_THRESH", "JITTER.SCORE_THRESH", "JITTER.VARIANCE_THRESH"])
 def test_a_threshold_outside_0_1_is_refused_by_its_key(tiny_cfg, key, value):
     tiny_cfg.merge_from_list([f"SOFT_TEACHER.{key}", value])
-    with pytest.raises(ConfigError, match=rf"^SOFT_TEACHER\.{re.escape(key)} .*\Z"):
+    with pytest.raises(
+        ConfigError, match=rf"^SOFT_TEACHER\.{re.escape(key)} .*\Z"
+    ), YAML_WORDS.spoken():
         PseudoLabeler(tiny_cfg)
 
 

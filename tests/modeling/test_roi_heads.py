@@ -21,6 +21,7 @@ from detectron2.modeling import StandardROIHeads, build_backbone, build_roi_head
 from detectron2.structures import Boxes, Instances
 
 from soft_teacher import ConfigError
+from soft_teacher.experiment.words import YAML_WORDS
 from soft_teacher.modeling import PseudoLabels, SoftTeacherROIHeads
 
 SIZE = (64, 96)
@@ -393,5 +394,7 @@ def test_the_paper_is_the_default(build_heads):
     ],
 )
 def test_an_unknown_choice_is_refused_by_its_key(build_heads, key, value):
-    with pytest.raises(ConfigError, match=rf"^SOFT_TEACHER\.{key} .*'{value}'\Z"):
+    with pytest.raises(
+        ConfigError, match=rf"^SOFT_TEACHER\.{key} .*'{value}'\Z"
+    ), YAML_WORDS.spoken():
         build_heads(**{key: value})

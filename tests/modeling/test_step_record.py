@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from soft_teacher.data.streams.schedule import BatchSchedule
 from soft_teacher.engine.ema import EMAHook
 from soft_teacher.modeling.step_record import COLUMNS, table
-from soft_teacher.monitoring.hooks import build_watch_hooks
+from soft_teacher.monitoring.hooks import PictureHook, WatchHook
 
 BOXES = [[10, 10, 40, 40], [50, 20, 90, 60], [4, 40, 24, 60], [70, 2, 94, 22]]
 CLASSES = [0, 2, 1, 2]
@@ -162,9 +162,8 @@ def trained(build, batches, tmp_path, *, watch):
             batch_size=3, share=1 / 3, decay_steps=0, max_iter=4, burn_in=0, draw="global",
             world_size=1, seed=0,
         )  # fmt: skip
-        hooks += build_watch_hooks(
-            model, schedule, output_dir=str(tmp_path), log_period=2, vis_period=2, patience=1
-        )
+        hooks.append(WatchHook(model, schedule, period=2, patience=1))
+        hooks.append(PictureHook(model, str(tmp_path / "pictures"), period=2))
     trainer.register_hooks(hooks)
     torch.manual_seed(0)
     trainer.train(0, 4)

@@ -50,7 +50,7 @@ def train(folder, start, stop, *, period, state=None, evaluate_at=(), max_iter=2
     with EventStorage(start) as storage:
         trainer = SimpleNamespace(start_iter=start, max_iter=max_iter, storage=storage, iter=start)
         files = EventFiles(
-            str(folder), lambda first: [JSONWriter(str(folder / "metrics.json"))], period
+            str(folder), lambda first, resumed: [JSONWriter(str(folder / "metrics.json"))], period
         )
         history = EventHistory(files)
         history.trainer = files.trainer = trainer
@@ -153,7 +153,7 @@ class Failing(EventWriter):
 def failing(tmp_path):
     """Event files of a good writer after a bad one: (hook, bad, good)."""
     bad, good = Failing(), Failing()
-    files = EventFiles(str(tmp_path), lambda first: [bad, good], period=1)
+    files = EventFiles(str(tmp_path), lambda first, resumed: [bad, good], period=1)
     files.trainer = SimpleNamespace(start_iter=0, max_iter=9, iter=0)
     files.before_train()
     return files, bad, good
@@ -190,7 +190,9 @@ def test_tensorboard_and_metrics_go_on_when_there_is_room_again(tmp_path):
         files.after_step()
 
     with EventStorage() as storage:
-        files = EventFiles(str(tmp_path), lambda first: build_writers(str(tmp_path), 9, 4), 1)
+        files = EventFiles(
+            str(tmp_path), lambda first, resumed: build_writers(str(tmp_path), 9, 4), 1
+        )
         files.trainer = SimpleNamespace(start_iter=4, max_iter=9, iter=4)
         files.before_train()
         write(4)

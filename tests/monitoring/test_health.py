@@ -9,7 +9,7 @@ from soft_teacher import ConfigError
 from soft_teacher.monitoring.health import HealthCheck, diagnose
 from soft_teacher.monitoring.statistics import ONE, Totals
 
-SCORE, VARIANCE = "SOFT_TEACHER.SCORE_THRESH", "SOFT_TEACHER.JITTER.VARIANCE_THRESH"
+SCORE, VARIANCE = "PseudoLabeler.score_thresh", "PseudoLabeler.variance_thresh"
 # 100 images, 20 detections, 3 pseudo boxes and 5 candidates each
 HEALTHY = dict(
     images=100, detections=2000, confident=300, candidates=500, stable=250, measured=500,
@@ -67,7 +67,7 @@ def test_conditions(changes, conditions):
     [
         (
             dict(confident=0, best_score=0.61),
-            [f"lower {SCORE}, now 0.9", "SOFT_TEACHER.BURN_IN", "0.61", "(0.99 since the start)"],
+            [f"lower {SCORE}, now 0.9", "BatchSchedule.burn_in", "0.61", "(0.99 since the start)"],
         ),
         (dict(detections=9000, confident=6300), ["63 pseudo boxes", f"raise {SCORE}, now 0.9"]),
         (dict(detections=100, confident=98), ["98% of", f"raise {SCORE}, now 0.9"]),
@@ -176,5 +176,5 @@ def test_a_resumed_check_goes_on_where_it_was(warnings):
 
 @pytest.mark.parametrize("patience", [0, -1])
 def test_a_patience_below_one_step_is_refused(patience):
-    with pytest.raises(ConfigError, match=r"^SOFT_TEACHER\.WATCH\.PATIENCE .*\Z"):
+    with pytest.raises(ConfigError, match=r"^HealthCheck\.patience .*\Z"):
         health(patience)

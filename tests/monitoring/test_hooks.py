@@ -18,7 +18,7 @@ from soft_teacher import ConfigError
 from soft_teacher.data.streams.schedule import BatchSchedule
 from soft_teacher.distributed.launch import leave_group
 from soft_teacher.evaluation.pseudo_label_quality import Matches
-from soft_teacher.monitoring.hooks import PictureHook, WatchHook, build_watch_hooks
+from soft_teacher.monitoring.hooks import PictureHook, WatchHook
 from soft_teacher.monitoring.statistics import Totals
 
 MAX_ITER = 12
@@ -85,9 +85,7 @@ def watched(
     **changes,
 ):
     """A trainer that has run with a WatchHook of period 5."""
-    watch = build_watch_hooks(
-        model(), schedule(**changes), output_dir="", log_period=5, patience=5, saves=saves
-    )[0]
+    watch = WatchHook(model(), schedule(**changes), period=5, patience=5, saves=saves)
     trainer = Trainer(watch.model, [watch], views, interrupted_at, broken_at)
     if state is not None:
         trainer.load_state_dict(state)
@@ -170,8 +168,8 @@ def test_a_training_that_fails_before_its_first_step_tells_its_own_error():
         def before_train(self):
             raise FloatingPointError
 
-    watch = build_watch_hooks(model(), schedule(), output_dir="")[0]
-    trainer = Trainer(watch.model, [Fails(watch.model, schedule(), watch.health), watch], {})
+    watch = WatchHook(model(), schedule())
+    trainer = Trainer(watch.model, [Fails(watch.model, schedule()), watch], {})
     with pytest.raises(FloatingPointError):
         trainer.train(0, 3)
 
@@ -241,7 +239,7 @@ def test_what_other_ranks_saw_is_added(monkeypatch):
 def test_the_state_of_the_main_rank_is_not_counted_on_the_others(monkeypatch):
     state = watched({0: step(HIT, truths=[TRUTH])}, interrupted_at=1).state_dict()
     monkeypatch.setattr(comm, "is_main_process", lambda: False)
-    watch = build_watch_hooks(model(), schedule(), output_dir="")[0]
+    watch = WatchHook(model(), schedule())
     watch.load_state_dict(state["hooks"]["WatchHook"])
     assert watch.state_dict()["totals"] == Totals().state_dict()
 
@@ -289,23 +287,14 @@ def test_without_unlabeled_images_there_is_no_picture_and_no_folder(tmp_path):
     assert not folder.exists()
 
 
-def test_no_period_no_hook():
-    hooks = build_watch_hooks(model(), schedule(), output_dir="", vis_period=0)
-    assert [type(h) for h in hooks] == [WatchHook]
+def test_without_a_period_nothing_is_drawn(tmp_path):
+    drawn(tmp_path, {n: step(HIT) for n in range(MAX_ITER)}, period=0)
+    assert pictures(tmp_path) == []
 
 
 def test_a_negative_period_is_refused():
-    with pytest.raises(ConfigError, match="^VIS_PERIOD must not be negative, got -1"):
-        build_watch_hooks(model(), schedule(), output_dir="", vis_period=-1)
-
-
-def test_the_main_rank_draws(monkeypatch, tmp_path):
-    hooks = build_watch_hooks(model(), schedule(), output_dir=str(tmp_path), vis_period=3)
-    assert [type(h) for h in hooks] == [WatchHook, PictureHook]
-    assert hooks[1].folder == str(tmp_path / "pictures")
-    monkeypatch.setattr(comm, "is_main_process", lambda: False)
-    hooks = build_watch_hooks(model(), schedule(), output_dir=str(tmp_path), vis_period=3)
-    assert [type(h) for h in hooks] == [WatchHook]
+    with pytest.raises(ConfigError, match="^PictureHook.period must not be negative, got -1"):
+        PictureHook(model(), "", period=-1)
 
 
 def test_a_picture_every_period_and_no_look_at_other_steps(tmp_path):

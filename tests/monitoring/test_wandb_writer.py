@@ -45,7 +45,7 @@ def test_a_missing_package_is_one_line_with_the_fix(no_wandb, tmp_path):
         with pytest.raises(ConfigError) as error:
             use()
         text = str(error.value)
-        assert "\n" not in text and text.startswith("SOFT_TEACHER.WATCH.WANDB.PROJECT ")
+        assert "\n" not in text and text.startswith("WandbWriter.project ")
         assert "pip install wandb" in text
 
 

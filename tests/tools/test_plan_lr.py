@@ -6,7 +6,7 @@ import pytest
 from plan_lr import main
 from training import CONFIGS
 
-from soft_teacher.experiment import lazy_entry, yaml_entry
+from soft_teacher.experiment import lazy_config, yaml_config
 
 YAML, LAZY = (str(CONFIGS / name) for name in ("soft_teacher.yaml", "soft_teacher.py"))
 
@@ -27,16 +27,16 @@ def overrides(printed):
 def test_printed_overrides_and_written_config_are_the_plan(run, tmp_path):
     path = tmp_path / "half.yaml"
     status, printed = run(YAML, "--images", 5, "--write", path)
-    cfg = yaml_entry.load_config(YAML, overrides(printed))
+    cfg = yaml_config.load_config(YAML, overrides(printed))
     assert (status, cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR) == (0, 5, 0.0005)
     assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS) == (3600, (3000,))
     assert cfg.SOFT_TEACHER.BURN_IN == 1000
-    assert yaml_entry.load_config(str(path)).dump() == cfg.dump()
+    assert yaml_config.load_config(str(path)).dump() == cfg.dump()
 
 
 def test_a_lazy_config_gets_its_own_overrides(run):
     _, printed = run(LAZY, "--num-gpus", 3, "--of-gpus", 5)
-    cfg = lazy_entry.load_config(LAZY, overrides(printed))
+    cfg = lazy_config.load_config(LAZY, overrides(printed))
     assert cfg.dataloader.train.batch_size == 6 and cfg.optimizer.lr == pytest.approx(0.0006)
     assert list(cfg.lr_multiplier.scheduler.milestones) == [2500, 3000]
 

@@ -159,7 +159,7 @@ MISTAKES = [
     ([YAML, "NO.SUCH_KEY", "1"], "unknown config key NO.SUCH_KEY"),
     ([YAML, "DATASETS.TRAIN_LABELED", "()"], "the config names no labeled dataset"),
     ([YAML, "SOFT_TEACHER.AUGMENTATION.SCALE_RANGE", "(2.0, 1.0)"], "SCALE_RANGE must be two"),
-    ([LAZY, "dataloader.train.weak_augmentations.max_size=0"], "MAX_SIZE must be at least 1"),
+    ([LAZY, "dataloader.train.weak_augmentations.max_size=0"], "max_size must be at least 1"),
 ]
 
 

@@ -78,7 +78,7 @@ def refusal(path, model=None, **settings):
     """The one line of the ConfigError; the model may hold a part of the file afterwards."""
     with pytest.raises(ConfigError) as error:
         load(model or built(arch="SoftTeacher"), path, **settings)
-    assert "\n" not in str(error.value) and "MODEL.WEIGHTS" in str(error.value)
+    assert "\n" not in str(error.value) and "SoftTeacherCheckpointer.path" in str(error.value)
     return str(error.value)
 
 

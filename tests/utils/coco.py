@@ -7,7 +7,7 @@ import pytest
 from detectron2.config import CfgNode
 from detectron2.solver import LRMultiplier
 
-from soft_teacher.experiment import lazy_entry, yaml_entry
+from soft_teacher.experiment import lazy_config, yaml_config
 
 ROOT = Path(__file__).resolve().parents[2]
 COCO = ROOT / "configs" / "coco"
@@ -48,13 +48,13 @@ every_experiment = pytest.mark.parametrize("variant, name", EXPERIMENTS)
 @functools.cache
 def load(variant, name, *opts):
     """From YAML; not to be changed, as it is shared."""
-    return yaml_entry.load_config(str(COCO / variant / f"{name}.yaml"), opts)
+    return yaml_config.load_config(str(COCO / variant / f"{name}.yaml"), opts)
 
 
 @functools.cache
 def load_lazy(variant, name, *opts):
     """From LazyConfig; not to be changed."""
-    return lazy_entry.load_config(str(COCO / variant / f"{name}.py"), opts)
+    return lazy_config.load_config(str(COCO / variant / f"{name}.py"), opts)
 
 
 def leaves(cfg, prefix=""):

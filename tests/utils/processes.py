@@ -24,7 +24,7 @@ from soft_teacher.demo import small_resnet_fpn
 from soft_teacher.distributed.heartbeat import SILENCE
 from soft_teacher.distributed.launch import leave_group, run
 from soft_teacher.distributed.sync_bn import synchronize_batch_norm
-from soft_teacher.experiment import SoftTeacherTrainer, yaml_entry
+from soft_teacher.experiment import SoftTeacherTrainer, yaml_config
 
 TORCHRUN = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run"]
 # Never reached: who uses them ends the training.
@@ -259,7 +259,7 @@ def train_yaml_on_rank(folder: str, opts: List[str]) -> None:
     torch.set_num_threads(1)
     register_builtin()
     opts = [*YAML_OPTS, "OUTPUT_DIR", folder, *opts]
-    trainer = SoftTeacherTrainer(yaml_entry.load_config(str(CONFIGS / "soft_teacher.yaml"), opts))
+    trainer = SoftTeacherTrainer(yaml_config.load_config(str(CONFIGS / "soft_teacher.yaml"), opts))
     trainer.resume_or_load(resume=False)
     trainer.train()
     model = trainer.soft_teacher

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from soft_teacher.experiment import lazy_entry
+from soft_teacher.experiment import lazy_config
 from soft_teacher.utils.environment import naming_broken_packages
 from soft_teacher.utils.errors import BrokenPackage
 
@@ -117,4 +117,4 @@ def test_an_old_hydra_is_no_mistake_in_the_config(package):
         del sys.modules[name]
     package("hydra.__init__", DIES_IN_DATACLASSES)
     with pytest.raises(BrokenPackage, match="hydra cannot be imported .*: install it with pip"):
-        lazy_entry.load_config(str(ROOT / "configs/demo/soft_teacher.py"), ["train.max_iter=1"])
+        lazy_config.load_config(str(ROOT / "configs/demo/soft_teacher.py"), ["train.max_iter=1"])

@@ -11,7 +11,8 @@ from detectron2.utils import comm
 
 from soft_teacher.data.datasets.builtin import register_builtin
 from soft_teacher.distributed.launch import leave_group
-from soft_teacher.experiment import SoftTeacherTrainer, lazy_entry, yaml_entry
+from soft_teacher.experiment import SoftTeacherTrainer, yaml_config
+from soft_teacher.experiment.entry import load_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs" / "demo"
@@ -56,21 +57,26 @@ def arguments(config: str, opts, *, eval_only=False, resume=False) -> Namespace:
     )
 
 
+def main(args):
+    """What train_net.py does on every rank."""
+    return load_experiment(args.config_file, args.opts).main(args)
+
+
 def train_yaml(folder, *opts, config="soft_teacher.yaml", **flags):
     """Trains or evaluates in this process; returns the results."""
     opts = [*YAML_OPTS, "OUTPUT_DIR", str(folder), *map(str, opts)]
-    return yaml_entry.main(arguments(config, opts, **flags))
+    return main(arguments(config, opts, **flags))
 
 
 def train_lazy(folder, *opts, config="soft_teacher.py", **flags):
     """The same from the LazyConfig twin."""
     opts = [*LAZY_OPTS, f"train.output_dir={folder}", *opts]
-    return lazy_entry.main(arguments(config, opts, **flags))
+    return main(arguments(config, opts, **flags))
 
 
 def save_untrained(path, *opts, seed=0) -> None:
     """A checkpoint whose student and teacher are as they were initialised, and differ."""
-    cfg = yaml_entry.load_config(str(CONFIGS / "soft_teacher.yaml"), opts)
+    cfg = yaml_config.load_config(str(CONFIGS / "soft_teacher.yaml"), opts)
     torch.manual_seed(seed)
     models = [SoftTeacherTrainer.build_model(cfg) for _ in range(2)]
     networks = zip(("student", "teacher"), (model.student for model in models))
@@ -109,7 +115,7 @@ def train_on_ranks(folder, processes: int, *opts) -> list:
 def _rank(opts, folder: str) -> None:
     torch.set_num_threads(1)
     register_builtin()
-    cfg = yaml_entry.load_config(str(CONFIGS / "soft_teacher.yaml"), opts)
+    cfg = yaml_config.load_config(str(CONFIGS / "soft_teacher.yaml"), opts)
     trainer = SoftTeacherTrainer(cfg)
     trainer.train()
     (Path(folder) / f"rank{comm.get_rank()}.txt").write_text(digest(trainer.soft_teacher))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from soft_teacher.experiment.yaml_entry import load_config
+from soft_teacher.experiment.yaml_config import load_config
 from soft_teacher.utils.errors import ConfigError, did_you_mean
 
 from .benchmark import Benchmark

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from soft_teacher.engine.identity import RunIdentity, flat
 from soft_teacher.evaluation.evaluate import NETWORKS
-from soft_teacher.experiment.yaml_entry import load_config
+from soft_teacher.experiment.yaml_config import load_config
 from soft_teacher.monitoring.metrics_file import read_metrics
 from soft_teacher.utils.errors import TrainingError
 

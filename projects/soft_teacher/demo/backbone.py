@@ -70,14 +70,13 @@ def build_small_resnet_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
 
 
 def _check_stages(channels: Sequence[int], blocks: Sequence[int]) -> None:
-    key = "SOFT_TEACHER.SMALL_RESNET"
     if not channels or len(channels) != len(blocks):
         raise ConfigError(
-            f"{key}.STAGE_CHANNELS ({len(channels)}) and {key}.BLOCKS ({len(blocks)}) must name "
-            "the same stages, at least one"
+            f"small_resnet_fpn.stage_channels ({len(channels)}) and small_resnet_fpn.blocks "
+            f"({len(blocks)}) must name the same stages, at least one"
         )
     if min(blocks) < 1:
-        raise ConfigError(f"{key}.BLOCKS must be at least 1 each, got {tuple(blocks)}")
+        raise ConfigError(f"small_resnet_fpn.blocks must be at least 1 each, got {tuple(blocks)}")
     if any(a == b for a, b in zip(channels, channels[1:])):
         # Detectron2's block has a strided shortcut only where the width changes
-        raise ConfigError(f"{key}.STAGE_CHANNELS must change from stage to stage")
+        raise ConfigError("small_resnet_fpn.stage_channels must change from stage to stage")

@@ -10,7 +10,7 @@ from ..utils.errors import ConfigError
 __all__ = ["cores", "usable_device", "share_cpu"]
 
 
-def usable_device(device: str) -> str:
+def usable_device(key: str, device: str) -> str:
     """``device``, or "cpu" where it is a GPU and there is none.
 
     Raises:
@@ -19,7 +19,7 @@ def usable_device(device: str) -> str:
     try:
         torch.device(device)
     except RuntimeError as error:
-        raise ConfigError(f"MODEL.DEVICE '{device}' is no device: use 'cuda' or 'cpu'") from error
+        raise ConfigError(f"{key} '{device}' is no device: use 'cuda' or 'cpu'") from error
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         logging.getLogger(__name__).warning(f"No GPU found: running on the CPU, not on '{device}'")
         return "cpu"

@@ -56,9 +56,9 @@ def check_no_idle_rank(model: nn.Module, images: Sequence[int], batches: int) ->
     for step, count in enumerate(images):
         if 0 < count < batches:
             raise ConfigError(
-                f"SOFT_TEACHER.BURN_IN: step {step} has {count} labeled images for "
+                f"BatchSchedule.burn_in: step {step} has {count} labeled images for "
                 f"{batches} batches, and BatchNorm needs one in each: raise "
-                "SOFT_TEACHER.LABELED_SHARE or set MODEL.RESNETS.NORM to 'FrozenBN'"
+                "BatchSchedule.share or set the norm of the backbone to 'FrozenBN'"
             )
 
 

@@ -86,7 +86,10 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
         if broken is not None:
             raise broken
         if resume:
-            logger.warning("nothing to resume in '%s': starting from MODEL.WEIGHTS", self.save_dir)
+            logger.warning(
+                "nothing to resume in '%s': starting from SoftTeacherCheckpointer.path",
+                self.save_dir,
+            )
         return self.load(path, checkpointables=[])
 
     def _resume(self, path: str) -> dict:
@@ -122,9 +125,13 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
                 model or numbers that are not finite, or would run code.
         """
         if not path and self.complete:
-            raise ConfigError("MODEL.WEIGHTS is empty: name the checkpoint to evaluate")
+            raise ConfigError(
+                "SoftTeacherCheckpointer.path is empty: name the checkpoint to evaluate"
+            )
         self._check_exists(path)
-        file = f"checkpoint '{path}'" if self._resuming else f"MODEL.WEIGHTS '{path}'"
+        file = (
+            f"checkpoint '{path}'" if self._resuming else f"SoftTeacherCheckpointer.path '{path}'"
+        )
         try:
             rest = super().load(path, *args, **kwargs)
             if self._resuming and "trainer" in self.checkpointables:
@@ -144,13 +151,15 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
         if not file or os.path.isfile(file):
             return
         if "://" not in file:
-            raise ConfigError(f"MODEL.WEIGHTS '{path}' does not exist")
+            raise ConfigError(f"SoftTeacherCheckpointer.path '{path}' does not exist")
         try:
             found = os.path.isfile(self.path_manager.get_local_path(file))
         except Exception as error:  # every scheme fails in its own way
-            raise ConfigError(f"MODEL.WEIGHTS '{path}' cannot be had: {one_line(error)}") from error
+            raise ConfigError(
+                f"SoftTeacherCheckpointer.path '{path}' cannot be had: {one_line(error)}"
+            ) from error
         if not found:
-            raise ConfigError(f"MODEL.WEIGHTS '{path}' does not exist")
+            raise ConfigError(f"SoftTeacherCheckpointer.path '{path}' does not exist")
 
     def _load_file(self, filename):
         return read_checked(filename, super()._load_file)
@@ -173,7 +182,9 @@ class SoftTeacherCheckpointer(DetectionCheckpointer):
             anew = _of_other_classes(incompatible, self.model.family.class_layers)
         _check_filled(self.model, incompatible, every_tensor=True, anew=anew)
         if anew:
-            logger.warning("MODEL.WEIGHTS is of other classes: the box predictors start anew")
+            logger.warning(
+                "SoftTeacherCheckpointer.path is of other classes: the box predictors start anew"
+            )
             self._copy_to_teacher(anew)
         return incompatible
 

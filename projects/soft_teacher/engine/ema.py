@@ -66,10 +66,10 @@ class EMAHook(HookBase):
             ConfigError: for a value outside its range.
         """
         if not 0 <= momentum < 1:
-            raise ConfigError(f"SOFT_TEACHER.EMA.MOMENTUM must lie in [0, 1), got {momentum}")
+            raise ConfigError(f"EMAHook.momentum must lie in [0, 1), got {momentum}")
         if interval < 1:
-            raise ConfigError(f"SOFT_TEACHER.EMA.INTERVAL must be at least 1, got {interval}")
-        check_not_negative("SOFT_TEACHER.BURN_IN", burn_in)
+            raise ConfigError(f"EMAHook.interval must be at least 1, got {interval}")
+        check_not_negative("EMAHook.burn_in", burn_in)
         self.schedule = {"momentum": momentum, "ramp": ramp, "burn_in": burn_in}
         self.interval = interval
         self.burn_in = burn_in

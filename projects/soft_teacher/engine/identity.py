@@ -49,7 +49,7 @@ class RunIdentity:
             more = f" and {len(changes) - MOST_CHANGES} more" if changes[MOST_CHANGES:] else ""
             raise ConfigError(
                 f"--resume would change the training: {'; '.join(changes[:MOST_CHANGES])}{more}. "
-                "Set it back, choose a new OUTPUT_DIR, or set SOFT_TEACHER.RESUME_CHANGED to True"
+                "Set it back, choose a new output_dir, or set RunIdentity.allow_changes to True"
             )
         return changes
 

@@ -30,7 +30,7 @@ class NonFiniteGuard:
             output_dir: batches are dumped to its folder ``nonfinite``.
             max_skips: steps that may be skipped in a training; one more stops it.
         """
-        check_not_negative("SOLVER.MAX_NONFINITE", max_skips)
+        check_not_negative("NonFiniteGuard.max_skips", max_skips)
         self.folder = os.path.join(output_dir, "nonfinite")
         self.max_skips = max_skips
         self.skipped = 0
@@ -76,8 +76,8 @@ class NonFiniteGuard:
         if self.skipped >= self.max_skips:
             raise TrainingError(
                 f"step {step}: {names} is not finite, after {self.skipped} skipped steps: the "
-                f"batches are in {self.folder}; lower SOLVER.BASE_LR, clip gradients with "
-                "SOLVER.CLIP_GRADIENTS, or raise SOLVER.MAX_NONFINITE"
+                f"batches are in {self.folder}; lower optimizer.lr, clip gradients with "
+                "clip_gradients, or raise NonFiniteGuard.max_skips"
             )
         self.skipped += 1
         logger.error(

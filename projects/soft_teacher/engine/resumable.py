@@ -25,8 +25,8 @@ def check_holds_training(checkpoint: dict, parts: Iterable[str], *, ours: bool) 
     needed = set(parts) - {"identity"}
     if needed and not (ours and needed <= checkpoint.keys()):
         raise NoTraining(
-            "holds no training beside its weights and is not resumed: name it as MODEL.WEIGHTS, "
-            "without --resume, to start from it"
+            "holds no training beside its weights and is not resumed: name it as "
+            "SoftTeacherCheckpointer.path, without --resume, to start from it"
         )
 
 

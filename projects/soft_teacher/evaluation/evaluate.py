@@ -36,9 +36,9 @@ logger = logging.getLogger(__name__)
 def check_networks(networks: Sequence[str]) -> None:
     """Raises ConfigError unless ``networks`` names "student", "teacher" or both."""
     if not networks:
-        raise ConfigError("SOFT_TEACHER.EVAL_NETWORKS is empty: name student, teacher or both")
+        raise ConfigError("evaluate_networks.networks is empty: name student, teacher or both")
     for network in networks:
-        check_choice("SOFT_TEACHER.EVAL_NETWORKS", network, NETWORKS)
+        check_choice("evaluate_networks.networks", network, NETWORKS)
 
 
 def best_metric(networks: Sequence[str], datasets: Sequence[str]) -> str:

@@ -1,28 +1,33 @@
-"""The parts of a training that the CfgNode trainer and the LazyConfig entry share."""
+"""The loop and the hooks of a run, the same for both config languages."""
 
-from typing import Callable, List, Optional, Sequence
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from detectron2.engine import HookBase, create_ddp_model, hooks
 from detectron2.utils import comm
 
 from ..distributed.sync_bn import check_no_idle_rank, synchronize_batch_norm
+from ..engine.checkpoint import SoftTeacherCheckpointer
 from ..engine.evaluation_hooks import Evaluation, PendingEvaluation
+from ..engine.identity import RunIdentity
 from ..engine.nonfinite import NonFiniteGuard
 from ..engine.saving import BestTeacher, LastStepSaver, Saver, StepsDone
 from ..engine.stopping import StopOnSignal
 from ..engine.train_loop import SoftTeacherLoop
-from ..monitoring.events import EventFiles, EventHistory
-from ..monitoring.hooks import HTMLReport
-from ..utils.checks import check_choice
-from ..utils.errors import ConfigError
+from ..evaluation.evaluate import best_metric
+from ..monitoring.events import EventFiles, EventHistory, build_writers
+from ..monitoring.hooks import HTMLReport, PictureHook, WatchHook
+from .train_settings import TrainSettings
+from .words import YAML_WORDS
 
 __all__ = [
     "PRECISIONS",
     "build_hooks",
     "build_train_loop",
-    "check_amp",
-    "saves_after",
+    "run_identity",
+    "run_writers",
     "wrap_ddp",
 ]
 
@@ -36,117 +41,141 @@ def wrap_ddp(model):
     return create_ddp_model(model, broadcast_buffers=False, device_ids=device_ids)
 
 
-def check_amp(enabled: bool, precision: str, device: str) -> None:
-    """Raises ConfigError if mixed precision is asked for where it cannot run."""
-    check_choice("SOLVER.AMP.PRECISION", precision, tuple(PRECISIONS))
-    if not enabled:
-        return
-    if not torch.cuda.is_available() or torch.device(device).type != "cuda":
-        raise ConfigError("SOLVER.AMP.ENABLED needs a CUDA GPU: set it to False")
-    if precision == "bf16" and not torch.cuda.is_bf16_supported():
-        raise ConfigError("SOLVER.AMP.PRECISION 'bf16' is not supported by this GPU: use 'fp16'")
-
-
-def build_train_loop(
-    model,
-    data_loader,
-    optimizer,
-    *,
-    output_dir: str,
-    seed: int,
-    chunks: int = 1,
-    max_nonfinite: int = 0,
-    amp: bool = False,
-    precision: str = "fp16",
-) -> SoftTeacherLoop:
+def build_train_loop(model, loader, optimizer, settings: TrainSettings) -> SoftTeacherLoop:
     """The loop over the steps.
 
     Args:
         model: a SoftTeacher.
-        data_loader: a TwoStreamLoader for as many chunks.
-        output_dir: folder of the training.
-        seed, chunks: see :class:`SoftTeacherLoop`.
-        max_nonfinite: steps with a non-finite loss that are skipped.
-        amp: mixed precision; ``precision`` is "fp16" or "bf16".
+        loader: a TwoStreamLoader for as many micro-batches.
+        optimizer: of the student.
+        settings: of the run.
     """
     synchronize_batch_norm(model)
-    schedule = data_loader.schedule
+    schedule = loader.schedule
     check_no_idle_rank(model, schedule.images, schedule.world_size)
     return SoftTeacherLoop(
         wrap_ddp(model),
-        data_loader,
+        loader,
         optimizer,
-        NonFiniteGuard(model, output_dir, max_nonfinite),
-        seed=seed,
-        chunks=chunks,
-        precision=PRECISIONS[precision] if amp else None,
+        NonFiniteGuard(model, settings.output_dir, settings.max_nonfinite),
+        seed=settings.seed,
+        chunks=settings.micro_batches,
+        precision=PRECISIONS[settings.precision] if settings.amp else None,
     )
 
 
-def saves_after(loop: SoftTeacherLoop, checkpoint_period: int, eval_period: int) -> Callable:
-    """steps done -> whether a checkpoint may be saved then; all ranks know it alike.
-
-    An evaluation can be broken off by a signal, after which there is no time to ask other ranks.
-    """
-
-    def saves(done: int) -> bool:
-        evaluates = eval_period > 0 and done % eval_period == 0
-        return done % checkpoint_period == 0 or evaluates or loop.stops
-
-    return saves
-
-
 def build_hooks(
+    settings: TrainSettings,
     *,
     loop: SoftTeacherLoop,
-    output_dir: str,
     ema: HookBase,
-    checkpointer,
-    checkpoint_period: int,
-    eval_period: int,
+    checkpointer: SoftTeacherCheckpointer,
     evaluate: Callable,
-    best_metric: str,
-    build_writers: Callable,
-    log_period: int = 20,
-    watch: Sequence[HookBase] = (),
-    scheduler: Optional[HookBase] = None,
-    max_to_keep: Optional[int] = None,
-) -> List[Optional[HookBase]]:
+    class_names: Sequence[str] = (),
+    build_writers: Callable | None = None,
+    scheduler: HookBase | None = None,
+) -> list[HookBase | None]:
     """Hooks in the order they must run.
 
     The teacher is updated before it is evaluated; evaluations and events are on the disk before
-    the checkpoint that stands for them. The last step is saved before its evaluation, too.
+    the checkpoint that represents them. The last step is saved before its evaluation, too.
 
     Args:
-        loop, output_dir: of the training.
+        settings, loop: of the run.
         ema: updates the teacher.
-        checkpointer: a SoftTeacherCheckpointer.
-        checkpoint_period, max_to_keep: see :class:`~soft_teacher.engine.saving.Saver`.
-        eval_period, evaluate: see :class:`~soft_teacher.engine.evaluation_hooks.Evaluation`.
-        best_metric: see :class:`~soft_teacher.engine.saving.BestTeacher`.
-        build_writers, log_period: see :class:`~soft_teacher.monitoring.events.EventFiles`.
-        watch: hooks that show what the teacher does.
+        checkpointer: of the SoftTeacher that is trained.
+        evaluate: () -> nested dict of results.
+        class_names: for the pictures.
+        build_writers: see :class:`.EventFiles`; :func:`run_writers` if None.
         scheduler: of the learning rate; the trainer's own if None.
     """
     stop = StopOnSignal(loop)
     steps_done = StepsDone(loop)
-    evaluation = Evaluation(eval_period, stop.interruptible(evaluate))
+    evaluation = Evaluation(settings.eval_period, stop.interruptible(evaluate))
     before, closing = [], []
     if comm.is_main_process():
-        saver = Saver(checkpointer, steps_done, checkpoint_period, max_to_keep)
-        files = EventFiles(output_dir, build_writers, log_period)
+        saver = Saver(
+            checkpointer,
+            steps_done,
+            settings.checkpoint_period,
+            settings.checkpoints_to_keep or None,
+        )
+        writers = build_writers or partial(run_writers, settings)
+        files = EventFiles(settings.output_dir, writers, settings.log_period)
+        best = best_metric(settings.eval_networks, settings.test_names)
         before = [LastStepSaver(saver)]
-        closing = [BestTeacher(checkpointer, best_metric), files, EventHistory(files), saver]
-        closing += [HTMLReport(output_dir)]
+        closing = [BestTeacher(checkpointer, best), files, EventHistory(files), saver]
+        closing += [HTMLReport(settings.output_dir)]
     return [
         hooks.IterationTimer(),
         scheduler or hooks.LRScheduler(),
         ema,
         steps_done,
-        *watch,
+        *_monitors(settings, loop, checkpointer.model, class_names),
         *before,
         evaluation,
         *closing,
         stop,
         PendingEvaluation(evaluation, closing),
     ]
+
+
+def run_writers(settings: TrainSettings, first: int = 0, resumed: bool = False):
+    """Writers to every place that the settings name, from step ``first`` on."""
+    return build_writers(
+        settings.output_dir,
+        settings.max_iter,
+        first,
+        resume=resumed,
+        wandb_project=settings.wandb_project,
+        wandb_name=settings.wandb_name,
+    )
+
+
+def run_identity(values: dict, loader, allow_changes: bool) -> RunIdentity:
+    """What decides the course of a run.
+
+    Args:
+        values: of the config, without what a resumed run may change.
+        loader: of the run.
+        allow_changes: whether a resumed run may differ all the same.
+    """
+    # Checkpoints of both languages have the images under the names that YAML has for them.
+    images = {YAML_WORDS(name): value for name, value in loader.identity().items()}
+    return RunIdentity({**values, **images}, allow_changes=allow_changes)
+
+
+def saves_after(loop: SoftTeacherLoop, settings: TrainSettings) -> Callable[[int], bool]:
+    """steps done -> whether a checkpoint may be saved then; all ranks know it alike.
+
+    A signal can interrupt an evaluation, after which there is no time to ask other ranks.
+    """
+
+    def saves(done: int) -> bool:
+        evaluates = settings.eval_period > 0 and done % settings.eval_period == 0
+        return done % settings.checkpoint_period == 0 or evaluates or loop.stops
+
+    return saves
+
+
+def _monitors(settings: TrainSettings, loop, model, class_names) -> list[HookBase]:
+    found: list[HookBase] = [
+        WatchHook(
+            model,
+            loop.data_loader.schedule,
+            patience=settings.patience,
+            period=settings.log_period,
+            saves=saves_after(loop, settings),
+        )
+    ]
+    if settings.vis_period and comm.is_main_process():
+        found.append(
+            PictureHook(
+                model,
+                os.path.join(settings.output_dir, "pictures"),
+                period=settings.vis_period,
+                class_names=class_names,
+                image_format=settings.image_format,
+            )
+        )
+    return found

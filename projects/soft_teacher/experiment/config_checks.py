@@ -1,14 +1,14 @@
-"""What can be known to be wrong with a config before a dataset is read or a model is built.
+"""Mistakes in a config that can be found before a dataset is read or a model is built.
 
-Single values are held to a table (:mod:`.config_keys`). Everything else is found out by a
-rehearsal: the parts of the run are built by the very code that builds them later, on torch's
-"meta" device, where tensors have a shape and no memory. So no rule stands in two places.
+Single values are held to a table (:mod:`.settings`). Everything else is found by a
+rehearsal: the parts of the run are built by the code that builds them later, on torch's "meta"
+device, where tensors have a shape and no memory. So no rule is written twice.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from detectron2.utils import comm
@@ -19,15 +19,17 @@ from ..distributed.sync_bn import synchronize_batch_norm
 from ..engine.nonfinite import NonFiniteGuard
 from ..evaluation.evaluate import check_networks
 from ..modeling.families.base import DetectorFamily
-from ..monitoring.hooks import build_watch_hooks
+from ..monitoring.hooks import PictureHook, WatchHook
 from ..monitoring.wandb_writer import check_wandb
+from ..utils.checks import check_choice
 from ..utils.errors import ConfigError, one_line, place_of
-from .build import check_amp
-from .config_keys import SETTINGS
+from .build import PRECISIONS
+from .settings import SETTINGS
+from .words import YAML_WORDS
 
 __all__ = [
-    "Settings",
-    "check_parts",
+    "check_amp",
+    "check_monitors",
     "check_run",
     "check_values",
     "rehearsal",
@@ -35,45 +37,35 @@ __all__ = [
 ]
 
 
-class Settings:
-    """The values of a config under the names that YAML has for them."""
+class Config(Protocol):
+    """What is asked of an :class:`~.experiment.Experiment`."""
 
-    def __init__(
-        self,
-        read: Callable[[str], Iterable[tuple[str, Any]]],
-        family: type[DetectorFamily] | None,
-    ):
-        """
-        Args:
-            read: YAML key -> (name, value) of each place of the config that it stands for.
-            family: of the detector; None if there is none, which the rehearsal will find out.
-        """
-        self.read = read
-        self.family = family
+    family: type[DetectorFamily] | None
 
-    def __getitem__(self, key: str) -> Any:
-        """The first value of a YAML key; None if the config has none."""
-        return next((value for _, value in self.read(key)), None)
+    def values(self, key: str) -> list[tuple[str, Any]]: ...
+
+    def __getitem__(self, key: str) -> Any: ...
 
 
-def check_values(settings: Settings, *, eval_only: bool) -> None:
+def check_values(config: Config, *, eval_only: bool) -> None:
     """Checks every value by itself, and the levels of the anchors.
 
     Raises:
         ConfigError: naming the key and the fix.
     """
-    for key, (_, check) in SETTINGS.items():
-        if check and not (eval_only and key.startswith("SOLVER.")):
-            for name, value in settings.read(key):
-                check(name, value)
-    check_networks(settings["SOFT_TEACHER.EVAL_NETWORKS"])
-    levels = settings.family and settings.family.anchor_levels_key
+    for key, setting in SETTINGS.items():
+        if setting.check and not (eval_only and key.startswith("SOLVER.")):
+            for name, value in config.values(key):
+                setting.check(name, value)
+    check_networks(config["SOFT_TEACHER.EVAL_NETWORKS"])
+    levels = config.family and config.family.anchor_levels_parameter
+    levels = levels and YAML_WORDS(levels)
     for key in ("MODEL.ANCHOR_GENERATOR.SIZES", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"):
-        for name, anchors in settings.read(key) if levels else []:
-            _check_levels(name, anchors, levels, settings[levels])
+        for name, anchors in config.values(key) if levels else []:
+            _check_levels(name, anchors, levels, config[levels])
 
 
-def check_run(settings: Settings, *, eval_only: bool) -> list[str]:
+def check_run(config: Config, *, eval_only: bool) -> list[str]:
     """Checks what has to fit together, once the values are fine.
 
     Returns:
@@ -83,19 +75,17 @@ def check_run(settings: Settings, *, eval_only: bool) -> list[str]:
         ConfigError: naming the key and the fix.
     """
     if eval_only:
-        if not settings["DATASETS.TEST"]:
+        if not config["DATASETS.TEST"]:
             raise ConfigError("DATASETS.TEST is empty: name a dataset to evaluate on")
         return []
-    check_wandb(settings["SOFT_TEACHER.WATCH.WANDB.PROJECT"])
-    check_amp(
-        settings["SOLVER.AMP.ENABLED"], settings["SOLVER.AMP.PRECISION"], settings["MODEL.DEVICE"]
-    )
-    warnings = _check_schedule(settings)
-    if not settings["DATASETS.TEST"]:
+    check_wandb(config["SOFT_TEACHER.WATCH.WANDB.PROJECT"])
+    check_amp(config["SOLVER.AMP.ENABLED"], config["SOLVER.AMP.PRECISION"], config["MODEL.DEVICE"])
+    warnings = _check_schedule(config)
+    if not config["DATASETS.TEST"]:
         warnings.append(
             "DATASETS.TEST is empty: nothing is evaluated, and model_best.pth is not written"
         )
-    warmup, steps = settings["SOLVER.WARMUP_ITERS"], settings["SOLVER.MAX_ITER"]
+    warmup, steps = config["SOLVER.WARMUP_ITERS"], config["SOLVER.MAX_ITER"]
     if warmup is not None and warmup > steps:
         warnings.append(
             f"SOLVER.WARMUP_ITERS ({warmup}) exceeds SOLVER.MAX_ITER ({steps}): the learning rate "
@@ -104,8 +94,19 @@ def check_run(settings: Settings, *, eval_only: bool) -> list[str]:
     return warnings
 
 
-def check_parts(model, settings: Settings) -> None:
-    """Builds what watches over a training.
+def check_amp(enabled: bool, precision: str, device: str) -> None:
+    """Raises ConfigError if mixed precision is asked for where it cannot run."""
+    check_choice("SOLVER.AMP.PRECISION", precision, tuple(PRECISIONS))
+    if not enabled:
+        return
+    if not torch.cuda.is_available() or torch.device(device).type != "cuda":
+        raise ConfigError("SOLVER.AMP.ENABLED needs a CUDA GPU: set it to False")
+    if precision == "bf16" and not torch.cuda.is_bf16_supported():
+        raise ConfigError("SOLVER.AMP.PRECISION 'bf16' is not supported by this GPU: use 'fp16'")
+
+
+def check_monitors(model, config: Config) -> None:
+    """Builds the monitors of a run.
 
     Args:
         model: of :func:`rehearsed_model`.
@@ -113,24 +114,19 @@ def check_parts(model, settings: Settings) -> None:
     Raises:
         ConfigError: naming the key and the fix.
     """
-    build_watch_hooks(
-        model,
-        schedule=None,
-        output_dir="",
-        vis_period=settings["VIS_PERIOD"],
-        patience=settings["SOFT_TEACHER.WATCH.PATIENCE"],
-    )
-    NonFiniteGuard(model, "", settings["SOLVER.MAX_NONFINITE"])
-    UnreadableImages("", 0, settings["DATALOADER.MAX_UNREADABLE"] or 0)
+    WatchHook(model, None, patience=config["SOFT_TEACHER.WATCH.PATIENCE"])
+    PictureHook(model, "", period=config["VIS_PERIOD"])
+    NonFiniteGuard(model, "", config["SOLVER.MAX_NONFINITE"])
+    UnreadableImages("", 0, config["DATALOADER.MAX_UNREADABLE"] or 0)
     synchronize_batch_norm(model)
 
 
 @contextmanager
 def rehearsal(what: str):
-    """Turns whatever goes wrong inside into a ConfigError; nothing is logged, the run itself will.
+    """Turns any error inside into a ConfigError. Logging is off: the run itself will log.
 
     Args:
-        what: is built inside.
+        what: names what is built inside.
     """
     usual = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -148,7 +144,7 @@ def rehearsal(what: str):
 
 
 def rehearsed_model(build: Callable[[], torch.nn.Module]) -> torch.nn.Module | None:
-    """The model without memory, or None if it is of a kind that cannot be without.
+    """The model without memory, or None if it cannot be built without.
 
     Raises:
         ConfigError: it cannot be built.
@@ -172,8 +168,8 @@ def _check_levels(name: str, anchors: Sequence, key: str, levels: Sequence[str] 
         )
 
 
-def _check_schedule(settings: Settings) -> list[str]:
-    chunks = settings["SOLVER.GRADIENT_ACCUMULATION"] or 1
+def _check_schedule(config: Config) -> list[str]:
+    chunks = config["SOLVER.GRADIENT_ACCUMULATION"] or 1
     keys = {
         "batch_size": "SOLVER.IMS_PER_BATCH",
         "share": "SOFT_TEACHER.LABELED_SHARE",
@@ -182,7 +178,7 @@ def _check_schedule(settings: Settings) -> list[str]:
         "burn_in": "SOFT_TEACHER.BURN_IN",
         "draw": "SOFT_TEACHER.LABELED_DRAW",
     }
-    values = {name: settings[key] for name, key in keys.items() if settings[key] is not None}
+    values = {name: config[key] for name, key in keys.items() if config[key] is not None}
     check_schedule(**values, world_size=comm.get_world_size() * chunks)
     if values.get("draw") == "per_rank":
         return []

@@ -1,15 +1,21 @@
 """One command line for both config languages."""
 
-from . import lazy_entry, yaml_entry
+from .experiment import Experiment
+from .lazy_experiment import LazyExperiment
+from .yaml_experiment import YamlExperiment
 
-__all__ = ["entry_of"]
+__all__ = ["load_experiment"]
 
 
-def entry_of(config_file: str):
-    """The module with ``load_config``, ``check_config``, ``dataset_names``, ``load_trained`` and
-    ``main``.
+def load_experiment(config_file: str, opts=()) -> Experiment:
+    """What a config describes.
 
     Args:
         config_file: a LazyConfig if it ends in .py, else YAML.
+        opts: overrides in the config's language.
+
+    Raises:
+        ConfigError: for a mistake in the config's form.
     """
-    return lazy_entry if config_file.endswith(".py") else yaml_entry
+    kind = LazyExperiment if config_file.endswith(".py") else YamlExperiment
+    return kind.load(config_file, opts)

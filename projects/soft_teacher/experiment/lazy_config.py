@@ -1,4 +1,4 @@
-"""Reading LazyConfig files, with every mistake in them told in one line."""
+"""Reading LazyConfig files, with every mistake reported in one line."""
 
 import inspect
 import sys
@@ -15,8 +15,7 @@ from ..modeling.families.base import DetectorFamily
 from ..utils.checks import check_file
 from ..utils.environment import naming_broken_packages
 from ..utils.errors import ConfigError, did_you_mean, one_line, place_of
-from .config_keys import LAZY_ONLY, SETTINGS, lazy_paths
-from .lazy_words import speaks_lazy
+from .settings import LAZY_ONLY, SETTINGS
 
 __all__ = [
     "check_arguments",
@@ -31,7 +30,6 @@ __all__ = [
 ABSENT = object()
 
 
-@speaks_lazy
 def load_config(config_file: str, overrides=()):
     """The config of a LazyConfig file with ``key=value ...`` overrides.
 
@@ -60,15 +58,15 @@ def load_config(config_file: str, overrides=()):
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
     check_sections(cfg, ["train"])
-    device_key = SETTINGS["MODEL.DEVICE"]
-    device_key[1](device_key[0], cfg.train.get("device"))
-    cfg.train.device = usable_device(cfg.train.device)
+    device = SETTINGS["MODEL.DEVICE"]
+    device.check(device.lazy, cfg.train.get("device"))
+    cfg.train.device = usable_device(device.lazy, cfg.train.device)
     return cfg
 
 
 def values_of(cfg, key: str) -> list[tuple[str, object]]:
-    """(LazyConfig's key, value) of every place in a LazyConfig that a YAML key stands for."""
-    found = [(path, OmegaConf.select(cfg, path, default=ABSENT)) for path in lazy_paths(key)]
+    """(LazyConfig's key, value) of every place in a LazyConfig that a YAML key represents."""
+    found = [(path, OmegaConf.select(cfg, path, default=ABSENT)) for path in SETTINGS[key].paths]
     return [(path, value) for path, value in found if value is not ABSENT]
 
 
@@ -98,12 +96,12 @@ def check_sections(cfg, sections: Sequence[str]) -> None:
 
 
 def check_keys(cfg) -> None:
-    """Checks what YAML has no counterpart of: that ``train`` is complete, and keys of its own.
+    """Checks what has no counterpart in YAML: a complete ``train``, and LazyConfig's own keys.
 
     Raises:
         ConfigError: naming the key.
     """
-    ours = [path for key in SETTINGS for path in lazy_paths(key) if path.startswith("train.")]
+    ours = [p for setting in SETTINGS.values() for p in setting.paths if p.startswith("train.")]
     for path in [*ours, "train.log_period"]:
         if OmegaConf.select(cfg, path, default=ABSENT) is ABSENT:
             raise ConfigError(f"the LazyConfig has no key {path}")
@@ -126,7 +124,7 @@ def check_arguments(cfg, section: str) -> None:
 def _check_form(override: str, following: Sequence[str]) -> None:
     key, equals, _ = override.partition("=")
     if override.startswith("--"):
-        raise ConfigError(f"{override} stands among the overrides: put it before them")
+        raise ConfigError(f"{override} is among the overrides: put it before them")
     if not equals or not key:
         value = following[0] if following and "=" not in following[0] else "VALUE"
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Detectron2's logs, in files whose disk may become full."""
+"""Detectron2's logs, in files whose disk may fill up."""
 
 import logging
 import os
@@ -13,9 +13,9 @@ LOGGERS = ("detectron2", "fvcore", "soft_teacher")
 
 
 def set_up_log(output_dir: str) -> None:
-    """Has our messages logged as Detectron2's are, after its ``default_setup``.
+    """Logs our messages as Detectron2's are, after its ``default_setup``.
 
-    What a full disk does not take is missing in the file, and on the terminal all the same.
+    What a full disk rejects is missing from the file only.
     """
     setup_logger(output_dir, distributed_rank=comm.get_rank(), name="soft_teacher")
     handlers = [h for name in LOGGERS for h in logging.getLogger(name).handlers]
@@ -26,7 +26,7 @@ def set_up_log(output_dir: str) -> None:
 
 
 class _LogFile:
-    """Without a buffer: what is in one when the program ends is an error then."""
+    """Unbuffered: a buffer that cannot be flushed at exit would be an error."""
 
     def __init__(self, path: str):
         self._file = open(path, "ab", buffering=0)

@@ -1,4 +1,4 @@
-"""OUTPUT_DIR belongs to one training at a time, and to no second one afterwards."""
+"""OUTPUT_DIR belongs to one run at a time, and is never reused by another."""
 
 import os
 from contextlib import ExitStack, contextmanager
@@ -13,20 +13,19 @@ from ..utils.folders import check_writable, held, make_folder
 
 __all__ = ["run_folder"]
 
-# What a training leaves behind.
+# What a run leaves behind.
 TRACES = ("last_checkpoint", "metrics.json", "model_*.pth")
-# What a training writes to, besides.
+# What else a run writes to.
 FILES = ("config.yaml", "log.txt", "metrics.json")
 SUBFOLDERS = ("inference", "nonfinite", "pictures")
 
 
 @contextmanager
 def run_folder(path: str, *, key: str, resume: bool, eval_only: bool) -> Iterator[list[str]]:
-    """Makes a training's folder on every machine, and holds it on the main rank.
+    """Makes the folder of a run on every machine, and locks it on the main rank.
 
-    Temporary files that killed trainings left there are removed. Called on all ranks, which all
-    refuse what one of them refuses. An evaluation needs the folder, and neither holds nor cleans
-    it.
+    Temporary files of killed runs are removed. Called on all ranks, which all raise if one does. An
+    evaluation neither locks nor cleans the folder.
 
     Args:
         path: OUTPUT_DIR.
@@ -37,7 +36,7 @@ def run_folder(path: str, *, key: str, resume: bool, eval_only: bool) -> Iterato
         warnings.
 
     Raises:
-        ConfigError: the folder cannot be written, is another process's, or holds a training that
+        ConfigError: the folder cannot be written, is in use by another process, or holds a run that
             is not to be resumed.
     """
     warnings, refusal = [], None
@@ -59,7 +58,8 @@ def run_folder(path: str, *, key: str, resume: bool, eval_only: bool) -> Iterato
 def _make(path: str, key: str) -> None:
     if str(path).endswith((".txt", ".log")):
         raise ConfigError(
-            f"{key} {path!r}: Detectron2 takes a name in .txt or .log for a log file; name another"
+            f"{key} {path!r}: Detectron2 takes a name in .txt or .log for a log file; "
+            "choose another"
         )
     make_folder(path, key)
     for name in FILES:
@@ -70,8 +70,8 @@ def _check_unused(path: str, key: str) -> None:
     for pattern in TRACES:
         for found in glob(os.path.join(escape(path), pattern)):
             raise ConfigError(
-                f"{key} {path!r} holds a training already ({os.path.basename(found)}): add "
-                "--resume to go on with it, or name another"
+                f"{key} {path!r} already holds a run ({os.path.basename(found)}): add "
+                "--resume to continue it, or name another folder"
             )
 
 

@@ -1,4 +1,4 @@
-"""A trained model and what it takes to look at it."""
+"""A trained model and the view that it is evaluated on."""
 
 from dataclasses import dataclass
 from typing import List
@@ -13,12 +13,12 @@ __all__ = ["Trained"]
 
 @dataclass(frozen=True)
 class Trained:
-    """What a config and its weights stand for, whichever language the config speaks.
+    """A config with its weights, in either language.
 
     Attributes:
         model: in eval mode, on its device.
-        weights: where they came from.
-        mapper: makes the view that the config evaluates on.
+        weights: where they were loaded from.
+        mapper: makes the view for evaluation.
         num_workers: processes that load images.
     """
 

@@ -2,6 +2,7 @@
 
 import logging
 import weakref
+from functools import partial
 
 import torch
 from detectron2.data import build_detection_test_loader
@@ -18,40 +19,18 @@ from ..data.mapper import InferenceMapper
 from ..data.streams.loader import build_two_stream_train_loader
 from ..engine.checkpoint import SoftTeacherCheckpointer
 from ..engine.ema import EMAHook
-from ..engine.identity import RunIdentity, flat
-from ..evaluation.evaluate import best_metric, build_evaluator, evaluate_networks, results_folder
-from ..monitoring.events import build_writers
-from ..monitoring.hooks import build_watch_hooks
+from ..engine.identity import flat
+from ..evaluation.evaluate import build_evaluator, evaluate_networks, results_folder
 from ..utils.checks import check_choice
 from ..utils.folders import room_for_results
-from .build import build_hooks, build_train_loop, saves_after
+from .build import build_hooks, build_train_loop, run_identity, run_writers
+from .settings import free_keys
+from .train_settings import TrainSettings
+from .yaml_config import value_of
 
 __all__ = ["SoftTeacherTrainer"]
 
 OPTIMIZERS = ("SGD", "AdamW")
-# Keys that may change when a training is gone on with. Its images are compared themselves.
-COURSE_FREE = (
-    "CUDNN_BENCHMARK",
-    "DATALOADER.MAX_UNREADABLE",
-    "DATALOADER.NUM_WORKERS",
-    "DATASETS",
-    "GLOBAL",
-    "INPUT.MAX_SIZE_TEST",
-    "INPUT.MIN_SIZE_TEST",
-    "MODEL.DEVICE",
-    "MODEL.WEIGHTS",
-    "OUTPUT_DIR",
-    "SOFT_TEACHER.EVAL_NETWORKS",
-    "SOFT_TEACHER.RESUME_CHANGED",
-    "SOFT_TEACHER.WATCH",
-    "SOLVER.CHECKPOINTS_TO_KEEP",
-    "SOLVER.CHECKPOINT_PERIOD",
-    "SOLVER.GRADIENT_ACCUMULATION",
-    "SOLVER.MAX_NONFINITE",
-    "TEST",
-    "VERSION",
-    "VIS_PERIOD",
-)
 
 
 class SoftTeacherTrainer(DefaultTrainer):
@@ -74,22 +53,15 @@ class SoftTeacherTrainer(DefaultTrainer):
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         loader = self.build_train_loader(cfg)
-        self._trainer = build_train_loop(
-            model,
-            loader,
-            optimizer,
-            output_dir=cfg.OUTPUT_DIR,
-            seed=cfg.SEED,
-            chunks=cfg.SOLVER.GRADIENT_ACCUMULATION,
-            max_nonfinite=cfg.SOLVER.MAX_NONFINITE,
-            amp=cfg.SOLVER.AMP.ENABLED,
-            precision=cfg.SOLVER.AMP.PRECISION,
-        )
+        self.settings = TrainSettings.of(partial(value_of, cfg))
+        self._trainer = build_train_loop(model, loader, optimizer, self.settings)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = SoftTeacherCheckpointer(
             model,
             cfg.OUTPUT_DIR,
-            identity=self._identity(loader),
+            identity=run_identity(
+                flat(cfg, without=free_keys()), loader, cfg.SOFT_TEACHER.RESUME_CHANGED
+            ),
             save_to_disk=comm.is_main_process(),
             trainer=weakref.proxy(self),
         )
@@ -103,49 +75,19 @@ class SoftTeacherTrainer(DefaultTrainer):
         return getattr(self.model, "module", self.model)
 
     def build_hooks(self):
-        cfg = self.cfg
         return build_hooks(
+            self.settings,
             loop=self._trainer,
-            output_dir=cfg.OUTPUT_DIR,
-            ema=self.build_ema(cfg, self.soft_teacher),
+            ema=self.build_ema(self.cfg, self.soft_teacher),
             checkpointer=self.checkpointer,
-            checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
-            max_to_keep=cfg.SOLVER.CHECKPOINTS_TO_KEEP or None,
-            eval_period=cfg.TEST.EVAL_PERIOD,
             evaluate=self._evaluate,
-            best_metric=best_metric(cfg.SOFT_TEACHER.EVAL_NETWORKS, cfg.DATASETS.TEST),
+            class_names=class_names(train_names(self.cfg)[0]),
             build_writers=self.build_writers,
-            watch=self._build_watch_hooks(),
         )
 
-    def _build_watch_hooks(self):
-        cfg = self.cfg
-        return build_watch_hooks(
-            self.soft_teacher,
-            self.data_loader.schedule,
-            output_dir=cfg.OUTPUT_DIR,
-            vis_period=cfg.VIS_PERIOD,
-            patience=cfg.SOFT_TEACHER.WATCH.PATIENCE,
-            saves=saves_after(self._trainer, cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD),
-            class_names=class_names(train_names(cfg)[0]),
-            image_format=cfg.INPUT.FORMAT,
-        )
-
-    def build_writers(self, first: int = 0):
-        """See :func:`~soft_teacher.monitoring.events.build_writers`."""
-        wandb = self.cfg.SOFT_TEACHER.WATCH.WANDB
-        return build_writers(
-            self.cfg.OUTPUT_DIR,
-            self.max_iter,
-            first,
-            resume=self.start_iter > 0,
-            wandb_project=wandb.PROJECT,
-            wandb_name=wandb.NAME,
-        )
-
-    def _identity(self, loader) -> RunIdentity:
-        values = {**flat(self.cfg, without=COURSE_FREE), **loader.identity()}
-        return RunIdentity(values, allow_changes=self.cfg.SOFT_TEACHER.RESUME_CHANGED)
+    def build_writers(self, first: int = 0, resumed: bool = False):
+        """Writers from step ``first`` on of a run that was resumed, or not."""
+        return run_writers(self.settings, first, resumed)
 
     def _evaluate(self):
         self._last_eval_results = self.test(self.cfg, self.soft_teacher)

@@ -1,4 +1,4 @@
-"""Reading YAML configs, with every mistake in them told in one line."""
+"""Reading YAML configs, with every mistake reported in one line."""
 
 import ast
 import re
@@ -57,7 +57,7 @@ def load_config(config_file: str, opts=()):
     if cfg.MODEL.META_ARCHITECTURE != "SoftTeacher":  # a config of Detectron2's own
         cfg.SOFT_TEACHER.DETECTOR = cfg.MODEL.META_ARCHITECTURE
         cfg.MODEL.META_ARCHITECTURE = "SoftTeacher"
-    cfg.MODEL.DEVICE = usable_device(cfg.MODEL.DEVICE)
+    cfg.MODEL.DEVICE = usable_device("MODEL.DEVICE", cfg.MODEL.DEVICE)
     return cfg
 
 
@@ -72,7 +72,7 @@ def _check_pairs(opts: Sequence[str], known) -> None:
     """Raises ConfigError unless the overrides are KEY VALUE ..."""
     for key, value in zip(opts[0::2], [*opts[1::2], None]):
         if key.startswith("--"):
-            raise ConfigError(f"{key} stands among the overrides: put it before {opts[0]}")
+            raise ConfigError(f"{key} is among the overrides: put it before {opts[0]}")
         name, equals, text = key.partition("=")
         if equals:
             raise ConfigError(
@@ -118,7 +118,7 @@ def _explain(error: Exception, known, where: str) -> str:
 
 def _reason(error: Exception, message: str) -> str:
     if isinstance(error, RecursionError):
-        return "its _BASE_ leads back to itself, or it is nested too deep"
+        return "its _BASE_ refers back to itself, or it is nested too deep"
     if isinstance(error, yaml.constructor.ConstructorError) and "tag" in message:
         return f"a value with a tag (!...) could run code, write it plainly; {message}"
     if isinstance(error, yaml.YAMLError):

@@ -105,11 +105,11 @@ class BoxJitter:
             ConfigError: for a value outside its range, naming the key.
         """
         if num < 2:
-            raise ConfigError(f"SOFT_TEACHER.JITTER.NUM must be at least 2, got {num}")
+            raise ConfigError(f"BoxJitter.num must be at least 2, got {num}")
         if not scale > 0:
-            raise ConfigError(f"SOFT_TEACHER.JITTER.SCALE must be positive, got {scale}")
-        check_choice("SOFT_TEACHER.JITTER.DISTRIBUTION", distribution, DISTRIBUTIONS)
-        check_choice("SOFT_TEACHER.JITTER.NORMALIZER", normalizer, NORMALIZERS)
+            raise ConfigError(f"BoxJitter.scale must be positive, got {scale}")
+        check_choice("BoxJitter.distribution", distribution, DISTRIBUTIONS)
+        check_choice("BoxJitter.normalizer", normalizer, NORMALIZERS)
         self.num = num
         self.scale = scale
         self.distribution = distribution

@@ -19,7 +19,7 @@ def given_pass(unlabeled: list[dict], device) -> TeacherPass:
     """
     if not all(INSTANCES in sample for sample in unlabeled):
         raise ConfigError(
-            "SOFT_TEACHER.LABEL_SOURCE is 'dataset' for the model but not for the loader, whose "
+            "SoftTeacher.label_source is 'dataset' for the model but not for the loader, whose "
             "unlabeled images carry no labels: set it for both"
         )
     return TeacherPass([sample[INSTANCES].to(device) for sample in unlabeled])

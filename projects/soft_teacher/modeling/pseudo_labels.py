@@ -37,9 +37,9 @@ class PseudoLabeler:
         Raises:
             ConfigError: for a threshold outside (0, 1).
         """
-        check_fraction("SOFT_TEACHER.SCORE_THRESH", score_thresh)
-        check_fraction("SOFT_TEACHER.JITTER.SCORE_THRESH", candidate_thresh)
-        check_fraction("SOFT_TEACHER.JITTER.VARIANCE_THRESH", variance_thresh)
+        check_fraction("PseudoLabeler.score_thresh", score_thresh)
+        check_fraction("PseudoLabeler.candidate_thresh", candidate_thresh)
+        check_fraction("PseudoLabeler.variance_thresh", variance_thresh)
         self.score_thresh = score_thresh
         self.candidate_thresh = candidate_thresh
         self.variance_thresh = variance_thresh

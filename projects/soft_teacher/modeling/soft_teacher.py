@@ -58,8 +58,8 @@ class SoftTeacher(nn.Module):
         """
         super().__init__()
         family.check(student)
-        check_not_negative("SOFT_TEACHER.ALPHA", alpha)
-        check_choice("SOFT_TEACHER.LABEL_SOURCE", label_source, LABEL_SOURCES)
+        check_not_negative("SoftTeacher.alpha", alpha)
+        check_choice("SoftTeacher.label_source", label_source, LABEL_SOURCES)
         check = _check_score_floor if label_source == "teacher" else _check_given_labels
         check(family, student, pseudo_labeler)
         _check_stability(family, pseudo_labeler)
@@ -192,7 +192,7 @@ def _check_score_floor(family: DetectorFamily, student: nn.Module, labeler: Pseu
     """Raises ConfigError if the teacher's test threshold would cut pseudo boxes off."""
     if family.score_floor(student) > labeler.lowest_score:
         raise ConfigError(
-            f"{family.score_floor_key} ({family.score_floor(student)}) is above the lowest "
+            f"{family.score_floor_parameter} ({family.score_floor(student)}) is above the lowest "
             f"threshold of pseudo boxes ({labeler.lowest_score}): lower it"
         )
 
@@ -201,8 +201,8 @@ def _check_stability(family: DetectorFamily, labeler: PseudoLabeler) -> None:
     """Raises ConfigError if boxes are to be measured that no pass of the family can measure."""
     if labeler.measure_stability and not family.measures_stability:
         raise ConfigError(
-            "the detector cannot tell how stable its boxes are: set SOFT_TEACHER.JITTER.ENABLED to "
-            "False"
+            "the detector cannot tell how stable its boxes are: set "
+            "PseudoLabeler.measure_stability to False"
         )
 
 
@@ -210,9 +210,9 @@ def _check_given_labels(family: DetectorFamily, student: nn.Module, labeler: Pse
     """Raises ConfigError for settings that would ask the teacher about given boxes."""
     fixes = family.questions_to_teacher(student)
     if labeler.measure_stability:
-        fixes = ["SOFT_TEACHER.JITTER.ENABLED to False", *fixes]
+        fixes = ["PseudoLabeler.measure_stability to False", *fixes]
     if fixes:
         raise ConfigError(
-            "while SOFT_TEACHER.LABEL_SOURCE is 'dataset' no teacher looks at unlabeled images: "
+            "while SoftTeacher.label_source is 'dataset' no teacher looks at unlabeled images: "
             f"set {' and '.join(fixes)}"
         )

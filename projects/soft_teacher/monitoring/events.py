@@ -114,7 +114,8 @@ class EventFiles(HookBase):
         """
         Args:
             output_dir: folder of the training.
-            build_writers: first step to write -> EventWriters; called when the training starts.
+            build_writers: (first step to write, whether the run was resumed) -> EventWriters;
+                called when the loop starts.
             period: steps between writes.
         """
         self.output_dir = output_dir
@@ -130,7 +131,7 @@ class EventFiles(HookBase):
             start = self.trainer.start_iter
             self.written = start - start % self.period
         trim_metrics(self.output_dir, self.written)
-        self.writers = self.build_writers(self.written)
+        self.writers = self.build_writers(self.written, self.trainer.start_iter > 0)
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1

@@ -54,7 +54,7 @@ def diagnose(
 def _by_score(totals: Totals, best_score: float, threshold: float, given: bool) -> Dict[str, str]:
     per_image = totals.confident / totals.images
     share = totals.confident / max(totals.detections, 1)
-    now = f"SOFT_TEACHER.SCORE_THRESH, now {threshold:g}"
+    now = f"PseudoLabeler.score_thresh, now {threshold:g}"
     if totals.confident == 0 and given:
         text = f"no given label is a pseudo box, the best score is {best_score:.2f}: lower {now}"
         return {"no pseudo boxes": text}
@@ -62,7 +62,7 @@ def _by_score(totals: Totals, best_score: float, threshold: float, given: bool) 
         text = (
             f"no detection is a pseudo box, the teacher's best score is {totals.best_score:.2f} "
             f"({best_score:.2f} since the start): lower {now}, or let the teacher learn longer "
-            "from labels alone (SOFT_TEACHER.BURN_IN)"
+            "from labels alone (BatchSchedule.burn_in)"
         )
         return {"no pseudo boxes": text}
     if per_image > MANY_PER_IMAGE:
@@ -82,7 +82,7 @@ def _by_score(totals: Totals, best_score: float, threshold: float, given: bool) 
 
 def _by_variance(totals: Totals, threshold: float) -> Dict[str, str]:
     mean = f"mean variance {totals.mean_variance or math.inf:.3g}"
-    now = f"SOFT_TEACHER.JITTER.VARIANCE_THRESH, now {threshold:g}"
+    now = f"PseudoLabeler.variance_thresh, now {threshold:g}"
     if totals.stable == 0:
         text = (
             f"none of {totals.candidates} jittered boxes is a pseudo box for regression, {mean}: "
@@ -112,7 +112,7 @@ class HealthCheck:
             ConfigError: for a patience below 1.
         """
         if patience < 1:
-            raise ConfigError(f"SOFT_TEACHER.WATCH.PATIENCE must be at least 1, got {patience}")
+            raise ConfigError(f"HealthCheck.patience must be at least 1, got {patience}")
         self.settings = {
             "score_thresh": labeler.score_thresh,
             "variance_thresh": labeler.variance_thresh if labeler.measure_stability else None,

@@ -25,52 +25,9 @@ from .run_report import write_report
 from .statistics import Totals, Window, scalars
 from .training_pictures import training_picture
 
-__all__ = ["HTMLReport", "PictureHook", "WatchHook", "build_watch_hooks"]
+__all__ = ["HTMLReport", "PictureHook", "WatchHook"]
 
 logger = logging.getLogger(__name__)
-
-
-def build_watch_hooks(
-    model: SoftTeacher,
-    schedule: BatchSchedule,
-    *,
-    output_dir: str,
-    log_period: int = 20,
-    vis_period: int = 0,
-    patience: int = 200,
-    saves: Callable[[int], bool] = lambda done: False,
-    class_names: Sequence[str] = (),
-    image_format: str = "BGR",
-) -> List[HookBase]:
-    """The hooks of this rank, to be registered after the teacher's update and before the writers.
-
-    Args:
-        model: not wrapped for the ranks.
-        schedule: of the training's loader.
-        output_dir: pictures go to its folder ``pictures``.
-        log_period: of the writers.
-        vis_period: steps between pictures, 0 for none.
-        patience: see :class:`~soft_teacher.monitoring.health.HealthCheck`.
-        saves: see :class:`WatchHook`.
-        class_names: by class number, for the pictures.
-        image_format: of the samples.
-
-    Raises:
-        ConfigError: for a value outside its range.
-    """
-    check_not_negative("VIS_PERIOD", vis_period)
-    given = model.label_source == "dataset"
-    health = HealthCheck(model.pseudo_labeler, patience=patience, given=given)
-    watch = WatchHook(model, schedule, health, period=log_period, saves=saves)
-    found: List[HookBase] = [watch]
-    if vis_period and comm.is_main_process():
-        folder = os.path.join(output_dir, "pictures")
-        found.append(
-            PictureHook(
-                model, folder, period=vis_period, class_names=class_names, image_format=image_format
-            )
-        )
-    return found
 
 
 class WatchHook(HookBase):
@@ -84,22 +41,24 @@ class WatchHook(HookBase):
         self,
         model: SoftTeacher,
         schedule: BatchSchedule,
-        health: HealthCheck,
         *,
+        patience: int = 200,
         period: int = 20,
         saves: Callable[[int], bool] = lambda done: False,
     ):
         """
         Args:
-            model, schedule: see :func:`build_watch_hooks`.
-            health: told of every window.
+            model: not wrapped for the ranks.
+            schedule: of the loader.
+            patience: see :class:`~soft_teacher.monitoring.health.HealthCheck`.
             period: steps between log lines, that of the writers.
             saves: says, alike on all ranks, whether a checkpoint is saved when so many steps are
                 done; it then holds what all ranks have seen.
         """
         self.model = model
         self.schedule = schedule
-        self.health = health
+        given = model.label_source == "dataset"
+        self.health = HealthCheck(model.pseudo_labeler, patience=patience, given=given)
         self.period = period
         self.saves = saves
         self._step: List[StepView] = []
@@ -196,10 +155,16 @@ class PictureHook(HookBase):
     ):
         """
         Args:
-            model, class_names, image_format: see :func:`build_watch_hooks`.
+            model: not wrapped for the ranks.
             folder: gets ``step_0001234.png`` and so on; made when it is needed.
-            period: at least 1.
+            period: steps between pictures; 0 draws none.
+            class_names: by class number.
+            image_format: of the samples.
+
+        Raises:
+            ConfigError: for a negative period.
         """
+        check_not_negative("PictureHook.period", period)
         self.model = model
         self.folder = folder
         self.period = period
@@ -210,7 +175,7 @@ class PictureHook(HookBase):
         self._failing = False
 
     def before_step(self) -> None:
-        if self.trainer.iter % self.period == 0 and not self._waits:
+        if self.period and self.trainer.iter % self.period == 0 and not self._waits:
             self._waits = True
             self.model.observers.append(self._keep)
 

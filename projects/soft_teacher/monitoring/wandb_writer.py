@@ -24,7 +24,7 @@ def check_wandb(project: str) -> None:
     """Raises ConfigError if Weights & Biases is asked for and not installed.
 
     Args:
-        project: SOFT_TEACHER.WATCH.WANDB.PROJECT; empty if it is not asked for.
+        project: WandbWriter.project; empty if it is not asked for.
     """
     if project:
         _wandb()
@@ -35,7 +35,7 @@ def _wandb():
         return importlib.import_module("wandb")
     except ImportError as error:
         raise ConfigError(
-            "SOFT_TEACHER.WATCH.WANDB.PROJECT needs the package wandb: run 'pip install wandb', or "
+            "WandbWriter.project needs the package wandb: run 'pip install wandb', or "
             "leave the key empty"
         ) from error
 
@@ -82,7 +82,7 @@ class WandbWriter(EventWriter):
         except Exception as error:  # the package's own kinds: no login, no network, no such run
             reason = one_line(error).rstrip(".")
             raise ConfigError(
-                f"SOFT_TEACHER.WATCH.WANDB.PROJECT '{project}' cannot be written to: {reason}; run "
+                f"WandbWriter.project '{project}' cannot be written to: {reason}; run "
                 "'wandb login', set WANDB_MODE=offline, or empty the key"
             ) from error
         try:

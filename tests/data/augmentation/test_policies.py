@@ -145,11 +145,11 @@ def test_unknown_names_are_refused_with_the_choices(arguments, choices):
 @pytest.mark.parametrize(
     "knobs, message",
     [
-        (dict(short_edge=0), "AUGMENTATION.SHORT_EDGE must be at least 1 pixel, got 0"),
-        (dict(max_size=-1), "AUGMENTATION.MAX_SIZE must be at least 1 pixel, got -1"),
-        (dict(scale_range=(1.5, 0.5)), "SCALE_RANGE must be two scales .*, got .1.5, 0.5."),
-        (dict(scale_range=(0.0, 0.5)), "SCALE_RANGE must be two scales above 0"),
-        (dict(scale_range=(1.0,)), "SCALE_RANGE must be two scales"),
+        (dict(short_edge=0), "build_policy.short_edge must be at least 1 pixel, got 0"),
+        (dict(max_size=-1), "build_policy.max_size must be at least 1 pixel, got -1"),
+        (dict(scale_range=(1.5, 0.5)), "scale_range must be two scales .*, got .1.5, 0.5."),
+        (dict(scale_range=(0.0, 0.5)), "scale_range must be two scales above 0"),
+        (dict(scale_range=(1.0,)), "scale_range must be two scales"),
     ],
 )
 @every_policy
@@ -161,7 +161,7 @@ def test_impossible_sizes_are_refused_naming_the_key(name, variant, knobs, messa
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("angle", [-1.0, 90.0, float("nan")])
 def test_impossible_angles_are_refused_naming_the_key(variant, angle):
-    with pytest.raises(ConfigError, match="AUGMENTATION.MAX_ANGLE must be at least 0 and below 90"):
+    with pytest.raises(ConfigError, match="build_policy.max_angle must be at least 0 and below 90"):
         build_policy("strong", variant, max_angle=angle)
     assert build_policy("strong", variant, max_angle=0.0)
 

@@ -76,11 +76,11 @@ def message(function, *args, **kwargs):
     return str(error.value)
 
 
-LOADERS = {"DATASETS.TRAIN_LABELED": labeled_dicts, "DATASETS.TRAIN_UNLABELED": unlabeled_dicts}
+LOADERS = {"labeled_names": labeled_dicts, "unlabeled_names": unlabeled_dicts}
 CHECKS = {
-    "DATASETS.TRAIN_LABELED": lambda names: check(labeled=names),
-    "DATASETS.TRAIN_UNLABELED": lambda names: check(unlabeled=names),
-    "DATASETS.TEST": lambda names: check(test=names),
+    "labeled_names": lambda names: check(labeled=names),
+    "unlabeled_names": lambda names: check(unlabeled=names),
+    "test_names": lambda names: check(test=names),
 }
 EVERYWHERE = [*LOADERS.items(), *CHECKS.items()]
 each_loader = pytest.mark.parametrize("key, load", LOADERS.items())
@@ -159,7 +159,7 @@ def test_annotations_are_given_dataset_by_dataset_if_they_are_asked_for(coco):
 def test_a_dataset_that_gives_nothing_is_named(coco):
     names = [coco("one", boxes=(1,)), coco("other", boxes=(0, 0))]
     said = message(unlabeled_dicts, names, label_source="dataset")
-    assert said.startswith(f"DATASETS.TRAIN_UNLABELED '{PREFIX}other' has no annotations")
+    assert said.startswith(f"unlabeled_names '{PREFIX}other' has no annotations")
 
 
 @each_loader
@@ -234,7 +234,7 @@ def test_a_labeled_dataset_without_an_annotation(coco):
     names = [coco("one", boxes=(0, 0)), coco("two", boxes=(0,))]
     for filter_empty in (True, False):
         found = message(labeled_dicts, names, filter_empty=filter_empty)
-        assert "DATASETS.TRAIN_LABELED" in found and "no image has an annotation" in found
+        assert "labeled_names" in found and "no image has an annotation" in found
         assert all(f"'{name}'" in found for name in names)
     assert len(unlabeled_dicts(names)) == 3
     assert len(labeled_dicts([*names, coco("three", boxes=(1,))])) == 1
@@ -256,7 +256,7 @@ def test_datasets_that_fit_the_model_pass(coco):
     check(labeled=[labeled], unlabeled=[unlabeled], test=[test])
 
 
-@pytest.mark.parametrize("key", ["DATASETS.TRAIN_LABELED", "DATASETS.TEST"])
+@pytest.mark.parametrize("key", ["labeled_names", "test_names"])
 @pytest.mark.parametrize("classes", [["cat"], ["cat", "dog", "cow"]])
 def test_another_number_of_classes_than_the_model_s(key, classes, coco):
     name = coco(classes=classes)
@@ -273,8 +273,8 @@ def test_categories_in_conflict_name_both_datasets_and_the_first_difference(
 ):
     names = {"labeled": [coco("labeled")], "test": [coco("test", classes=classes)]}
     found = message(check, **names)
-    assert f"DATASETS.TRAIN_LABELED '{names['labeled'][0]}'" in found
-    assert f"DATASETS.TEST '{names['test'][0]}'" in found
+    assert f"labeled_names '{names['labeled'][0]}'" in found
+    assert f"test_names '{names['test'][0]}'" in found
     assert f"'{mine}' stands where the other has '{other}'" in found
     assert "give them the same categories in the same order" in found
 
@@ -308,7 +308,7 @@ BROKEN = {
 def test_a_json_of_another_shape_is_one_line(content, coco):
     name = coco(boxes=(1,), text=json.dumps(content))
     text = message(check, labeled=[name], num_classes=1)
-    assert f"DATASETS.TRAIN_LABELED '{name}'" in text
+    assert f"labeled_names '{name}'" in text
 
 
 def test_an_annotation_without_a_box_is_found_before_training(coco):
@@ -450,9 +450,9 @@ def test_a_line_about_each_dataset(coco):
     names = {"labeled": [changed(coco, iscrowd=1)], "unlabeled": [coco("plain")], "test": []}
     assert describe_datasets(labeled=[], unlabeled=[], test=[]) == []
     assert describe_datasets(**names) == [
-        f"DATASETS.TRAIN_LABELED '{PREFIX}changed': 1 images, 4 annotations, 3 to learn from, left "
+        f"labeled_names '{PREFIX}changed': 1 images, 4 annotations, 3 to learn from, left "
         "out 1 crowd",
-        f"DATASETS.TRAIN_UNLABELED '{PREFIX}plain': 2 images",
+        f"unlabeled_names '{PREFIX}plain': 2 images",
     ]
 
 
@@ -486,7 +486,7 @@ def test_a_class_beyond_the_model_s(tmp_path):
 def test_other_classes_of_unlabeled_images_are_not_measured_and_that_is_told_once(coco):
     labeled, web = coco("labeled"), coco("web", classes=["kite", "bike"])
     (found,) = check(labeled=[labeled], unlabeled=[web])
-    assert "has other classes than DATASETS.TRAIN_LABELED" in found
+    assert "has other classes than labeled_names" in found
     assert not any("hidden_annotations" in d for d in unlabeled_dicts([web], classes=CLASSES))
     assert all("hidden_annotations" in d for d in unlabeled_dicts([labeled], classes=CLASSES))
 

@@ -305,14 +305,14 @@ def test_an_image_weighs_the_number_of_ranks_over_the_images_of_the_global_batch
 @pytest.mark.parametrize(
     "key, changes",
     [
-        ("DATASETS.TRAIN_LABELED", dict(labeled_names=[])),
-        ("DATASETS.TRAIN_LABELED", dict(labeled_names=["build_test_nothing"])),
-        ("DATASETS.TRAIN_UNLABELED", dict(unlabeled_names=[])),
-        ("DATASETS.TRAIN_UNLABELED", dict(unlabeled_names=["build_test_nothing"])),
-        ("SOFT_TEACHER.LABELED_SHARE", dict(labeled_share=0.0)),
-        ("SOFT_TEACHER.LABELED_DRAW", dict(draw="both")),
-        ("SOFT_TEACHER.BURN_IN", dict(burn_in=-1)),
-        ("SOLVER.IMS_PER_BATCH", dict(batch_size=0)),
+        ("labeled_names", dict(labeled_names=[])),
+        ("labeled_names", dict(labeled_names=["build_test_nothing"])),
+        ("unlabeled_names", dict(unlabeled_names=[])),
+        ("unlabeled_names", dict(unlabeled_names=["build_test_nothing"])),
+        ("BatchSchedule.share", dict(labeled_share=0.0)),
+        ("BatchSchedule.draw", dict(draw="both")),
+        ("BatchSchedule.burn_in", dict(burn_in=-1)),
+        ("BatchSchedule.batch_size", dict(batch_size=0)),
     ],
 )
 def test_what_cannot_be_is_one_line_that_names_the_key(key, changes):

@@ -258,19 +258,19 @@ def test_a_start_in_the_middle_gives_the_batches_that_were_left(start, rank, str
 @pytest.mark.parametrize(
     "key, changes",
     [
-        ("SOLVER.IMS_PER_BATCH", dict(batch_size=0)),
-        ("SOLVER.IMS_PER_BATCH", dict(batch_size=-4)),
-        ("SOLVER.IMS_PER_BATCH", dict(batch_size=2, world_size=4)),
-        ("SOLVER.IMS_PER_BATCH", dict(batch_size=6, world_size=4)),
-        ("SOFT_TEACHER.LABELED_SHARE ", dict(share=0.0)),
-        ("SOFT_TEACHER.LABELED_SHARE ", dict(share=-0.2)),
-        ("SOFT_TEACHER.LABELED_SHARE ", dict(share=1.01)),
-        ("SOFT_TEACHER.LABELED_SHARE ", dict(share=float("nan"))),
-        ("SOFT_TEACHER.LABELED_SHARE_DECAY", dict(decay_steps=-1)),
-        ("SOFT_TEACHER.LABELED_SHARE_DECAY", dict(share=1.0, decay_steps=1)),
-        ("SOFT_TEACHER.BURN_IN", dict(burn_in=-1)),
-        ("SOFT_TEACHER.LABELED_DRAW", dict(draw="both")),
-        ("SOFT_TEACHER.LABELED_DRAW", dict(draw="per_rank", batch_size=4, world_size=4)),
+        ("BatchSchedule.batch_size", dict(batch_size=0)),
+        ("BatchSchedule.batch_size", dict(batch_size=-4)),
+        ("BatchSchedule.batch_size", dict(batch_size=2, world_size=4)),
+        ("BatchSchedule.batch_size", dict(batch_size=6, world_size=4)),
+        ("BatchSchedule.share ", dict(share=0.0)),
+        ("BatchSchedule.share ", dict(share=-0.2)),
+        ("BatchSchedule.share ", dict(share=1.01)),
+        ("BatchSchedule.share ", dict(share=float("nan"))),
+        ("BatchSchedule.decay_steps", dict(decay_steps=-1)),
+        ("BatchSchedule.decay_steps", dict(share=1.0, decay_steps=1)),
+        ("BatchSchedule.burn_in", dict(burn_in=-1)),
+        ("BatchSchedule.draw", dict(draw="both")),
+        ("BatchSchedule.draw", dict(draw="per_rank", batch_size=4, world_size=4)),
     ],
 )
 def test_an_impossible_setting_is_one_line_that_names_the_key(key, changes):
@@ -311,7 +311,7 @@ def test_every_part_of_the_key_changes_the_permutation():
 
 @pytest.mark.parametrize("key", ["decay_steps", "burn_in"])
 def test_phases_longer_than_the_training_are_refused_by_their_key(key):
-    with pytest.raises(ConfigError, match="must not exceed SOLVER.MAX_ITER"):
+    with pytest.raises(ConfigError, match="must not exceed BatchSchedule.max_iter"):
         schedule(max_iter=10, **{key: 11})
 
 
@@ -324,7 +324,7 @@ def test_one_process_may_load_for_several_ranks_in_turn():
 
 
 def test_more_batches_than_fit_the_memory_are_refused():
-    with pytest.raises(ConfigError, match="SOLVER.MAX_ITER .* too many to plan"):
+    with pytest.raises(ConfigError, match="BatchSchedule.max_iter .* too many to plan"):
         check_schedule(batch_size=64, share=0.5, max_iter=10**9, world_size=2)
 
 

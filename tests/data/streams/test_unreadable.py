@@ -5,7 +5,7 @@ import pytest
 from soft_teacher import ConfigError
 from soft_teacher.data.streams.unreadable import UnreadableImages
 
-KEY = "DATASETS.TRAIN_UNLABELED"
+KEY = "unlabeled_names"
 
 
 def refusal(call, *args):
@@ -27,7 +27,7 @@ def test_a_share_of_the_images_may_be_unreadable_and_no_more(total, share, allow
         images.add([f"{number}.jpg: the file is empty"])
     found = refusal(images.add, ["last.jpg: cut off"])
     assert f"{KEY}: {allowed + 1} of {total} images are unreadable" in found
-    assert "last.jpg: cut off" in found and "DATALOADER.MAX_UNREADABLE" in found
+    assert "last.jpg: cut off" in found and "UnreadableImages.max_share" in found
 
 
 def test_each_is_named_once_and_counted_once(caplog):
@@ -48,4 +48,4 @@ def test_a_place_that_cannot_be_filled_stops_at_once():
 
 
 def test_a_negative_share_is_refused():
-    assert "DATALOADER.MAX_UNREADABLE" in refusal(UnreadableImages, KEY, 10, -0.1)
+    assert "UnreadableImages.max_share" in refusal(UnreadableImages, KEY, 10, -0.1)

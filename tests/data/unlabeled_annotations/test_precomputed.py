@@ -48,7 +48,7 @@ def refusal(*dicts):
 def test_a_dataset_without_a_single_annotation_is_refused(dicts):
     said = refusal(*dicts)
     assert said.startswith("KEY 'name' has no annotations")
-    assert "tools/label_images.py" in said and "SOFT_TEACHER.LABEL_SOURCE" in said
+    assert "tools/label_images.py" in said and "SoftTeacher.label_source" in said
 
 
 def test_an_image_without_annotations_has_no_object():

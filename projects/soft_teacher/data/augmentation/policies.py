@@ -15,7 +15,7 @@ from . import spatial as A
 
 NAMES = ("labeled", "strong", "weak")
 VARIANTS = ("paper", "reference")
-KEY = "SOFT_TEACHER.AUGMENTATION"
+KEY = "build_policy"
 
 
 def weak_policy(
@@ -38,7 +38,7 @@ def weak_policy(
     Raises:
         ConfigError: for an unknown variant, or sizes and scales that no image can have.
     """
-    check_choice(f"{KEY}.VARIANT", variant, VARIANTS)
+    check_choice(f"{KEY}.variant", variant, VARIANTS)
     _check_sizes(short_edge, max_size, scale_range)
     integer = variant == "reference"
     scale = A.ShortEdgeScaleJitter(short_edge, max_size, scale_range, integer)
@@ -77,7 +77,7 @@ def strong_policy(
         ConfigError: as :func:`weak_policy`, and for an angle outside [0, 90).
     """
     if not 0 <= max_angle < 90:
-        raise ConfigError(f"{KEY}.MAX_ANGLE must be at least 0 and below 90, got {max_angle}")
+        raise ConfigError(f"{KEY}.max_angle must be at least 0 and below 90, got {max_angle}")
     view = weak_policy(variant, **view)
     colour = _colour(variant, image_format)
     angle = (0.0, max_angle)
@@ -116,12 +116,12 @@ def build_policy(
 
 
 def _check_sizes(short_edge: int, max_size: int, scale_range: tuple[float, float]) -> None:
-    for name, size in (("SHORT_EDGE", short_edge), ("MAX_SIZE", max_size)):
+    for name, size in (("short_edge", short_edge), ("max_size", max_size)):
         if not size >= 1:
             raise ConfigError(f"{KEY}.{name} must be at least 1 pixel, got {size}")
     if len(scale_range) != 2 or not 0 < scale_range[0] <= scale_range[1]:
         raise ConfigError(
-            f"{KEY}.SCALE_RANGE must be two scales above 0, the smaller one first, got "
+            f"{KEY}.scale_range must be two scales above 0, the smaller one first, got "
             f"{tuple(scale_range)}"
         )
 

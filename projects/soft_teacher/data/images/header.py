@@ -82,7 +82,7 @@ def check_pixels(size: tuple[int, int], max_pixels: int) -> None:
     height, width = size
     if height * width > max_pixels:
         raise UnreadableImage(
-            f"{width} x {height} pixels are more than INPUT.MAX_PIXELS ({max_pixels}) allows"
+            f"{width} x {height} pixels are more than max_pixels ({max_pixels}) allows"
         )
 
 

@@ -73,7 +73,7 @@ def read_image(path: str, image_format: str = "BGR", max_pixels: int = MAX_PIXEL
         UnreadableImage: the file is missing, empty, cut off, damaged, too large, or no image.
         ConfigError: for another format.
     """
-    check_choice("INPUT.FORMAT", image_format, FORMATS)
+    check_choice("image_format", image_format, FORMATS)
     with _named(path):
         with PathManager.open(path, "rb") as file:
             data = file.read()

@@ -81,7 +81,7 @@ class TwoStreamLoader:
     def identity(self) -> Dict[str, object]:
         """What decides the batches beside the config: the images and the number of parts."""
         names = {KEYS[stream]: data.digest for stream, data in self._streams.items() if data}
-        return {**names, "processes x SOLVER.GRADIENT_ACCUMULATION": self.schedule.world_size}
+        return {**names, "processes x TwoStreamLoader.chunks": self.schedule.world_size}
 
     def _stream(self, stream: int):
         dataset = self._streams[stream]
@@ -210,8 +210,8 @@ def build_two_stream_train_loader(
         ConfigError: for impossible settings or data that cannot be used.
     """
     if chunks < 1:
-        raise ConfigError(f"SOLVER.GRADIENT_ACCUMULATION must be at least 1, got {chunks}")
-    check_choice("SOFT_TEACHER.LABEL_SOURCE", label_source, LABEL_SOURCES)
+        raise ConfigError(f"TwoStreamLoader.chunks must be at least 1, got {chunks}")
+    check_choice("SoftTeacher.label_source", label_source, LABEL_SOURCES)
     schedule = BatchSchedule(
         batch_size=batch_size,
         share=labeled_share,

@@ -47,35 +47,35 @@ def check_schedule(
     Raises:
         ConfigError: for impossible settings, naming the key.
     """
-    check_choice("SOFT_TEACHER.LABELED_DRAW", draw, DRAWS)
-    check_not_negative("SOFT_TEACHER.LABELED_SHARE_DECAY", decay_steps)
-    check_not_negative("SOFT_TEACHER.BURN_IN", burn_in)
+    check_choice("BatchSchedule.draw", draw, DRAWS)
+    check_not_negative("BatchSchedule.decay_steps", decay_steps)
+    check_not_negative("BatchSchedule.burn_in", burn_in)
     if not 0 < share <= 1:
-        raise ConfigError(f"SOFT_TEACHER.LABELED_SHARE must lie in (0, 1], got {share}")
+        raise ConfigError(f"BatchSchedule.share must lie in (0, 1], got {share}")
     if share == 1 and decay_steps:
         raise ConfigError(
-            "SOFT_TEACHER.LABELED_SHARE_DECAY must be 0 where SOFT_TEACHER.LABELED_SHARE is 1:"
+            "BatchSchedule.decay_steps must be 0 where BatchSchedule.share is 1:"
             " there are no unlabeled images to take over"
         )
     if batch_size % world_size or batch_size < world_size:
         raise ConfigError(
-            f"SOLVER.IMS_PER_BATCH ({batch_size}) must be a multiple of the number of "
-            f"processes times SOLVER.GRADIENT_ACCUMULATION ({world_size})"
+            f"BatchSchedule.batch_size ({batch_size}) must be a multiple of the number of "
+            f"processes times TwoStreamLoader.chunks ({world_size})"
         )
-    for key, steps in (("LABELED_SHARE_DECAY", decay_steps), ("BURN_IN", burn_in)):
+    for key, steps in (("decay_steps", decay_steps), ("burn_in", burn_in)):
         if steps > max_iter:
             raise ConfigError(
-                f"SOFT_TEACHER.{key} ({steps}) must not exceed SOLVER.MAX_ITER ({max_iter})"
+                f"BatchSchedule.{key} ({steps}) must not exceed BatchSchedule.max_iter ({max_iter})"
             )
     if max_iter * world_size > MOST_BATCHES:
         raise ConfigError(
-            f"SOLVER.MAX_ITER ({max_iter}) steps of {world_size} batches are too many to plan: "
-            f"at most {MOST_BATCHES:,} batches"
+            f"BatchSchedule.max_iter ({max_iter}) steps of {world_size} batches are too many to "
+            f"plan: at most {MOST_BATCHES:,} batches"
         )
     if draw == "per_rank" and share < 1 and batch_size < 2 * world_size:
         raise ConfigError(
-            "SOFT_TEACHER.LABELED_DRAW 'per_rank' needs two images per process: raise "
-            "SOLVER.IMS_PER_BATCH or use 'global'"
+            "BatchSchedule.draw 'per_rank' needs two images per process: raise "
+            "BatchSchedule.batch_size or use 'global'"
         )
 
 
@@ -90,13 +90,13 @@ def absent_streams(*, batch_size: int, share: float, max_iter: int) -> list[str]
     """
     if batch_size * share * max_iter < 1:
         raise ConfigError(
-            f"SOFT_TEACHER.LABELED_SHARE ({share:g}) of SOLVER.IMS_PER_BATCH ({batch_size}) images "
-            f"is less than one labeled image in SOLVER.MAX_ITER ({max_iter}) steps: raise it"
+            f"BatchSchedule.share ({share:g}) of BatchSchedule.batch_size ({batch_size}) images "
+            f"is less than one labeled image in BatchSchedule.max_iter ({max_iter}) steps: raise it"
         )
     parts = {"labeled": batch_size * share, "unlabeled": batch_size * (1 - share)}
     return [
-        f"SOFT_TEACHER.LABELED_SHARE ({share:g}) leaves {part:.2g} {stream} images of "
-        f"SOLVER.IMS_PER_BATCH ({batch_size}) on average: {1 - part:.0%} of the steps have none"
+        f"BatchSchedule.share ({share:g}) leaves {part:.2g} {stream} images of "
+        f"BatchSchedule.batch_size ({batch_size}) on average: {1 - part:.0%} of the steps have none"
         for stream, part in parts.items()
         if 0 < part < 1 - 1e-9  # what rounding leaves of 1
     ]

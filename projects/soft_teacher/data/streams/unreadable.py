@@ -21,7 +21,7 @@ class UnreadableImages:
             total: images of the stream.
             max_share: of ``total``; one image more stops the training.
         """
-        check_not_negative("DATALOADER.MAX_UNREADABLE", max_share)
+        check_not_negative("UnreadableImages.max_share", max_share)
         self.key = key
         self.total = total
         self.allowed = int(max_share * total)
@@ -41,7 +41,7 @@ class UnreadableImages:
                 continue
             self.found.append(error)
             if len(self.found) > self.allowed:
-                self._stop("more than DATALOADER.MAX_UNREADABLE allows")
+                self._stop("more than UnreadableImages.max_share allows")
             logger.warning(
                 "%s: another image takes the place of an unreadable one (%d of at most %d): %s",
                 self.key,

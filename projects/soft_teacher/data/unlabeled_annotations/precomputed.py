@@ -24,7 +24,7 @@ SCORE = "score"
 # Keys of a dataset dict and of a sample.
 ANNOTATIONS = "given_annotations"
 INSTANCES = "given_instances"
-# SOFT_TEACHER.LABEL_SOURCE.
+# Where pseudo boxes come from.
 LABEL_SOURCES = ("teacher", "dataset")
 
 
@@ -47,7 +47,7 @@ def give_annotations(where: str, dataset_dicts: List[dict]) -> List[dict]:
     if not any(given):
         raise ConfigError(
             f"{where} has no annotations to learn from: label its images with "
-            "tools/label_images.py, or set SOFT_TEACHER.LABEL_SOURCE to 'teacher'"
+            "tools/label_images.py, or set SoftTeacher.label_source to 'teacher'"
         )
     odd = [d for d, found in zip(dataset_dicts, given) if not all(map(_is_label, found))]
     if odd:

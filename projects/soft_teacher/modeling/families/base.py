@@ -109,8 +109,9 @@ class DetectorFamily(ABC):
         loss_names: of labeled images, on every step.
         pseudo_loss_names: of unlabeled images, on every step.
         measures_stability: whether its passes are :class:`MeasuresStability`.
-        num_classes_key, score_floor_key: what YAML calls :meth:`num_classes`, :meth:`score_floor`.
-        anchor_levels_key: what it calls the feature maps that have anchors; None without anchors.
+        num_classes_parameter, score_floor_parameter: ``Class.parameter`` of :meth:`num_classes` and
+            of :meth:`score_floor`.
+        anchor_levels_parameter: of the feature maps that have anchors; None without anchors.
         class_layers: beginning of the names of parameters that a change of classes changes.
     """
 
@@ -118,9 +119,9 @@ class DetectorFamily(ABC):
     loss_names: tuple[str, ...]
     pseudo_loss_names: tuple[str, ...]
     measures_stability = True
-    num_classes_key: str
-    score_floor_key: str
-    anchor_levels_key: str | None = None
+    num_classes_parameter: str
+    score_floor_parameter: str
+    anchor_levels_parameter: str | None = None
     class_layers: str
 
     @classmethod

@@ -116,7 +116,7 @@ def test_fine_tuning_on_other_classes_starts_the_classifier_anew(build, tmp_path
     saved, model = build("MODEL.RETINANET.NUM_CLASSES", 5), build()
     torch.save({"model": saved.state_dict()}, tmp_path / "five.pth")
     SoftTeacherCheckpointer(model, str(tmp_path)).load(str(tmp_path / "five.pth"))
-    assert "MODEL.WEIGHTS is of other classes" in caplog.text
+    assert "SoftTeacherCheckpointer.path is of other classes" in caplog.text
     for side in ("student", "teacher"):
         network, theirs = getattr(model, side).state_dict(), getattr(saved, side).state_dict()
         differing = {name for name in network if network[name].shape != theirs[name].shape}

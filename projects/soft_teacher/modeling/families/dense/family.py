@@ -33,9 +33,9 @@ class RetinaNetFamily(DetectorFamily):
     detectors = ("RetinaNet",)
     loss_names = ("loss_cls", "loss_box_reg")
     pseudo_loss_names = loss_names
-    num_classes_key = "MODEL.RETINANET.NUM_CLASSES"
-    score_floor_key = "MODEL.RETINANET.SCORE_THRESH_TEST"
-    anchor_levels_key = "MODEL.RETINANET.IN_FEATURES"
+    num_classes_parameter = "RetinaNet.num_classes"
+    score_floor_parameter = "RetinaNet.test_score_thresh"
+    anchor_levels_parameter = "RetinaNet.head_in_features"
     class_layers = "head.cls_score."
 
     @configurable
@@ -48,7 +48,7 @@ class RetinaNetFamily(DetectorFamily):
         Raises:
             ConfigError: for an unknown choice, naming the key.
         """
-        check_choice("SOFT_TEACHER.INDICATOR", indicator, INDICATORS)
+        check_choice("RetinaNetFamily.indicator", indicator, INDICATORS)
         self.indicator = indicator
 
     @classmethod
@@ -69,7 +69,7 @@ class RetinaNetFamily(DetectorFamily):
 
     def questions_to_teacher(self, student: nn.Module) -> list[str]:
         asks = self.indicator == "bg_teacher"
-        return ["SOFT_TEACHER.INDICATOR, now 'bg_teacher', to 'none'"] if asks else []
+        return ["RetinaNetFamily.indicator, now 'bg_teacher', to 'none'"] if asks else []
 
     def losses(self, student, encoded, inputs) -> dict[str, torch.Tensor]:
         found = predict(student, encoded)

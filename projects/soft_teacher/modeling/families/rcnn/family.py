@@ -30,9 +30,9 @@ class FasterRCNNFamily(DetectorFamily):
 
     detectors = ("GeneralizedRCNN",)
     loss_names = RPN_LOSSES + BOX_LOSSES
-    num_classes_key = "MODEL.ROI_HEADS.NUM_CLASSES"
-    score_floor_key = "MODEL.ROI_HEADS.SCORE_THRESH_TEST"
-    anchor_levels_key = "MODEL.RPN.IN_FEATURES"
+    num_classes_parameter = "StandardROIHeads.num_classes"
+    score_floor_parameter = "FastRCNNOutputLayers.test_score_thresh"
+    anchor_levels_parameter = "RPN.in_features"
     class_layers = "roi_heads.box_predictor."
 
     @configurable
@@ -53,7 +53,7 @@ class FasterRCNNFamily(DetectorFamily):
         Raises:
             ConfigError: for an unknown choice, naming the key.
         """
-        check_choice("SOFT_TEACHER.TEACHER_PROPOSALS", teacher_proposals, PROPOSAL_SETTINGS)
+        check_choice("FasterRCNNFamily.teacher_proposals", teacher_proposals, PROPOSAL_SETTINGS)
         self.jitter = jitter
         self.rpn_on_unlabeled = rpn_on_unlabeled
         self.teacher_proposals = teacher_proposals
@@ -95,7 +95,7 @@ class FasterRCNNFamily(DetectorFamily):
             )
         if student.proposal_generator is None:
             raise ConfigError(
-                "SoftTeacher needs an RPN: set MODEL.PROPOSAL_GENERATOR.NAME to 'RPN'"
+                "SoftTeacher needs an RPN: set GeneralizedRCNN.proposal_generator to 'RPN'"
             )
         if heads.mask_on or heads.keypoint_on:
             raise ConfigError(
@@ -103,7 +103,7 @@ class FasterRCNNFamily(DetectorFamily):
             )
         if getattr(heads.box_predictor, "use_sigmoid_ce", False):
             raise ConfigError(
-                "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE leaves no background score: set it to False"
+                "FastRCNNOutputLayers.use_sigmoid_ce leaves no background score: set it to False"
             )
 
     def num_classes(self, network: nn.Module) -> int:
@@ -118,7 +118,7 @@ class FasterRCNNFamily(DetectorFamily):
     def questions_to_teacher(self, student: nn.Module) -> list[str]:
         indicator = student.roi_heads.indicator
         asks = indicator in NEEDS_TEACHER
-        return [f"SOFT_TEACHER.INDICATOR, now '{indicator}', to 'none'"] if asks else []
+        return [f"SoftTeacherROIHeads.indicator, now '{indicator}', to 'none'"] if asks else []
 
     def losses(self, student, encoded, inputs) -> dict[str, torch.Tensor]:
         targets = [x["instances"].to(student.device) for x in inputs]

@@ -61,10 +61,10 @@ class SoftTeacherROIHeads(StandardROIHeads):
             ConfigError: for an unknown choice, naming the key.
         """
         super().__init__(**kwargs)
-        check_choice("SOFT_TEACHER.INDICATOR", indicator, INDICATORS)
-        check_choice("SOFT_TEACHER.CLS_FORMULA", cls_formula, FORMULAS)
-        check_choice("SOFT_TEACHER.REG_NORMALIZER", reg_normalizer, REG_NORMALIZERS)
-        check_choice("SOFT_TEACHER.AVERAGE", average, AVERAGES)
+        check_choice("SoftTeacherROIHeads.indicator", indicator, INDICATORS)
+        check_choice("SoftTeacherROIHeads.cls_formula", cls_formula, FORMULAS)
+        check_choice("SoftTeacherROIHeads.reg_normalizer", reg_normalizer, REG_NORMALIZERS)
+        check_choice("SoftTeacherROIHeads.average", average, AVERAGES)
         self.indicator = indicator
         self.cls_formula = cls_formula
         self.reg_normalizer = reg_normalizer

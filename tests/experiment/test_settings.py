@@ -13,20 +13,11 @@ from training import CONFIGS, ROOT
 
 import soft_teacher
 from soft_teacher import ConfigError, TrainingError, add_soft_teacher_config
-from soft_teacher.experiment import lazy_config, lazy_entry, yaml_entry
-from soft_teacher.experiment.config_keys import LAZY_ONLY, SETTINGS, lazy_paths
-from soft_teacher.experiment.lazy_words import WORDS, in_lazy_words, policy_of, speaks_lazy
+from soft_teacher.experiment import lazy_config, yaml_config
+from soft_teacher.experiment.settings import LAZY_ONLY, SETTINGS
+from soft_teacher.experiment.words import LAZY_WORDS, YAML_WORDS, policy_of
 
 PACKAGE = Path(soft_teacher.__file__).parent
-# Modules that speak of YAML alone.
-YAML_ONLY = {"config.py", "yaml_config.py", "yaml_entry.py", "trainer.py", "scaling.py"}
-# Keys that are said of YAML alone, or in a phrase that has another one.
-NOT_SAID = {
-    "MODEL.PROPOSAL_GENERATOR.NAME",
-    "MODEL.ROI_HEADS.NAME",
-    "SOFT_TEACHER.DETECTOR",
-    "SOLVER.WARMUP_ITERS",
-}
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +34,17 @@ def lazy():
         CONFIGS / "retinanet.py",
         ROOT / "configs/coco/paper/soft_teacher_R_50_FPN_partial_180k.py",
     ]
-    return [lazy_entry.load_config(str(file)) for file in files]
+    return [lazy_config.load_config(str(file)) for file in files]
 
 
 @pytest.mark.parametrize("key", SETTINGS)
 def test_every_key_is_one_of_yaml_s(key, known):
-    assert yaml_entry.value_of(known, key) is not None or key in leaves(known)
+    assert yaml_config.value_of(known, key) is not None or key in leaves(known)
 
 
-@pytest.mark.parametrize("path", [*(p for key in SETTINGS for p in lazy_paths(key)), *LAZY_ONLY])
+@pytest.mark.parametrize(
+    "path", [*(path for setting in SETTINGS.values() for path in setting.paths), *LAZY_ONLY]
+)
 def test_every_path_is_in_a_lazy_config_or_is_an_argument_there(path, lazy):
     absent = object()
     assert any(
@@ -69,40 +62,51 @@ def test_every_key_of_ours_is_in_the_table(known):
 def test_the_configs_that_come_along_have_values_that_are_fine(language, lazy):
     folder = ROOT / "configs"
     for path in sorted(folder.rglob("*.yaml")) if language == "yaml" else []:
-        cfg = yaml_entry.load_config(str(path))
-        for key, (_, check) in SETTINGS.items():
-            check and check(key, yaml_entry.value_of(cfg, key))
+        cfg = yaml_config.load_config(str(path))
+        for key, setting in SETTINGS.items():
+            setting.check and setting.check(key, yaml_config.value_of(cfg, key))
     for cfg in lazy if language == "lazy" else []:
         lazy_config.check_keys(cfg)
-        for key, (_, check) in SETTINGS.items():
+        for key, setting in SETTINGS.items():
             for path, value in lazy_config.values_of(cfg, key):
-                check and check(path, value)
+                setting.check and setting.check(path, value)
 
 
 # --- words --------------------------------------------------------------------------------------
 
 
-def keys_in_messages():
-    """(module, key) of every YAML key that stands in a text of the package."""
-    cfg = get_cfg()
-    add_soft_teacher_config(cfg)
-    keys = "|".join(map(re.escape, sorted(leaves(cfg), key=len, reverse=True)))
-    spoken = re.compile(rf"(?<![\w./'])(?:{keys})(?![\w/'])")
+def parameters_in_messages():
+    """(module, Class.parameter) of every parameter that a text of the package names."""
+    settable = {s.parameter.split(".")[0] for s in SETTINGS.values() if "." in s.parameter}
+    named = re.compile(rf"(?<![\w.])(?:{'|'.join(sorted(settable))})\.[a-z]\w*")
     for path in sorted(PACKAGE.rglob("*.py")):
-        if path.name in YAML_ONLY:
+        if path.parent.name == "experiment":
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, (ast.Raise, ast.Call)):
                 for text in ast.walk(node):
                     if isinstance(text, ast.Constant) and isinstance(text.value, str):
-                        yield from ((path.name, key) for key in spoken.findall(text.value))
+                        yield from ((path.name, name) for name in named.findall(text.value))
 
 
-def test_every_key_in_a_message_has_a_word_for_lazy_configs():
-    found = set(keys_in_messages())
+@pytest.mark.parametrize("words", [YAML_WORDS, LAZY_WORDS], ids=["yaml", "lazy"])
+def test_every_parameter_in_a_message_has_a_name_in_both_languages(words):
+    found = {name for _, name in parameters_in_messages()}
     assert len(found) > 20
-    silent = {key for _, key in found if in_lazy_words(key) == key}
-    assert silent == NOT_SAID
+    assert {name for name in found if words(name) == name} <= {"optimizer.lr"}
+
+
+def test_no_message_outside_names_a_key_of_yaml():
+    keys = "|".join(re.escape(key) for key in SETTINGS if "." in key)
+    rooms = ("analysis", "engine", "evaluation", "modeling", "monitoring", "distributed", "data")
+    said = []
+    for path in (path for room in rooms for path in (PACKAGE / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Raise):
+                texts = (n.value for n in ast.walk(node) if isinstance(n, ast.Constant))
+                said += [(path.name, t) for t in texts if re.search(keys, str(t))]
+    # What reads a CfgNode may name its keys.
+    assert {name for name, _ in said} <= {"soft_teacher.py", "family.py"}
 
 
 @pytest.mark.parametrize(
@@ -111,6 +115,7 @@ def test_every_key_in_a_message_has_a_word_for_lazy_configs():
         ("", ""),
         ("nothing to say", "nothing to say"),
         ("SOLVER.MAX_ITER (3)", "train.max_iter (3)"),
+        ("PseudoLabeler.score_thresh is 2", "model.pseudo_labeler.score_thresh is 2"),
         ("raise SOFT_TEACHER.EMA.MOMENTUM.", "raise ema.momentum."),
         (
             "SEED was 1; OUTPUT_DIR, VIS_PERIOD",
@@ -125,29 +130,25 @@ def test_every_key_in_a_message_has_a_word_for_lazy_configs():
     ],
 )
 def test_words(message, said):
-    assert in_lazy_words(message) == said
+    assert LAZY_WORDS(message) == said
 
 
 def test_no_word_is_left_of_yaml():
-    for said in WORDS.values():
+    for said in LAZY_WORDS.names.values():
         assert not re.search(r"[A-Z]{3,}(?!\w*[a-z])", said.replace("RPN", ""))
 
 
 @pytest.mark.parametrize("kind", [ConfigError, TrainingError])
-def test_errors_and_the_log_speak_lazy(kind, caplog):
-    @speaks_lazy
-    def fail():
+def test_errors_and_the_log_name_the_keys_of_the_config(kind, caplog):
+    usual = logging.getLogRecordFactory()
+    with pytest.raises(kind, match="^optimizer.lr is wrong$"), LAZY_WORDS.spoken():
         logging.getLogger("soft_teacher.some.where").warning("raise %s", "SOLVER.MAX_ITER")
         logging.getLogger("soft_teacher_not").warning("raise %s", "SOLVER.MAX_ITER")
         raise kind("SOLVER.BASE_LR is wrong")
-
-    usual = logging.getLogRecordFactory()
-    with pytest.raises(kind, match="^optimizer.lr is wrong$"):
-        fail()
     assert caplog.messages == ["raise train.max_iter", "raise SOLVER.MAX_ITER"]
     assert logging.getLogRecordFactory() is usual
 
 
 def test_a_policy_s_errors_name_it():
     with pytest.raises(ConfigError, match=r"^a\.b\.max_angle is wrong$"), policy_of("a.b"):
-        raise ConfigError("SOFT_TEACHER.AUGMENTATION.MAX_ANGLE is wrong")
+        raise ConfigError("build_policy.max_angle is wrong")

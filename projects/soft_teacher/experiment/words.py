@@ -1,0 +1,91 @@
+"""Messages name the keys of the config that a run was started from.
+
+The parts of a run know no config language: they call a setting ``Class.parameter``.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from contextlib import contextmanager
+
+from ..utils.command_line import STATUSES
+from ..utils.errors import ConfigError
+from .settings import HEADS, PREDICTOR, RPN, SETTINGS, STUDENT
+
+__all__ = ["LAZY_WORDS", "YAML_WORDS", "Words", "policy_of"]
+
+OURS = f"{__package__.partition('.')[0]}."
+
+
+class Words:
+    """Translates messages into one config language."""
+
+    def __init__(self, names: Mapping[str, str]):
+        """
+        Args:
+            names: what parts of a run call a setting -> what the config calls it.
+        """
+        self.names = dict(names)
+        # The longest first, and no part of a longer word, of a path, or of a name in quotes.
+        longest = sorted(map(re.escape, self.names), key=len, reverse=True)
+        self._pattern = re.compile(rf"(?<![\w./'])({'|'.join(longest)})(?![\w/'])")
+
+    def __call__(self, message: str) -> str:
+        return self._pattern.sub(lambda found: self.names[found[0]], message)
+
+    @contextmanager
+    def spoken(self):
+        """Translates the errors and the log messages of what runs inside."""
+        usual = logging.getLogRecordFactory()
+        logging.setLogRecordFactory(lambda *a, **k: self._translated(usual(*a, **k)))
+        try:
+            yield
+        except tuple(STATUSES) as error:
+            error.args = (self(str(error)),)
+            raise
+        finally:
+            logging.setLogRecordFactory(usual)
+
+    def _translated(self, record: logging.LogRecord) -> logging.LogRecord:
+        if record.name.startswith(OURS):
+            record.msg, record.args = self(record.getMessage()), ()
+        return record
+
+
+PARAMETERS = {name: key for key, s in SETTINGS.items() for name in s.parameter.split()}
+PATHS = {
+    k: s.lazy.replace(" ", " and ").replace("|", " or ") for k, s in SETTINGS.items() if s.lazy
+}
+YAML_WORDS = Words(
+    {
+        **PARAMETERS,
+        "FastRCNNOutputLayers.use_sigmoid_ce": "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE",
+        "GeneralizedRCNN.proposal_generator": "MODEL.PROPOSAL_GENERATOR.NAME",
+        "the norm of the backbone": "MODEL.RESNETS.NORM",
+    }
+)
+LAZY_WORDS = Words(
+    {
+        **{name: PATHS.get(key, key) for name, key in PARAMETERS.items()},
+        **PATHS,
+        "DATASETS.SPLIT": "split",
+        "FastRCNNOutputLayers.use_sigmoid_ce": f"{PREDICTOR}.use_sigmoid_ce",
+        "GeneralizedRCNN.proposal_generator to 'RPN'": f"{RPN} to an RPN",
+        "MODEL.KEYPOINT_ON": f"{HEADS}.keypoint_head",
+        "MODEL.MASK_ON": f"{HEADS}.mask_head",
+        "the norm of the backbone": f"the norm of {STUDENT}.backbone",
+    }
+)
+
+
+@contextmanager
+def policy_of(view: str):
+    """Names the keys of one of the three policies of a LazyConfig in errors.
+
+    Args:
+        view: dotted path of the policy.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("build_policy.", f"{view}.")) from error
