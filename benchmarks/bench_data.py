@@ -10,8 +10,6 @@ import argparse
 import os
 import sys
 import tempfile
-import time
-from functools import partial
 from pathlib import Path
 
 import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
@@ -20,12 +18,13 @@ import cv2
 import numpy as np
 import torch
 from bench_data_contenders import HEIGHT, SHORT_SIDES, WIDTH, contenders, profile
-from bench_data_report import report, summarize
+from bench_measures import timed
+from bench_report import Row, Tables, report, spread
 
 from soft_teacher.data.augmentation.policies import VARIANTS
 from soft_teacher.demo.sources import PHOTOS, load_photo
-from soft_teacher.utils.command_line import make_output
-from soft_teacher.utils.errors import ConfigError
+from soft_teacher.utils.checks import Number
+from soft_teacher.utils.command_line import exit_status, make_output
 
 ROOT = Path(__file__).resolve().parents[1]
 JPEG_QUALITY = 90
@@ -40,8 +39,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=ROOT / "output" / "bench-data")
     args = parser.parse_args(argv)
     for name in ("rounds", "images"):
-        if getattr(args, name) < 1:
-            raise ConfigError(f"--{name} must be at least 1, got {getattr(args, name)}")
+        Number(low=1, whole=True)(f"--{name}", getattr(args, name))
     return args
 
 
@@ -63,80 +61,66 @@ def make_images(folder: Path, count: int) -> list[dict]:
     return dicts
 
 
-def race(samplers: dict, dicts: list[dict], rounds: int, progress=lambda done: None) -> dict:
-    """Let the contenders take turns of ``TURN`` images, all with the same seeds.
+def race(samplers: dict, dicts: list[dict], rounds: int) -> dict[str, np.ndarray]:
+    """Lets the contenders take turns of ``TURN`` images, all with the same seeds.
 
     Args:
         samplers: name -> function of a dataset dict.
-        dicts: dataset dicts.
-        rounds: passes over them, each with other seeds.
-        progress: called with the number of finished rounds.
+        rounds: passes over the images, each with other seeds.
 
     Returns:
-        name -> float array (rounds,), mean seconds per sample.
+        name -> (rounds,) mean seconds per sample.
     """
     names = list(samplers)
     seconds = {name: np.zeros(rounds) for name in names}
     for name in names:
-        timed(samplers[name], dicts[0], 0)
+        samplers[name](dicts[0])
     for i in range(rounds):
         for start in range(0, len(dicts), TURN):
             names.append(names.pop(0))
             for name in names:
                 for j, dataset_dict in enumerate(dicts[start : start + TURN], start):
-                    seconds[name][i] += timed(samplers[name], dataset_dict, (i, j)) / len(dicts)
-        progress(i + 1)
+                    np.random.seed((i, j))
+                    seconds[name][i] += timed(lambda: samplers[name](dataset_dict)) / len(dicts)
     return seconds
 
 
-def timed(sampler, dataset_dict: dict, seed) -> float:
-    """Seconds of one sample."""
-    np.random.seed(seed)
-    start = time.perf_counter()
-    sampler(dataset_dict)
-    return time.perf_counter() - start
+def speed_row(side: int, variant: str, seconds: dict[str, np.ndarray]) -> Row:
+    """Samples per second, and ratios by round, of one variant."""
+    ours = seconds[variant]
+    per_second = {f"{n}/s": 1 / seconds[n] for n in ("floor", "stock")} | {"ours/s": 1 / ours}
+    return {
+        "short side": side,
+        "variant": variant,
+        **{name: float(np.median(values)) for name, values in per_second.items()},
+        **spread("x stock", seconds["stock"] / ours),
+        **spread("% of floor", 100 * seconds["floor"] / ours),
+    }
 
 
-def measure(dicts: list[dict], rounds: int) -> dict:
-    """The figures of all short sides; see :func:`bench_data_report.summarize`."""
-    seconds, parts = {}, {}
-    for side in SHORT_SIDES:
-        show = partial(show_rounds, side, rounds)
-        seconds[side] = race(contenders(side), dicts, rounds, show)
-        parts[side] = {variant: profile(variant, side, dicts, rounds) for variant in VARIANTS}
-    return summarize(seconds, parts)
-
-
-def show_rounds(side: int, total: int, done: int) -> None:
-    print(f"  short side {side}: {done}/{total} rounds", flush=True)
-
-
-def as_a_worker() -> None:
-    """One thread, as in the training loader's workers."""
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
-
-
-def main(argv=None) -> int:
+@exit_status
+def main(argv=None) -> None:
     args = parse_args(argv)
     make_output(args.output)
-    as_a_worker()
+    # One thread, as in the training loader's workers.
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    tables: Tables = {"two-view samples": [], "ms of the parts of a sample": []}
+    speeds, parts = tables.values()
     with tempfile.TemporaryDirectory() as folder:
         dicts = make_images(Path(folder), args.images)
-        kilobytes = np.mean([os.path.getsize(d["file_name"]) / 1000 for d in dicts])
-        print(f"{len(dicts)} JPEGs of {WIDTH}x{HEIGHT}, {kilobytes:.0f} kB on average", flush=True)
-        results = measure(dicts, args.rounds)
-    results["setup"] = {
-        "images": args.images,
-        "rounds": args.rounds,
-        "kilobytes_per_image": round(float(kilobytes), 1),
-    }
-    print(report(results, args.output))
-    return 0
+        kilobytes = float(np.mean([os.path.getsize(d["file_name"]) / 1000 for d in dicts]))
+        for side in SHORT_SIDES:
+            print(f"short side {side}", flush=True)
+            seconds = race(contenders(side), dicts, args.rounds)
+            for variant in VARIANTS:
+                ms = profile(variant, side, dicts, args.rounds)
+                speeds.append(speed_row(side, variant, seconds))
+                label = {"short side": side, "variant": variant}
+                parts.append({**label, **ms, "sum": sum(ms.values())})
+    setup = {"images": args.images, "rounds": args.rounds}
+    report(args.output, {**setup, "kB of an image": round(kilobytes, 1)}, tables)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(main())

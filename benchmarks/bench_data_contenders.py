@@ -6,13 +6,11 @@
   probabilities, and a scale fixed at 1, so that all views are of one size.
 """
 
-import time
-from collections import Counter
 from collections.abc import Callable
-from contextlib import contextmanager
 
 import cv2
 import numpy as np
+from bench_measures import Clock
 from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 
@@ -28,6 +26,8 @@ from soft_teacher.data.images.image import read_image
 from soft_teacher.data.mapper import TwoViewDatasetMapper
 from soft_teacher.geometry import transform_matrix, weak_to_strong
 
+__all__ = ["HEIGHT", "PARTS", "SHORT_SIDES", "WIDTH", "contenders", "profile"]
+
 SHORT_SIDES = (320, 800)
 MAX_SIZE = 1333
 WIDTH, HEIGHT = 640, 480
@@ -38,7 +38,7 @@ KINDS = {
     AffineTransform: "warp",
     CutoutTransform: "cutout",
 }
-PARTS = ("decode", "drawing", "weak resize", "weak flip")
+PARTS = ("decode", "sampling", "weak resize", "weak flip")
 PARTS += tuple(f"strong {kind}" for kind in KINDS.values()) + ("matrices",)
 
 Sampler = Callable[[dict], list]
@@ -53,12 +53,7 @@ def contenders(short_side: int) -> dict[str, Sampler]:
 def floor(short_side: int) -> Sampler:
     """One view by OpenCV alone, (H, W, 3)."""
     h, w = T.ResizeShortestEdge.get_output_shape(HEIGHT, WIDTH, short_side, MAX_SIZE)
-
-    def sample(dataset_dict):
-        image = cv2.imread(dataset_dict["file_name"])
-        return [cv2.flip(cv2.resize(image, (w, h)), 1)]
-
-    return sample
+    return lambda d: [cv2.flip(cv2.resize(cv2.imread(d["file_name"]), (w, h)), 1)]
 
 
 def stock(short_side: int) -> Sampler:
@@ -69,10 +64,8 @@ def stock(short_side: int) -> Sampler:
         T.RandomContrast(0.1, 1.9),
         T.RandomBrightness(0.1, 1.9),
     ]
-    mappers = [
-        DatasetMapper(True, augmentations=augmentations, image_format="BGR")
-        for augmentations in (weak, weak + strong)
-    ]
+    views = (weak, weak + strong)
+    mappers = [DatasetMapper(True, augmentations=view, image_format="BGR") for view in views]
     return lambda dataset_dict: [mapper(dataset_dict)["image"] for mapper in mappers]
 
 
@@ -96,31 +89,14 @@ def policies(variant: str, short_side: int) -> list[list[T.Augmentation]]:
     return [build_policy(name, variant, **view) for name in ("weak", "strong")]
 
 
-class _Clock:
-    """Seconds by name of a part; the time of an inner part does not count for the outer one."""
-
-    def __init__(self):
-        self.seconds = Counter()
-        self._inner = 0.0
-
-    @contextmanager
-    def part(self, name: str):
-        outer, self._inner = self._inner, 0.0
-        start = time.perf_counter()
-        yield
-        elapsed = time.perf_counter() - start
-        self.seconds[name] += elapsed - self._inner
-        self._inner = outer + elapsed
-
-
 class _TimedInput(T.AugInput):
-    def __init__(self, image: np.ndarray, clock: _Clock, view: str):
+    def __init__(self, image: np.ndarray, clock: Clock, view: str):
         super().__init__(image)
         self._clock, self._view = clock, view
 
     def transform(self, tfm) -> None:
         kind = next((name for kind, name in KINDS.items() if isinstance(tfm, kind)), None)
-        with self._clock.part(f"{self._view} {kind}" if kind else "drawing"):
+        with self._clock.part(f"{self._view} {kind}" if kind else "sampling"):
             super().transform(tfm)
 
 
@@ -128,10 +104,10 @@ def profile(variant: str, short_side: int, dicts: list[dict], rounds: int) -> di
     """Mean milliseconds of every part of our two-view sample.
 
     Returns:
-        part -> milliseconds: those of ``PARTS``, where "drawing" is to choose and to set up the
+        part -> milliseconds: those of ``PARTS``, where "sampling" is to choose and to set up the
         transforms; then "tensors and rest", what the mapper takes beyond them.
     """
-    clock = _Clock()
+    clock = Clock()
     mapper = two_views(variant, short_side)
     weak, strong = map(T.AugmentationList, policies(variant, short_side))
     for i, dataset_dict in enumerate(dicts * rounds):
@@ -141,7 +117,7 @@ def profile(variant: str, short_side: int, dicts: list[dict], rounds: int) -> di
         np.random.seed(i)
         with clock.part("decode"):
             image = read_image(dataset_dict["file_name"])
-        with clock.part("drawing"):
+        with clock.part("sampling"):
             transforms = [
                 weak(_TimedInput(image, clock, "weak")),
                 strong(_TimedInput(image, clock, "strong")),

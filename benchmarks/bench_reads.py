@@ -1,4 +1,4 @@
-"""Counts where a step makes the host wait for the device, by the file that asked for it."""
+"""Counts host-device syncs of a step, by the file that causes them."""
 
 import traceback
 import warnings
@@ -9,29 +9,21 @@ from pathlib import PurePath
 import torch
 from torch.overrides import TorchFunctionMode
 
+__all__ = ["DeviceReads", "reads"]
+
 WAITS = {
-    "item",
-    "tolist",
-    "cpu",
-    "numpy",
-    "nonzero",
-    "masked_select",
-    "unique",
-    "nms",
-    "__bool__",
-    "__int__",
-    "__float__",
-    "__index__",
+    *("item", "tolist", "cpu", "numpy", "nonzero", "masked_select", "unique", "nms"),
+    *("__bool__", "__int__", "__float__", "__index__"),
 }
 INDEXING = {"__getitem__", "__setitem__"}
 PACKAGES = ("soft_teacher", "detectron2")
 
 
 class DeviceReads(TorchFunctionMode):
-    """Counts the calls that wait for a GPU; it runs on any device, without one.
+    """Counts the calls that would wait for a GPU; it runs on any device, without one.
 
-    A call belongs to the innermost frame of Detectron2 or of this package. What Detectron2's
-    compiled functions (``torch.jit``) call is not seen.
+    A call belongs to the innermost frame of Detectron2 or of this package. Calls of Detectron2's
+    compiled functions (``torch.jit``) are not seen.
 
     Attributes:
         by_file: Counter, "package/path.py" -> calls.
@@ -72,9 +64,16 @@ def asking_file() -> str:
     return "elsewhere"
 
 
+def reads(step, device: str) -> Counter:
+    """File -> host-device syncs of a step: those of CUDA, or elsewhere the calls that would."""
+    with synchronisations() if device == "cuda" else DeviceReads() as found:
+        step()
+    return getattr(found, "by_file", found)
+
+
 @contextmanager
 def synchronisations():
-    """Yields a Counter, file -> times that CUDA really made the host wait; needs a GPU."""
+    """Yields a Counter, file -> syncs that CUDA reports; needs a GPU."""
     found = Counter()
 
     def note(message, category, filename, lineno, file=None, line=None):

@@ -1,107 +1,83 @@
-"""The step benchmark's figures: ratios per round, tables, and the machine they hold for."""
+"""What the benchmarks report: rows of tables, spreads over rounds, and the machine."""
 
 import json
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
-from bench_data_report import machine, spread, with_range
+import cv2
+import numpy as np
 from tabulate import tabulate
 
+from soft_teacher.utils.atomic import atomic_write
 
-def summarize(found: dict) -> dict:
-    """The content of results.json, but for "rounds".
+__all__ = ["Row", "Tables", "machine", "page", "report", "shown", "spread", "table", "write"]
 
-    Args:
-        found: scenario -> "seconds" (variant -> (rounds,)), "parts" (part -> milliseconds),
-            "memory" (variant -> GiB), "ema" (way -> (rounds,)), "reads" (variant -> file ->
-            times), "seconds_of_views".
+LIBRARIES = ("torch", "numpy", "pillow", "detectron2")
+Row = dict[str, object]  # column -> value
+Tables = dict[str, list[Row]]  # title -> rows, which may have columns of their own
 
-    Returns:
-        ``step_over_floor`` (median of the rounds) and ``memory_over_floor``, scenario -> ratio;
-        ``scenarios`` with all figures; ``machine``.
-    """
-    scenarios = {name: _figures(figures) for name, figures in found.items()}
+
+def spread(name: str, values: np.ndarray) -> Row:
+    """Median, smallest and largest over the rounds."""
+    numbers = {"": np.median, ", from": np.min, ", to": np.max}
+    return {name + suffix: float(function(values)) for suffix, function in numbers.items()}
+
+
+def machine() -> Row:
+    """What the figures depend on; ``load`` is the number of processes that want a core."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "step_over_floor": {n: s["step_over_floor"]["median"] for n, s in scenarios.items()},
-        "memory_over_floor": {n: s["memory_over_floor"] for n, s in scenarios.items()},
-        "scenarios": scenarios,
-        "machine": machine() | {"gpu": gpu()},
+        "cpu": models[0] if models else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 2),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "opencv": cv2.__version__,
+        **{name: _version(name) for name in LIBRARIES},
     }
 
 
-def _figures(found: dict) -> dict:
-    seconds, memory, ema = found["seconds"], found["memory"], found["ema"]
-    step = float(sum(found["parts"].values())) / 1000
-    return {
-        "step_over_floor": spread(seconds["ours"] / seconds["floor"]),
-        "memory_over_floor": memory["ours"] / memory["floor"],
-        "seconds": {name: spread(values) for name, values in seconds.items()},
-        "memory_gib": memory,
-        "parts_ms": found["parts"],
-        "ema_share_of_step": found["parts"]["EMA"] / 1000 / step,
-        "ema_times_state_dict": spread(ema["state dict"] / ema["foreach"]),
-        "reads": found["reads"],
-        "seconds_of_views": found["seconds_of_views"],
-    }
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "unknown"
 
 
-def gpu() -> str:
-    """Name of the GPU."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+def shown(value) -> str:
+    """A value in a table."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def report(found: dict, rounds: int, folder: Path) -> str:
-    """Write results.json and results.md into ``folder``; return the text of the latter."""
-    results = {"rounds": rounds, **summarize(found)}
-    scenarios = results["scenarios"]
-    tables = [_ratios(scenarios), _parts(scenarios), _reads(scenarios), _conditions(results)]
-    text = "\n\n".join(tables) + "\n"
-    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    (folder / "results.md").write_text(text)
-    return text
+def table(rows: list[Row]) -> str:
+    headers = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [[shown(row.get(name)) for name in headers] for row in rows]
+    return tabulate(cells, headers=headers, tablefmt="github", disable_numparse=True)
 
 
-def _ratios(scenarios: dict) -> str:
-    headers = ["", "step / floor", "floor s", "ours s", "memory / floor", "GiB"]
-    headers += ["EMA, % of step", "EMA, x state dict", "s of one worker for the views"]
-    rows = [
-        [
-            name,
-            with_range(s["step_over_floor"], "{:.3f}"),
-            f"{s['seconds']['floor']['median']:.3f}",
-            f"{s['seconds']['ours']['median']:.3f}",
-            f"{s['memory_over_floor']:.3f}",
-            f"{s['memory_gib']['ours']:.2f}",
-            f"{s['ema_share_of_step']:.2%}",
-            with_range(s["ema_times_state_dict"], "{:.1f}"),
-            f"{s['seconds_of_views']:.3f}",
-        ]
-        for name, s in scenarios.items()
-    ]
-    return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
+def page(tables: Tables) -> str:
+    return "\n\n".join(f"**{title}**\n\n{table(rows)}" for title, rows in tables.items())
 
 
-def _parts(scenarios: dict) -> str:
-    columns = [s["parts_ms"] for s in scenarios.values()]
-    rows = [[name, *(ms[name] for ms in columns)] for name in columns[0]]
-    rows.append(["sum", *(sum(ms.values()) for ms in columns)])
-    return tabulate(rows, headers=["ms per step", *scenarios], tablefmt="github", floatfmt=".1f")
+def write(folder: Path, results: dict, text: str, name: str = "results") -> None:
+    """NAME.json and NAME.md, each complete at any time."""
+    for suffix, content in (("json", json.dumps(results, indent=2) + "\n"), ("md", text)):
+        with atomic_write(str(folder / f"{name}.{suffix}")) as file:
+            file.write(content)
 
 
-def _reads(scenarios: dict) -> str:
-    rows = []
-    for name, figures in scenarios.items():
-        for variant, by_file in figures["reads"].items():
-            counts = {p: _count(by_file, p) for p in ("detectron2", "soft_teacher")}
-            rows.append([name, variant, *counts.values(), sum(by_file.values())])
-    headers = ["host waits for device", "step of", "in Detectron2", "in our code", "in all"]
-    return tabulate(rows, headers=headers, tablefmt="github")
-
-
-def _count(by_file: dict, package: str) -> int:
-    return sum(n for file, n in by_file.items() if file.startswith(package + "/"))
-
-
-def _conditions(results: dict) -> str:
-    facts = {"rounds": results["rounds"], **results["machine"]}
-    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
+def report(folder: Path, setup: Row, tables: Tables, name: str = "results") -> None:
+    """Writes and prints the tables, their setup and the machine."""
+    results = {"setup": setup, "machine": machine(), "tables": tables}
+    facts = {**setup, **results["machine"]}
+    text = page(tables) + "\n\n" + "".join(f"- {key}: {value}\n" for key, value in facts.items())
+    write(folder, results, text, name)
+    print(text)

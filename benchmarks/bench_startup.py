@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Benchmark of a training's start: seconds and memory until its first batch, by size of the data.
+"""Benchmark of a run's start: seconds and memory until its first batch, by size of the data.
 
 Makes folders that look like COCO at several sizes and starts the paper's partial and full setting
 on each, in a fresh process, without the model. Prints a table and writes all figures to
@@ -8,19 +8,27 @@ startup.json in the output folder. Needs Linux, and half a GB of disk for the si
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 
-from bench_data_report import machine
+import torch
+from bench_measures import memory
+from bench_report import Row, report
 from bench_startup_data import FOLD, PERCENT, make_coco
-from tabulate import tabulate
 
-from soft_teacher.utils.command_line import make_output
+from soft_teacher.data.datasets.builtin import register_builtin
+from soft_teacher.data.datasets.loading import loaded_once
+from soft_teacher.data.streams.loader import build_two_stream_train_loader
+from soft_teacher.experiment.yaml_experiment import YamlExperiment
+from soft_teacher.utils.checks import Number
+from soft_teacher.utils.command_line import exit_status, make_output
 from soft_teacher.utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,83 +59,100 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2, help="of each of the two streams")
     parser.add_argument("--steps", type=int, default=100, help="batches to take after the first")
     parser.add_argument("--output", type=Path, default=ROOT / "output" / "bench")
+    parser.add_argument("--setting", choices=SETTINGS, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     for name in ("workers", "steps"):
-        if getattr(args, name) < 1:
-            raise ConfigError(f"--{name} must be at least 1, got {getattr(args, name)}")
-    if min(args.scales) <= 0:
-        raise ConfigError(f"--scales must be positive, got {min(args.scales):g}")
+        Number(low=1, whole=True)(f"--{name}", getattr(args, name))
+    for scale in args.scales:
+        Number(above=0)("--scales", scale)
     if not SMAPS.exists():
         raise ConfigError(f"this needs {SMAPS}, which Linux has since 4.14")
     return args
 
 
-def run_case(root: Path, setting: str, workers: int, steps: int) -> dict:
-    """The figures of one start, see :func:`bench_startup_case.measure`.
+def start(setting: str, workers: int, steps: int) -> Row:
+    """Starts as train_net.py does, but for the model, and takes ``steps`` batches.
 
-    Args:
-        root: $DETECTRON2_DATASETS.
-        setting: of ``SETTINGS``.
-        workers: of each stream.
-        steps: batches to take.
+    Returns:
+        seconds and CPU seconds to the first batch; CPU time of a step, of this process and its
+        workers; memory in MB before, at the peak, and after the steps (RSS), and the largest of a
+        worker then without (USS) and with its share of common pages (PSS).
     """
-    command = [sys.executable, "-W", "ignore", str(ROOT / "benchmarks" / "bench_startup_case.py")]
-    command += ["--config-file", str(CONFIGS / SETTINGS[setting][0]), "--steps", str(steps)]
     opts = {**OPTS, "DATALOADER.NUM_WORKERS": workers}
-    command += [str(word) for pair in opts.items() for word in pair]
-    environment = {**os.environ, "DETECTRON2_DATASETS": str(root), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    experiment = YamlExperiment.load(
+        str(CONFIGS / SETTINGS[setting][0]), [str(word) for pair in opts.items() for word in pair]
+    )
+    register_builtin()
+    before = memory()["Rss"]
+    wall, cpu = time.perf_counter(), time.process_time()
+    with loaded_once():
+        experiment.check(eval_only=False)
+        loader = build_two_stream_train_loader(experiment.cfg)
+    batches = iter(loader)
+    next(batches)
+    found = {"seconds": time.perf_counter() - wall, "CPU s": time.process_time() - cpu}
+    peak = memory(kinds="status")["VmHWM"]
+    processes = [child.pid for child in multiprocessing.active_children()]
+    cpu = _cpu_seconds(processes)
+    for _ in range(steps):
+        next(batches)
+    children = [memory(pid) for pid in processes]
+    return {
+        **found,
+        "CPU ms a step": (_cpu_seconds(processes) - cpu) * 1000 / steps,
+        "MB before": before,
+        "MB peak": peak,
+        "MB after": memory()["Rss"],
+        "worker's own MB": max(m["Private_Clean"] + m["Private_Dirty"] for m in children),
+        "worker's MB, pages shared": max(m["Pss"] for m in children),
+    }
 
 
-def measure(scale: float, workers: int, steps: int) -> list[dict]:
-    """Both settings at one size."""
+def _cpu_seconds(pids) -> float:
+    """CPU time of this process and of others."""
+    ticks = 0
+    for pid in pids:
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(after_name[11]) + int(after_name[12])
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def measure(scale: float, args: argparse.Namespace) -> list[Row]:
+    """Both settings at one size, each in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         print(f"making {scale:g} of COCO", flush=True)
         images = make_coco(Path(folder), scale)
         megabytes = sum(f.stat().st_size for f in Path(folder).glob("coco/annotations/*")) / 1e6
-        found = []
+        environment = {**os.environ, "DETECTRON2_DATASETS": folder, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-W", "ignore", __file__, "--workers", str(args.workers)]
+        command += ["--steps", str(args.steps), "--setting"]
+        rows = []
         for setting, (_, folders) in SETTINGS.items():
             print(f"starting {setting} of it", flush=True)
+            done = subprocess.run(
+                [*command, setting], env=environment, stdout=subprocess.PIPE, text=True, check=True
+            )
+            found = json.loads(done.stdout.splitlines()[-1])
             total = sum(images[name] for name in folders)
-            case = {"setting": setting, "images": total, "json_mb": megabytes}
-            found.append({**case, **run_case(Path(folder), setting, workers, steps)})
-    return found
+            each = {"CPU ms per 1,000 images": found["CPU s"] * 1e6 / total}
+            case = {"setting": setting, "images": total, "MB of JSON": megabytes}
+            rows.append({**case, **found, **each})
+        return rows
 
 
-def table(cases: list[dict]) -> str:
-    """A line for each start."""
-    headers = ["setting", "images", "seconds", "CPU s", "CPU ms per 1,000 images"]
-    headers += ["CPU ms a step", "MB before", "MB peak", "MB after", "worker's own MB"]
-    rows = [
-        [
-            case["setting"],
-            f"{case['images']:,}",
-            f"{case['seconds']:.1f}",
-            f"{case['cpu_seconds']:.1f}",
-            f"{case['cpu_seconds'] * 1e6 / case['images']:.0f}",
-            f"{case['step_cpu_ms']:.0f}",
-            *(f"{case[key]:.0f}" for key in ("before", "peak", "after")),
-            f"{max(case['worker_own']):.0f}",
-        ]
-        for case in sorted(cases, key=lambda case: case["setting"])
-    ]
-    return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
-
-
-def main(argv=None) -> int:
+@exit_status
+def main(argv=None) -> None:
     args = parse_args(argv)
+    if args.setting:
+        torch.set_num_threads(1)
+        print(json.dumps(start(args.setting, args.workers, args.steps)))
+        return
     make_output(args.output)
-    cases = [case for s in args.scales for case in measure(s, args.workers, args.steps)]
+    rows = [row for scale in args.scales for row in measure(scale, args)]
+    rows.sort(key=lambda row: row["setting"])
     setup = {"workers": args.workers, "steps": args.steps}
-    results = {"setup": setup, "cases": cases, "machine": machine()}
-    (args.output / "startup.json").write_text(json.dumps(results, indent=2) + "\n")
-    print(table(cases))
-    return 0
+    report(args.output, setup, {"start": rows}, name="startup")
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(main())

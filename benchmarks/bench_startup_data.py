@@ -1,4 +1,4 @@
-"""A folder that looks like COCO to a training that starts: JSONs of its size, tiny images."""
+"""A folder that looks like COCO to a run that starts: JSONs of its size, tiny images."""
 
 import json
 import os
@@ -17,8 +17,9 @@ from soft_teacher.data.datasets.splits.families import (
 )
 from soft_teacher.data.datasets.splits.manifest import write_manifest
 
-# Images of train2017, unlabeled2017 and val2017.
-TRAIN, UNLABELED, VAL = 118_287, 123_403, 5_000
+__all__ = ["BOXES_PER_IMAGE", "FEWEST", "FOLD", "PERCENT", "make_coco"]
+
+COUNTS = {"train2017": 118_287, "unlabeled2017": 123_403, "val2017": 5_000}
 PERCENT, FOLD = 10.0, 1
 FEWEST = 20
 SIZES = ((48, 64), (64, 48), (45, 60), (64, 64))
@@ -31,10 +32,6 @@ IMAGE = (
     '{{"license": 3,"file_name": "{name}","coco_url": "http://images.cocodataset.org/coco/{name}",'
     '"height": {height},"width": {width},"date_captured": "2013-11-14 11:18:45","flickr_url": '
     '"http://farm9.staticflickr.com/8186/8119368305_4e622c8349_z.jpg","id": {id}}}'
-)
-ANNOTATION = (
-    '{{"segmentation": [{polygon}],"area": {area:.5f},"iscrowd": 0,"image_id": {image},'
-    '"bbox": [{x:.2f},{y:.2f},{w:.2f},{h:.2f}],"category_id": {category},"id": {id}}}'
 )
 
 
@@ -51,8 +48,7 @@ def make_coco(root: Path, scale: float) -> dict[str, int]:
     rng = np.random.default_rng(0)
     coco, first, ids = root / "coco", 1, {}
     (coco / "annotations").mkdir(parents=True)
-    parts = {"train2017": TRAIN, "unlabeled2017": UNLABELED, "val2017": VAL}
-    for folder, count in parts.items():
+    for folder, count in COUNTS.items():
         count = max(int(scale * count), FEWEST)
         ids[folder] = range(first, first + count)
         first += count
@@ -84,18 +80,14 @@ def _name(image_id: int) -> str:
 
 def _write(path: Path, ids: range, annotations) -> None:
     categories = [{k: c[k] for k in ("id", "name")} for c in COCO_CATEGORIES if c["isthing"]]
+    parts = {"images": map(_image, ids)} | ({"annotations": annotations} if annotations else {})
     with path.open("w") as file:
-        file.write('{"images": [')
-        file.writelines(_joined(map(_image, ids)))
-        if annotations:
-            file.write('],"annotations": [')
-            file.writelines(_joined(annotations))
-        file.write(f'],"categories": {json.dumps(categories)}}}')
-
-
-def _joined(texts) -> Iterator[str]:
-    for number, text in enumerate(texts):
-        yield f",{text}" if number else text
+        file.write(f'{{"categories": {json.dumps(categories)}')
+        for key, texts in parts.items():
+            file.write(f',"{key}": [')
+            file.writelines(f",{text}" if number else text for number, text in enumerate(texts))
+            file.write("]")
+        file.write("}")
 
 
 def _image(image_id: int) -> str:
@@ -112,17 +104,13 @@ def _annotations(ids: range, rng: np.random.Generator) -> Iterator[str]:
     boxes = rng.uniform((0, 0, 3, 3), (30, 30, 15, 15), (len(images), 4)).tolist()
     chosen = rng.integers(len(polygons), size=len(images))
     classes = rng.choice(categories, len(images))
-    for i, (x, y, w, h) in enumerate(boxes):
-        yield ANNOTATION.format(
-            polygon=polygons[chosen[i]],
-            area=w * h,
-            image=images[i],
-            x=x,
-            y=y,
-            w=w,
-            h=h,
-            category=classes[i],
-            id=i + 1,
+    for i, (image, (x, y, w, h), place, category) in enumerate(
+        zip(images, boxes, chosen, classes), 1
+    ):
+        yield (
+            f'{{"segmentation": [{polygons[place]}],"area": {w * h:.5f},"iscrowd": 0,'
+            f'"image_id": {image},"bbox": [{x:.2f},{y:.2f},{w:.2f},{h:.2f}],'
+            f'"category_id": {category},"id": {i}}}'
         )
 
 

@@ -10,26 +10,23 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
 import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 
-import numpy as np
 import torch
 from bench_data import make_images
-from bench_parts import ema_times, parts, reads
-from bench_report import report
-from bench_variants import VARIANTS, Scenario, make_work, seconds_of_views
+from bench_measures import WARM_UP, memory
+from bench_parts import step_rows
+from bench_report import Tables, report
+from bench_variants import FULL, PARTIAL, VARIANTS, Scenario, Work, make_work, seconds_of_views
 
+from soft_teacher.utils.checks import Number
 from soft_teacher.utils.command_line import exit_status, make_output
 from soft_teacher.utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = ROOT / "configs" / "coco" / "paper"
-PARTIAL = str(CONFIGS / "soft_teacher_R_50_FPN_partial_180k.yaml")
-FULL = str(CONFIGS / "soft_teacher_R_50_FPN_full_720k.yaml")
-WARM_UP = 2
 ON_CPU = [
     Scenario("CPU, 320 px", PARTIAL, 320, 1, 4),
     Scenario("CPU, 320 px, narrow", PARTIAL, 320, 1, 4, narrow=True),
@@ -54,96 +51,50 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=ROOT / "output" / "bench")
     parser.add_argument("--peak", choices=VARIANTS, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if args.rounds < 1:
-        raise ConfigError(f"--rounds must be at least 1, got {args.rounds}")
+    Number(low=1, whole=True)("--rounds", args.rounds)
     if not torch.cuda.is_available() and any(SCENARIOS[n].device != "cpu" for n in args.scenarios):
         raise ConfigError("--scenarios: there is no GPU here, name those of the CPU")
     return args
 
 
-def build(scenario: Scenario, names=tuple(VARIANTS)) -> dict:
-    """Name -> variant, ready to step, on the same photographs."""
+def work_of(scenario: Scenario) -> tuple[Work, float]:
+    """The images of a step, and the seconds of one worker to make their views."""
     with tempfile.TemporaryDirectory() as folder:
         dicts = make_images(Path(folder), scenario.labeled + scenario.unlabeled)
-        work = make_work(scenario, dicts)
-        views = seconds_of_views(scenario, dicts)
-    return {name: VARIANTS[name](scenario, work) for name in names} | {"views": views}
-
-
-def race(variants: dict, rounds: int, device: str) -> dict:
-    """Let the variants take turns, the first one last in the next round.
-
-    Returns:
-        name -> (rounds,) seconds of a step.
-    """
-    names = list(variants)
-    seconds = {name: [] for name in names}
-    for number in range(WARM_UP + rounds):
-        for name in names:
-            elapsed = timed(variants[name].step, device)
-            if number >= WARM_UP:
-                seconds[name].append(elapsed)
-        names.append(names.pop(0))
-    return {name: np.array(values) for name, values in seconds.items()}
-
-
-def timed(function, device: str) -> float:
-    """Seconds until the device is done."""
-    wait(device)
-    start = time.perf_counter()
-    function()
-    wait(device)
-    return time.perf_counter() - start
-
-
-def wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
+        return make_work(scenario, dicts), seconds_of_views(scenario, dicts)
 
 
 def peak_memory(scenario: Scenario, name: str) -> float:
     """GiB that a process of its own takes at most while it makes some steps of a variant."""
     command = [sys.executable, "-W", "ignore", __file__, "--peak", name]
-    done = subprocess.run(
-        [*command, "--scenarios", scenario.name], check=True, capture_output=True, text=True
-    )
+    command += ["--scenarios", scenario.name]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def print_peak(scenario: Scenario, name: str) -> None:
     """What :func:`peak_memory` reads."""
-    variant = build(scenario, [name])[name]
+    variant = VARIANTS[name](scenario, work_of(scenario)[0])
     for _ in range(WARM_UP + 1):
         variant.step()
-    on_gpu = scenario.device == "cuda"
-    print(json.dumps(torch.cuda.max_memory_allocated() / 2**30 if on_gpu else peak_resident()))
+    print(peak_resident())
 
 
 def peak_resident() -> float:
-    """GiB of memory that this process has held at most.
-
-    Not ``resource.getrusage``: its figure starts at what the parent held.
-    """
-    status = Path("/proc/self/status").read_text()
-    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
-    return int(line.split()[1]) / 2**20
+    """GiB of memory that this process has held at most."""
+    return memory(kinds="status")["VmHWM"] * 1e6 / 2**30
 
 
-def measure(scenario: Scenario, rounds: int) -> dict:
-    """All figures of a scenario; see :func:`bench_report.summarize`."""
-    print(f"{scenario.name}: time", flush=True)
-    variants = build(scenario)
-    views = variants.pop("views")
-    found = {"seconds": race(variants, rounds, scenario.device), "seconds_of_views": views}
-    print(f"{scenario.name}: parts", flush=True)
-    ours = variants["ours"]
-    found["ema"] = ema_times(ours, rounds, lambda f: timed(f, scenario.device))
-    found["reads"] = {name: reads(v, scenario.device) for name, v in variants.items()}
-    found["parts"] = parts(ours, rounds, lambda: wait(scenario.device))
-    variants.clear()
-    print(f"{scenario.name}: memory", flush=True)
-    found["memory"] = {name: peak_memory(scenario, name) for name in VARIANTS}
-    return found
+def measure(scenario: Scenario, rounds: int, tables: Tables) -> None:
+    """Adds the rows of a scenario."""
+    label = {"scenario": scenario.name}
+    work, seconds = work_of(scenario)
+    peak = partial(peak_memory, scenario)
+    for title, row in step_rows(scenario, work, rounds, label, peak=peak):
+        print(f"{scenario.name}: {title}", flush=True)
+        tables.setdefault(title, []).append(row)
+    row = {**label, "s of one worker for the views of a step": seconds}
+    tables.setdefault("data", []).append(row)
 
 
 @exit_status
@@ -155,8 +106,10 @@ def main(argv=None) -> None:
         print_peak(scenarios[0], args.peak)
         return
     make_output(args.output)
-    found = {scenario.name: measure(scenario, args.rounds) for scenario in scenarios}
-    print(report(found, args.rounds, args.output))
+    tables: Tables = {}
+    for scenario in scenarios:
+        measure(scenario, args.rounds, tables)
+    report(args.output, {"rounds": args.rounds}, tables)
 
 
 if __name__ == "__main__":

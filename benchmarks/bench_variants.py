@@ -3,25 +3,26 @@
 - floor: a supervised step of a stock Detectron2 model on all images, and one inference pass of a
   second one on the weak views of the unlabeled images;
 - ours: a step of :class:`SoftTeacherLoop` with the paper's settings, the teacher's update and the
-  hooks that watch every training.
+  monitoring hooks of every run.
 
 Random weights detect nothing. :class:`InjectedTeacher` lets a network detect given boxes, in both
 variants, after its own arithmetic is done.
 """
 
-import time
+import itertools
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Callable, Dict, List
 
 import numpy as np
 import torch
+from bench_measures import timed
 from detectron2.engine import AMPTrainer, SimpleTrainer
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.solver import build_optimizer
-from detectron2.structures import Boxes, Instances, pairwise_iou
+from detectron2.structures import Boxes, BoxMode, Instances, pairwise_iou
 from detectron2.utils.events import EventStorage
 
 from soft_teacher.data.augmentation.policies import build_policy
@@ -35,6 +36,14 @@ from soft_teacher.modeling import SoftTeacher
 from soft_teacher.modeling.views import ViewTransport
 from soft_teacher.monitoring.hooks import WatchHook
 
+__all__ = [
+    "FULL", "NUM_CLASSES", "PARTIAL", "VARIANTS", "Ours", "Scenario", "Work", "calibrate",
+    "fixed_schedule", "largest_change", "make_work", "mappers", "seconds_of_views", "with_boxes",
+]  # fmt: skip
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "coco" / "paper"
+PARTIAL = str(CONFIGS / "soft_teacher_R_50_FPN_partial_180k.yaml")
+FULL = str(CONFIGS / "soft_teacher_R_50_FPN_full_720k.yaml")
 MAX_SIZE = 1333
 NUM_CLASSES = 80
 # More than a benchmark takes.
@@ -56,68 +65,57 @@ NARROW = [
 
 @dataclass(frozen=True)
 class Scenario:
-    """One comparison.
-
-    Attributes:
-        name: of its row.
-        config: of the paper's setting.
-        narrow: R-50-FPN with an eighth of the channels, the same layers and tensors.
-        short_side: of all views, pixels.
-        labeled, unlabeled: images of a step.
-        precision: "fp32", "fp16" or "bf16".
-        device: "cpu" or "cuda".
-    """
+    """One comparison."""
 
     name: str
-    config: str
-    short_side: int
-    labeled: int
+    config: str  # of the paper's setting
+    short_side: int  # of all views, pixels
+    labeled: int  # images of a step
     unlabeled: int
-    narrow: bool = False
-    precision: str = "fp32"
-    device: str = "cpu"
+    narrow: bool = False  # R-50-FPN with an eighth of the channels, the same layers and tensors
+    precision: str = "fp32"  # or "fp16" or "bf16"
+    device: str = "cpu"  # or "cuda"
 
     def cfg(self):
         """The config of the model."""
         # Weights that do not move give all steps the same work.
         opts = ["MODEL.WEIGHTS", "", "MODEL.DEVICE", self.device, "SOLVER.BASE_LR", 0.0]
         opts += ["SEED", 0]
-        opts += ["SOLVER.AMP.ENABLED", self.precision != "fp32"]
         if self.precision != "fp32":
-            opts += ["SOLVER.AMP.PRECISION", self.precision]
+            opts += ["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.PRECISION", self.precision]
         return load_config(self.config, opts + (NARROW if self.narrow else []))
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Of mixed precision; None of fp32."""
+        return {"fp16": torch.float16, "bf16": torch.bfloat16}.get(self.precision)
 
 
 @dataclass(frozen=True)
 class Work:
-    """The images of a step.
+    """The images of a step."""
 
-    Attributes:
-        batch: as the training loader gives them.
-        detected: per unlabeled image, what the teacher is to detect: ``pred_boxes`` (weak view,
-            absolute XYXY), ``pred_classes``, ``scores``; the first ``STABLE`` are localized well.
-    """
-
-    batch: List[dict]
-    detected: List[Instances]
+    batch: list[dict]  # as the training loader gives them
+    # Per unlabeled image, what the teacher is to detect: pred_boxes (weak view, absolute XYXY),
+    # pred_classes, scores; the first STABLE are localized well.
+    detected: list[Instances]
 
     @property
-    def unlabeled(self) -> List[dict]:
+    def unlabeled(self) -> list[dict]:
         return self.batch[-len(self.detected) :]
 
-    def supervised(self) -> List[dict]:
-        """The same views for a supervised model, with G_cls as the truth."""
-        labeled = self.batch[: -len(self.detected)]
-        return labeled + [self._with_truth(*x) for x in zip(self.unlabeled, self.detected)]
+    def supervised(self) -> list[dict]:
+        """The same views for a supervised model, with G_cls as the ground truth."""
+        found = self.batch[: -len(self.detected)]
+        for sample, detected in zip(self.unlabeled, self.detected):
+            transport = ViewTransport.of([sample], torch.device("cpu"))
+            (boxes,), (size,) = transport.to_strong([detected.pred_boxes]), transport.strong_sizes
+            truth = Instances(size, gt_boxes=boxes, gt_classes=detected.pred_classes)
+            confident = (detected.scores > 0.9) & boxes.nonempty()
+            found.append({"image": sample["image"], "instances": truth[confident]})
+        return found
 
-    def _with_truth(self, sample: dict, detected: Instances) -> dict:
-        transport = ViewTransport.of([sample], torch.device("cpu"))
-        (boxes,), (size,) = transport.to_strong([detected.pred_boxes]), transport.strong_sizes
-        truth = Instances(size, gt_boxes=boxes, gt_classes=detected.pred_classes)
-        confident = (detected.scores > 0.9) & boxes.nonempty()
-        return {"image": sample["image"], "instances": truth[confident]}
-
-    def weak(self) -> List[dict]:
+    def weak(self) -> list[dict]:
         """The teacher's views."""
         return [{"image": x["weak_image"]} for x in self.unlabeled]
 
@@ -129,13 +127,21 @@ def mappers(scenario: Scenario):
         build_policy(name, "paper", **view) for name in ("labeled", "weak", "strong")
     )
     one_view = LabeledDatasetMapper(augmentations=labeled, image_format="BGR")
-    two_views = TwoViewDatasetMapper(
-        weak_augmentations=weak, strong_augmentations=strong, image_format="BGR"
-    )
-    return one_view, two_views
+    views = {"weak_augmentations": weak, "strong_augmentations": strong}
+    return one_view, TwoViewDatasetMapper(**views, image_format="BGR")
 
 
-def make_work(scenario: Scenario, dicts: List[dict]) -> Work:
+def with_boxes(dataset_dict: dict, rng: np.random.Generator) -> dict:
+    """A dataset dict with random ground truth."""
+    size = dataset_dict["height"], dataset_dict["width"]
+    annotations = [
+        {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": int(rng.integers(NUM_CLASSES))}
+        for box in random_boxes(rng, size, GROUND_TRUTH).tolist()
+    ]
+    return {**dataset_dict, "annotations": annotations}
+
+
+def make_work(scenario: Scenario, dicts: list[dict]) -> Work:
     """Views of the same images at every call.
 
     Args:
@@ -146,28 +152,27 @@ def make_work(scenario: Scenario, dicts: List[dict]) -> Work:
     one_view, two_views = mappers(scenario)
     batch = []
     for dataset_dict in dicts[: scenario.labeled]:
-        size = dataset_dict["height"], dataset_dict["width"]
-        annotations = [
-            {"bbox": box, "bbox_mode": 0, "category_id": int(rng.integers(NUM_CLASSES))}
-            for box in random_boxes(rng, size, GROUND_TRUTH).tolist()
-        ]
-        sample = one_view({**dataset_dict, "annotations": annotations})
+        sample = one_view(with_boxes(dataset_dict, rng))
         batch.append({**sample, "image_weight": 1 / scenario.labeled})
     for i, dataset_dict in enumerate(dicts[scenario.labeled :]):
         batch.append({**two_views(dataset_dict), "seed": i, "image_weight": 1 / scenario.unlabeled})
-    detected = [
-        random_detections(rng, tuple(x["weak_image"].shape[1:])) for x in batch[scenario.labeled :]
-    ]
-    return Work(batch, detected)
+    sizes = [tuple(sample["weak_image"].shape[1:]) for sample in batch[scenario.labeled :]]
+    return Work(batch, [random_detections(rng, size) for size in sizes])
 
 
-def seconds_of_views(scenario: Scenario, dicts: List[dict]) -> float:
+def seconds_of_views(scenario: Scenario, dicts: list[dict]) -> float:
     """What the images of a step cost one loading worker."""
     one_view, two_views = mappers(scenario)
-    start = time.perf_counter()
-    for i, dataset_dict in enumerate(dicts):
-        (one_view if i < scenario.labeled else two_views)(dataset_dict)
-    return time.perf_counter() - start
+    mapped = [one_view] * scenario.labeled + [two_views] * scenario.unlabeled
+    return timed(lambda: [mapper(dataset_dict) for mapper, dataset_dict in zip(mapped, dicts)])
+
+
+def fixed_schedule(scenario: Scenario) -> BatchSchedule:
+    """As many labeled and unlabeled images at every step."""
+    images = scenario.labeled + scenario.unlabeled
+    share = scenario.labeled / images
+    settings = {"decay_steps": 0, "max_iter": STEPS, "draw": "global", "burn_in": 0, "seed": 0}
+    return BatchSchedule(world_size=1, batch_size=images, share=share, **settings)
 
 
 def random_boxes(rng: np.random.Generator, size: tuple, count: int) -> np.ndarray:
@@ -180,15 +185,12 @@ def random_boxes(rng: np.random.Generator, size: tuple, count: int) -> np.ndarra
 
 def random_detections(rng: np.random.Generator, size: tuple) -> Instances:
     """Candidates and, after them, boxes that score low."""
-    count = CANDIDATES + UNSURE
-    scores = np.full(count, 0.0)
-    scores[:CONFIDENT] = rng.uniform(0.91, 0.99, CONFIDENT)
-    scores[CONFIDENT:CANDIDATES] = rng.uniform(0.55, 0.85, CANDIDATES - CONFIDENT)
-    scores[CANDIDATES:] = rng.uniform(0.06, 0.4, UNSURE)
+    ranges = (0.91, 0.99, CONFIDENT), (0.55, 0.85, CANDIDATES - CONFIDENT), (0.06, 0.4, UNSURE)
+    scores = np.concatenate([rng.uniform(*limits) for limits in ranges])
     return Instances(
         size,
-        pred_boxes=Boxes(torch.from_numpy(random_boxes(rng, size, count))),
-        pred_classes=torch.from_numpy(rng.integers(NUM_CLASSES, size=count)),
+        pred_boxes=Boxes(torch.from_numpy(random_boxes(rng, size, len(scores)))),
+        pred_classes=torch.from_numpy(rng.integers(NUM_CLASSES, size=len(scores))),
         scores=torch.from_numpy(scores).float(),
     )
 
@@ -203,19 +205,18 @@ class InjectedTeacher:
     learn, and what is overwritten is worked out once: no step that is timed pays for it.
     """
 
-    def __init__(self, model: GeneralizedRCNN, detected: List[Instances]):
+    def __init__(self, model: GeneralizedRCNN, detected: list[Instances]):
         self._predictor = model.roi_heads.box_predictor
         self._detected = [d.to(model.device) for d in detected]
-        self._pass, self._boxes = 0, []
-        self._proposals: List[Instances] = []
-        self._overwritten: Dict[int, tuple] = {}
+        self._pass, self._boxes, self._overwritten = 0, [], []
+        self._proposals: list[Instances] = []
         model.backbone.register_forward_pre_hook(self._begin)
         model.proposal_generator.register_forward_hook(self._keep_proposals)
         model.roi_heads.box_pooler.register_forward_pre_hook(self._note)
         self._predictor.register_forward_hook(self._overwrite)
 
     def _begin(self, *_) -> None:
-        self._pass = -1
+        self._pass = 0
 
     def _keep_proposals(self, _, args, output):
         proposals, losses = output
@@ -227,22 +228,16 @@ class InjectedTeacher:
 
     def _overwrite(self, _, args, predictions):
         self._pass += 1
-        if self._pass > 1:
+        if self._pass > 2:
             return predictions
-        if self._pass not in self._overwritten:
-            self._overwritten[self._pass] = self._work_out(predictions)
-        return self._overwritten[self._pass]
-
-    def _work_out(self, predictions):
-        scores, deltas = (p.clone() for p in predictions)
-        counts = [len(boxes) for boxes in self._boxes]
-        parts = zip(self._boxes, self._detected, scores.split(counts), deltas.split(counts))
-        for boxes, detected, score, delta in parts:
-            if self._pass == 0:
-                self._detect(boxes, detected, score, delta)
-            else:
-                self._refine(boxes, detected[:STABLE], delta)
-        return scores, deltas
+        if self._pass > len(self._overwritten):
+            scores, deltas = (p.clone() for p in predictions)
+            counts = [len(boxes) for boxes in self._boxes]
+            change = self._detect if self._pass == 1 else self._refine
+            for one in zip(self._boxes, self._detected, scores.split(counts), deltas.split(counts)):
+                change(*one)
+            self._overwritten.append((scores, deltas))
+        return self._overwritten[self._pass - 1]
 
     def _detect(self, boxes, detected, scores, deltas) -> None:
         repeats = torch.tensor([COPIES] * CANDIDATES + [1] * UNSURE, device=boxes.device)
@@ -253,8 +248,8 @@ class InjectedTeacher:
         scores[rows, found.pred_classes] = torch.logit(found.scores).to(scores.dtype)
         self._refine_to(found, boxes, deltas, rows)
 
-    def _refine(self, boxes, detected, deltas) -> None:
-        overlaps, nearest = pairwise_iou(Boxes(boxes), detected.pred_boxes).max(dim=1)
+    def _refine(self, boxes, detected, scores, deltas) -> None:
+        overlaps, nearest = pairwise_iou(Boxes(boxes), detected.pred_boxes[:STABLE]).max(dim=1)
         rows = torch.nonzero(overlaps > 0.7).squeeze(1)
         self._refine_to(detected[nearest[rows]], boxes, deltas, rows)
 
@@ -266,7 +261,7 @@ class InjectedTeacher:
 
 
 @torch.no_grad()
-def calibrate(model: GeneralizedRCNN, images: List[dict]) -> None:
+def calibrate(model: GeneralizedRCNN, images: list[dict]) -> None:
     """Gives frozen batch normalisation the statistics of these images.
 
     Random weights behind statistics of 0 and 1 let activations grow from layer to layer.
@@ -287,7 +282,8 @@ class Floor:
     """Detectron2's own supervised step and an inference pass."""
 
     def __init__(self, scenario: Scenario, work: Work):
-        cfg = stock(scenario.cfg())
+        cfg = scenario.cfg()
+        cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
         torch.manual_seed(0)
         model, self.second = (GeneralizedRCNN(cfg).to(scenario.device) for _ in range(2))
         calibrate(model, work.weak())
@@ -295,11 +291,10 @@ class Floor:
         self.second.eval().requires_grad_(False)
         InjectedTeacher(self.second, work.detected)
         self.weak = work.weak()
-        trainer = SimpleTrainer if scenario.precision == "fp32" else AMPTrainer
-        kwargs = {} if scenario.precision == "fp32" else {"precision": dtype_of(scenario)}
-        loader = [work.supervised()]
-        self.loop = trainer(model, Repeated(loader), build_optimizer(cfg, model), **kwargs)
-        self.autocast = autocast_of(scenario)
+        how = model, itertools.repeat(work.supervised()), build_optimizer(cfg, model)
+        dtype, half = scenario.dtype, scenario.dtype is not None
+        self.loop = AMPTrainer(*how, precision=dtype) if half else SimpleTrainer(*how)
+        self.autocast = partial(torch.autocast, scenario.device, dtype=dtype, enabled=half)
         self.storage = EventStorage()
 
     def step(self) -> None:
@@ -311,7 +306,7 @@ class Floor:
 
 
 class Ours:
-    """A training step with everything that a training does at every step."""
+    """A training step with everything that a run does at every step."""
 
     def __init__(self, scenario: Scenario, work: Work):
         cfg = scenario.cfg()
@@ -320,22 +315,12 @@ class Ours:
         calibrate(self.model.student, work.weak())
         self.model.copy_student_to_teacher()
         InjectedTeacher(self.model.teacher, work.detected)
-        images = scenario.labeled + scenario.unlabeled
-        schedule = BatchSchedule(
-            world_size=1,
-            batch_size=images,
-            share=scenario.labeled / images,
-            decay_steps=0,
-            max_iter=STEPS,
-            draw="global",
-            burn_in=0,
-            seed=0,
-        )
-        loader = Repeated([work.batch], schedule=schedule)
+        self.device = scenario.device
+        schedule = fixed_schedule(scenario)
         self.model.train()
         self.loop = build_train_loop(
             self.model,
-            loader,
+            Repeated(work.batch, schedule),
             build_optimizer(cfg, self.model),
             TrainSettings.of(partial(value_of, cfg)),
         )
@@ -358,35 +343,25 @@ class Ours:
             self.trainer.iter += 1
             self.storage.step()
 
+    def losses(self) -> dict[str, float]:
+        """Of the last step, by name."""
+        return {name: v for name, (v, _) in self.storage.latest().items() if "loss" in name}
+
+
+def largest_change(losses: dict[str, float], reference: dict[str, float]) -> float:
+    """The largest change of a loss, as a share of their sum."""
+    changes = [abs(losses[name] - value) for name, value in reference.items()]
+    return max(changes) / reference["total_loss"]
+
 
 class Repeated:
-    """A loader of one batch for ever."""
+    """A loader that repeats a batch for ever."""
 
-    def __init__(self, batches: List[list], **attributes):
-        self.batches = batches
-        self.__dict__.update(attributes)
+    def __init__(self, batch: list[dict], schedule: BatchSchedule):
+        self.batch, self.schedule = batch, schedule
 
     def __iter__(self):
-        while True:
-            yield from self.batches
+        return itertools.repeat(self.batch)
 
 
-VARIANTS: Dict[str, Callable] = {"floor": Floor, "ours": Ours}
-
-
-def stock(cfg):
-    """The same detector with Detectron2's own heads."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
-    return cfg
-
-
-def dtype_of(scenario: Scenario) -> torch.dtype:
-    return {"fp16": torch.float16, "bf16": torch.bfloat16}[scenario.precision]
-
-
-def autocast_of(scenario: Scenario) -> Callable:
-    enabled = scenario.precision != "fp32"
-    dtype = dtype_of(scenario) if enabled else None
-    return lambda: torch.autocast(scenario.device, dtype=dtype, enabled=enabled)
+VARIANTS = {"floor": Floor, "ours": Ours}

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Every question that needs a GPU, answered in 8 minutes without a network.
 
-Each section is a process of its own with a limit in seconds, the dearest last. What it finds is in
-results.json and results.md of the output folder as soon as it is found; log.txt has what it prints.
-Exits with 1 if a section is incomplete or a check comes out wrong.
+Each section is a process of its own with a limit in seconds, the longest last. Its results are in
+results.json and results.md of the output folder as soon as they exist, its output in log.txt. The
+exit status is 1 if a section is incomplete or a check fails.
 """
 
 import argparse
@@ -12,17 +12,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 
 import cv2
 import torch
-from gpu_report import failures, markdown, write
+from bench_report import Tables, write
+from gpu_report import failures, markdown
 from gpu_requirements import check_versions
 from gpu_sections import (
-    compiled,
     data,
     demo,
     detections,
@@ -38,6 +38,7 @@ from gpu_sections.job import SIZES, Job, Rows
 from section_process import DONE, run_section
 
 from soft_teacher.utils.atomic import atomic_write
+from soft_teacher.utils.checks import Number
 from soft_teacher.utils.command_line import exit_status, make_output
 from soft_teacher.utils.errors import ConfigError
 
@@ -47,8 +48,7 @@ TIME = 480.0
 LOG = "log.txt"
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """A question, the seconds that its answer may take, and what answers it."""
 
     question: str
@@ -59,15 +59,15 @@ class Section:
 SECTIONS = {
     "device": Section("What do the figures hold for?", 20, device.rows),
     "ranks": Section("How far do NCCL and SyncBatchNorm work?", 35, ranks.rows),
-    "resume": Section("Is a training that was killed resumed exactly?", 45, resume.rows),
+    "resume": Section("Is a killed run resumed exactly?", 45, resume.rows),
     "detections": Section("What does lower precision change?", 45, detections.rows),
     "evaluation": Section("How fast is an evaluation?", 45, evaluation.rows),
     "data": Section("Do workers keep up, and what do early copies save?", 55, data.rows),
     "levers": Section("What could lower the floor?", 55, levers.rows),
     "demo": Section("Does the GPU make the demo's pseudo boxes?", 75, demo.rows),
-    "compiled": Section("What does torch.compile save?", 80, compiled.rows),
-    "precision": Section("Is a training right in every precision?", 120, precision.rows),
-    "step": Section("What is a step beside the floor, and who waits?", 120, step.rows),
+    "compiled": Section("What does torch.compile save?", 80, levers.compiled_rows),
+    "precision": Section("Is a run right in every precision?", 120, precision.rows),
+    "step": Section("What is a step beside the floor, and where does it sync?", 120, step.rows),
 }
 
 
@@ -86,8 +86,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, default=ROOT / "output" / "gpu-check")
     args = parser.parse_args(argv)
-    if not args.patience > 0:
-        raise ConfigError(f"--patience must be positive, got {args.patience:g}")
+    Number(above=0)("--patience", args.patience)
     return args
 
 
@@ -111,33 +110,28 @@ def check(args: argparse.Namespace) -> dict:
         print(f"{name}: {section['question']}", flush=True)
         section["limit"] = max(0.0, min(section["limit"], end - time.monotonic()))
         section["status"] = "runs"
-        _run(args, name, section, results)
+        write(args.output, results, markdown(results))
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            job = Job(args.device, SIZES[args.size], Path(folder))
+            tables = job.folder / "tables.json"
+
+            def update() -> None:
+                found = json.loads(tables.read_text()) if tables.exists() else {}
+                if found != section["tables"]:
+                    section["tables"] = found
+                    write(args.output, results, markdown(results))
+
+            outcome = run_section(
+                lambda: _answer(job, SECTIONS[name].rows, tables),
+                limit=section["limit"],
+                log=args.output / LOG,
+                progress=update,
+            )
+            section["status"], section["seconds"] = outcome.status, outcome.seconds
+            update()
+        write(args.output, results, markdown(results))
         print(f"  {section['status']}, {section['seconds']:.0f} s", flush=True)
     return results
-
-
-def _run(args: argparse.Namespace, name: str, section: dict, results: dict) -> None:
-    """Fills in one section."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        tables = Path(folder) / "tables.json"
-        job = Job(args.device, SIZES[args.size], Path(folder))
-
-        def update() -> None:
-            found = json.loads(tables.read_text()) if tables.exists() else {}
-            if found != section["tables"]:
-                section["tables"] = found
-                write(args.output, results)
-
-        write(args.output, results)
-        outcome = run_section(
-            lambda: _answer(job, SECTIONS[name].rows, tables),
-            limit=section["limit"],
-            log=args.output / LOG,
-            progress=update,
-        )
-        section["status"], section["seconds"] = outcome.status, outcome.seconds
-        update()
-        write(args.output, results)
 
 
 def _answer(job: Job, answer: Callable[[Job], Rows], path: Path) -> None:
@@ -145,11 +139,11 @@ def _answer(job: Job, answer: Callable[[Job], Rows], path: Path) -> None:
     cv2.setNumThreads(0)  # sections fork, which a pool of threads would not survive
     if not job.on_gpu:
         torch.set_num_threads(1)
-    tables: dict[str, list[dict]] = {}
+    tables: Tables = {}
     for title, row in answer(job):
         tables.setdefault(title, []).append(row)
         with atomic_write(str(path)) as file:
-            json.dump(tables, file, indent=2)
+            json.dump(tables, file)
 
 
 def check_device(args: argparse.Namespace) -> None:

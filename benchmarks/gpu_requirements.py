@@ -1,4 +1,4 @@
-"""Whether the packages of an environment that others have made are of versions that we accept."""
+"""Whether the packages of somebody else's environment have versions that we accept."""
 
 import configparser
 import sys
@@ -11,20 +11,20 @@ from soft_teacher.utils.errors import ConfigError
 
 __all__ = ["check_versions"]
 
-# Builds of the same package; whether any is there shows when it is imported.
+# Builds of the same package; the import shows whether there is one.
 OTHER_NAMES = {"opencv-python": "opencv-python-headless"}
-# What the figures are about; others only have to import.
+# Those that the figures are about; others only have to import.
 MEASURED = ("torch", "torchvision")
 
 
 def check_versions(setup: Path) -> None:
-    """Holds what is installed to setup.cfg, and prints a line where that matters little.
+    """Compares installed packages with setup.cfg; warns of those that hardly matter.
 
     Args:
-        setup: the file; what is not installed under its name is left to the imports.
+        setup: the file; packages that are not installed under its names are left to the imports.
 
     Raises:
-        ConfigError: PyTorch is of a version that we do not run with.
+        ConfigError: PyTorch has a version that we do not run with.
     """
     config = configparser.ConfigParser()
     config.read(setup)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""The wheels with which gpu_check.py runs on a machine without a network.
+"""Wheels to run gpu_check.py on a machine without a network.
 
-``download`` takes those of constraints.txt, for another Python and platform, into a folder that is
+``download`` puts those of constraints.txt, for another Python and platform, into a folder that is
 copied to that machine with the checkout. ``install`` unpacks them there, beside the packages that
 Python has already, into a folder for PYTHONPATH.
 """
@@ -63,7 +63,7 @@ def normalized(name: str) -> str:
 
 
 def platform_flags(python: str, machine: str, glibc: int) -> list[str]:
-    """What tells pip to take wheels for another machine."""
+    """Options with which pip takes wheels for another machine."""
     tags = [f"manylinux_2_{n}" for n in GLIBC if n <= glibc] + list(OLD_TAGS)
     flags = ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
     return flags + [f"--platform={tag}_{machine}" for tag in tags]
@@ -71,21 +71,17 @@ def platform_flags(python: str, machine: str, glibc: int) -> list[str]:
 
 def download(args: argparse.Namespace) -> None:
     """Fills the folder."""
-    found = pins(args.has)
+    found = {name: f"{name}=={pin}" for name, pin in sorted(pins(args.has).items())}
     there = platform_flags(args.python, args.machine, args.glibc)
-
-    def as_requirements(names) -> list[str]:
-        return [f"{name}=={found[name]}" for name in sorted(names)]
-
-    source, torch = SOURCE_ONLY & set(found), {"torch"} & set(found)
-    binary = set(found) - SOURCE_ONLY - LEFT_OUT
-    to = ["--dest", str(args.wheels)]
+    there += ["--dest", str(args.wheels)]
+    source = [pin for name, pin in found.items() if name in SOURCE_ONLY]
+    binary = [pin for name, pin in found.items() if name not in SOURCE_ONLY | LEFT_OUT]
     if source:
-        pip("wheel", "--no-deps", "--wheel-dir", str(args.wheels), *as_requirements(source))
+        pip("wheel", "--no-deps", "--wheel-dir", str(args.wheels), *source)
     if binary:
-        pip("download", "--no-deps", *there, *to, *as_requirements(binary))
-    if torch:  # with the CUDA packages of its build, which constraints.txt leaves to it
-        pip("download", *there, *to, "--constraint", str(CONSTRAINTS), *as_requirements(torch))
+        pip("download", "--no-deps", *there, *binary)
+    if "torch" in found:  # with the CUDA packages of its build, which constraints.txt leaves to it
+        pip("download", *there, "--constraint", str(CONSTRAINTS), found["torch"])
     if not list(args.wheels.glob(f"{DETECTRON2}-*.whl")):
         download_wheel(args.wheels)
         (args.wheels / "requirement.txt").unlink()
@@ -103,19 +99,22 @@ def install(args: argparse.Namespace) -> None:
         sys.exit(f"error: {args.wheels} holds no wheels: run `make gpu-wheels` and copy it here")
     wanted = ["--no-index", "--no-deps", "--no-compile", "--upgrade", "--find-links"]
     pip("install", *wanted, str(args.wheels), "--target", str(args.target), *sorted(names))
-    command = [sys.executable, str(TOOLS / "install_detectron2.py"), "--target", str(args.target)]
     (wheel,) = args.wheels.glob(f"{DETECTRON2}-*.whl")
     path = os.pathsep.join(filter(None, [str(args.target), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run([*command, "--wheel", str(wheel)], env=environment)
-    if done.returncode:
-        sys.exit(done.returncode)
+    python(
+        *(str(TOOLS / "install_detectron2.py"), "--target", str(args.target)),
+        *("--wheel", str(wheel)),
+        PYTHONPATH=path,
+    )
 
 
-def pip(*words: str) -> None:
-    """Runs pip, and exits as it does where it fails; its own last line says why."""
-    command = [sys.executable, "-m", "pip", words[0], "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run([*command, *words[1:]])
+def pip(command: str, *words: str) -> None:
+    python("-m", "pip", command, "--quiet", "--disable-pip-version-check", *words)
+
+
+def python(*words: str, **environment: str) -> None:
+    """Runs Python, and exits as it does where it fails; its own last line says why."""
+    done = subprocess.run([sys.executable, *words], env={**os.environ, **environment})
     if done.returncode:
         sys.exit(done.returncode)
 

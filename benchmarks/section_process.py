@@ -1,7 +1,7 @@
-"""A section of a check in a process of its own: what it hangs or crashes on costs it alone.
+"""Forked processes: a section of a check, which may hang or crash, and children of a section.
 
-The process is a fork, which saves importing PyTorch and Detectron2 again. So this one must neither
-touch CUDA nor compute with PyTorch: CUDA and the threads of OpenMP do not survive a fork.
+Forks save importing PyTorch and Detectron2 again. So the caller must neither touch CUDA nor compute
+with PyTorch: CUDA and the threads of OpenMP do not survive a fork.
 """
 
 import multiprocessing
@@ -11,23 +11,18 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["DONE", "Outcome", "run_section"]
+__all__ = ["DONE", "Outcome", "in_children", "run_section"]
 
 DONE = "done"
 POLL_SECONDS = 0.1
+FORK = multiprocessing.get_context("fork")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a section ended.
-
-    Attributes:
-        status: ``DONE``, or one line about why it is incomplete.
-        seconds: that it took.
-    """
+class Outcome(NamedTuple):
+    """``DONE`` or one line about why a section is incomplete, and the seconds that it took."""
 
     status: str
     seconds: float
@@ -40,17 +35,16 @@ def run_section(
     log: Path,
     progress: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Calls a section, and ends it and everything that it started once its time is over.
+    """Calls a section, and kills it and everything that it started once its time is over.
 
     Args:
-        section: what to call.
-        limit: seconds that it may take.
-        log: file that gets what it prints, after what it holds already.
+        limit: seconds.
+        log: file to append its output to.
         progress: called again and again while it runs.
     """
     started = time.monotonic()
     begin = log.stat().st_size if log.exists() else 0
-    process = multiprocessing.get_context("fork").Process(target=_begin, args=(section, log))
+    process = FORK.Process(target=_begin, args=(section, log))
     process.start()
     try:
         while process.is_alive() and time.monotonic() - started < limit:
@@ -80,7 +74,20 @@ def _status(code: int | None, limit: float, log: Path, begin: int) -> str:
         return f"stopped at its limit of {limit:g} s"
     if code < 0:
         return f"ended by {signal.Signals(-code).name}"
-    printed = log.read_bytes()[begin:].decode(errors="replace")
-    lines = [line.strip() for line in printed.splitlines()]
-    last = next((line for line in reversed(lines) if line), "nothing was printed")
-    return f"ended with status {code}: {last}"
+    printed = log.read_bytes()[begin:].decode(errors="replace").split("\n")
+    last = [line.strip() for line in printed if line.strip()][-1:] or ["nothing was printed"]
+    return f"ended with status {code}: {last[0]}"
+
+
+def in_children(function: Callable, *arguments: tuple) -> list[int]:
+    """Calls a function in a child for each tuple of arguments, all at once.
+
+    Returns:
+        their exit codes, 0 for success and -N for signal N.
+    """
+    children = [FORK.Process(target=function, args=args) for args in arguments]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    return [child.exitcode for child in children]

@@ -2,8 +2,8 @@
 """The demo: a supervised baseline and Soft Teacher from the same few labeled images.
 
 Generates the embedded digits dataset, trains both for the same number of steps, evaluates student
-and teacher of each, prints one table and writes it with pictures. What is finished is reused,
-what was interrupted is resumed.
+and teacher of each, prints one table and writes it with pictures. Finished runs are reused,
+interrupted ones resumed.
 """
 
 import argparse
@@ -16,14 +16,12 @@ import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 
 from demo_report import report, summarize, write_pictures
 from replication.queue import Queue, clock, say
-from replication.run import Run
+from replication.run import REPOSITORY, Run
 
 from soft_teacher.data.datasets.builtin import register_builtin
 from soft_teacher.demo.data import digits_files, make_digits, make_split
 from soft_teacher.utils.command_line import exit_status, make_output
 
-ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = {"supervised": "supervised.yaml", "soft_teacher": "soft_teacher.yaml"}
 LABELED_IMAGES = 20
 
 
@@ -35,61 +33,52 @@ def parse_args(argv=None) -> argparse.Namespace:
         nargs="+",
         default=[0],
         metavar="S",
-        help="train with these seeds; seed S learns from fold S + 1 of the labeled images",
+        help="run with these seeds; seed S learns from fold S + 1 of the labeled images",
     )
-    parser.add_argument("--output", type=Path, default=ROOT / "output" / "demo")
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "output" / "demo")
     parser.add_argument("--data-seed", type=int, default=0, help="seed of the dataset")
     parser.add_argument(
-        "--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ... for both trainings"
+        "--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ... for both runs"
     )
     return parser.parse_args(argv)
 
 
-def make_data(seeds, data_seed: int) -> None:
-    """The dataset under datasets/digits, and one split of its training images per seed."""
-    make_digits(say, data_seed)
-    for seed in seeds:
-        make_split(split_of(seed), seed + 1, count=LABELED_IMAGES)
-    register_builtin()
-
-
-def split_of(seed: int) -> str:
-    return f"fold{seed + 1}"
-
-
-def make_runs(seed: int, folder: Path, opts) -> list:
-    """The two trainings of a seed; the config of the baseline names no unlabeled images."""
-    labeled, unlabeled = (f"digits_{split_of(seed)}_{part}" for part in ("labeled", "unlabeled"))
-    labels = ["SEED", seed, "DATASETS.TRAIN_LABELED", f"('{labeled}',)"]
-    images = ["DATASETS.TRAIN_UNLABELED", f"('{unlabeled}', 'digits_unlabeled')"]
+def make_runs(seed: int, folder: Path, opts) -> list[Run]:
+    """The two runs of a seed; the config of the baseline names no unlabeled images."""
+    split = f"fold{seed + 1}"
+    labeled = ["SEED", seed, "DATASETS.TRAIN_LABELED", f"('digits_{split}_labeled',)"]
+    unlabeled = ["DATASETS.TRAIN_UNLABELED", f"('digits_{split}_unlabeled', 'digits_unlabeled')"]
     return [
         Run(
             name,
-            ROOT / "configs" / "demo" / file,
+            REPOSITORY / "configs" / "demo" / f"{name}.yaml",
             folder / name,
-            [*labels, *(images if name == "soft_teacher" else []), *opts],
-            data_files=digits_files(split_of(seed)),
+            [*labeled, *images, *opts],
+            data_files=digits_files(split),
         )
-        for name, file in CONFIGS.items()
+        for name, images in (("supervised", []), ("soft_teacher", unlabeled))
     ]
 
 
 @exit_status
-def main(argv=None) -> int:
+def main(argv=None) -> None:
     args = parse_args(argv)
     logging.basicConfig(level=logging.ERROR)
     started = time.monotonic()
     make_output(args.output)
-    make_data(args.seeds, args.data_seed)
+    make_digits(say, args.data_seed)
+    for seed in args.seeds:
+        make_split(f"fold{seed + 1}", seed + 1, count=LABELED_IMAGES)
+    register_builtin()
     results = {}
     for seed in args.seeds:
-        runs = make_runs(seed, args.output / f"seed{seed}", args.opts)
+        folder = args.output / f"seed{seed}"
+        runs = make_runs(seed, folder, args.opts)
         Queue(runs, jobs=len(runs), keep_going=False).train()
         results[seed] = summarize(*(run.history() for run in runs))
-        write_pictures(runs, args.output / f"seed{seed}")
+        write_pictures(runs, folder)
     report(results, args.output)
     print(f"\nfinished in {clock(time.monotonic() - started)}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 from statistics import mean
-from typing import Dict
 
 import torch
 from detectron2.data.detection_utils import build_augmentation
@@ -23,7 +22,7 @@ LABELS = {
 }
 
 
-def summarize(supervised: dict, soft_teacher: dict) -> Dict[str, dict]:
+def summarize(supervised: dict, soft_teacher: dict) -> dict[str, dict]:
     """The three rows of the table.
 
     Args:
@@ -33,17 +32,13 @@ def summarize(supervised: dict, soft_teacher: dict) -> Dict[str, dict]:
         "supervised": the better of the baseline and its EMA at its best evaluation; "student" and
         "teacher" of Soft Teacher at their last.
     """
-    best = max(
-        (values for evaluations in supervised.values() for _, values in evaluations),
-        key=lambda values: values["AP"],
-    )
-    rows = {"supervised": best}
-    for network in ("student", "teacher"):
-        rows[network] = soft_teacher[network][-1][1]
+    evaluations = [values for history in supervised.values() for _, values in history]
+    rows = {network: soft_teacher[network][-1][1] for network in ("student", "teacher")}
+    rows = {"supervised": max(evaluations, key=lambda values: values["AP"]), **rows}
     return {row: {metric: values[metric] for metric in METRICS} for row, values in rows.items()}
 
 
-def report(results: Dict[int, Dict[str, dict]], output: Path) -> None:
+def report(results: dict[int, dict[str, dict]], output: Path) -> None:
     """Prints the tables and writes results.json and, for several seeds, seeds.md.
 
     results.json holds the rows of the first seed, or their mean over several seeds, and all seeds
@@ -52,11 +47,9 @@ def report(results: Dict[int, Dict[str, dict]], output: Path) -> None:
     averaged = {
         row: {m: mean(r[row][m] for r in results.values()) for m in METRICS} for row in ROWS
     }
-    data = {**averaged, "seeds": results}
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "results.json").write_text(json.dumps(data, indent=1) + "\n")
-    table = [[row, *averaged[row].values()] for row in ROWS]
-    print("\n" + tabulate(table, headers=["", *METRICS], floatfmt=".1f", tablefmt="github"))
+    text = json.dumps({**averaged, "seeds": results}, indent=1)
+    (output / "results.json").write_text(text + "\n")
+    print("\n" + _table([[row, *averaged[row].values()] for row in ROWS], ["", *METRICS]))
     if len(results) > 1:
         text = per_seed_table(results)
         (output / "seeds.md").write_text(text + "\n")
@@ -64,16 +57,18 @@ def report(results: Dict[int, Dict[str, dict]], output: Path) -> None:
     print(f"\nwritten: {output / 'results.json'} and pictures in {output}/seed*")
 
 
-def per_seed_table(results: Dict[int, Dict[str, dict]]) -> str:
+def per_seed_table(results: dict[int, dict[str, dict]]) -> str:
     """AP of every seed and the gain of the teacher over the baseline, in Markdown."""
     rows = []
     for seed, result in results.items():
         ap = [result[row]["AP"] for row in ROWS]
         rows.append([str(seed), *ap, ap[2] - ap[0]])
     rows.append(["mean", *(mean(column) for column in list(zip(*rows))[1:])])
-    return tabulate(
-        rows, headers=["seed", *ROWS, "teacher - supervised"], floatfmt=".1f", tablefmt="github"
-    )
+    return _table(rows, ["seed", *ROWS, "teacher - supervised"])
+
+
+def _table(rows: list[list], headers: list[str]) -> str:
+    return tabulate(rows, headers=headers, floatfmt=".1f", tablefmt="github")
 
 
 def write_pictures(runs, folder: Path) -> None:
@@ -87,7 +82,7 @@ def write_pictures(runs, folder: Path) -> None:
     torch.set_num_threads(1)
     cfg = runs[0].cfg
     detection_sheet(
-        {LABELS[run.name, "teacher"]: load(run, "teacher") for run in runs},
+        {LABELS[run.name, "teacher"]: _teacher(run) for run in runs},
         cfg.DATASETS.TEST[0],
         folder / "detections.png",
         augmentations=build_augmentation(cfg, is_train=False),
@@ -95,8 +90,8 @@ def write_pictures(runs, folder: Path) -> None:
     )
 
 
-def load(run, network: str):
-    """A network of a finished run, ready to detect."""
+def _teacher(run):
+    """The teacher of a finished run, ready to detect."""
     model = SoftTeacherTrainer.build_model(run.cfg)
     SoftTeacherCheckpointer(model, str(run.folder)).resume_or_load("", resume=True)
-    return getattr(model, network).eval()
+    return model.teacher.eval()

@@ -1,16 +1,18 @@
 #!/usr/bin/env python
 """Make the splits of COCO, or of a dataset of your own, into labeled and unlabeled images.
 
-A split is a small file of image ids with a checksum that training verifies. A file that is there
-already is kept if it is identical; one that differs is only replaced with --force. For a dataset of
-your own (--json) both parts are written as COCO JSONs, too, which a training takes as they are.
+A split is a small file of image ids with a checksum that training verifies. An existing file is
+kept if it is identical; one that differs is replaced only with --force. For a dataset of your own
+(--json) both parts are also written as COCO JSONs, which a run takes as they are.
 """
 
 import argparse
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Iterator
+
+from config_tool import disk_errors, tool_parser
 
 from soft_teacher.data.datasets.coco import coco_root
 from soft_teacher.data.datasets.splits.families import (
@@ -28,7 +30,7 @@ from soft_teacher.data.datasets.splits.parts import write_parts
 from soft_teacher.data.roles import KEYS
 from soft_teacher.experiment.words import YAML_WORDS
 from soft_teacher.utils.command_line import USAGE_ERROR, exit_status
-from soft_teacher.utils.errors import ConfigError, one_line
+from soft_teacher.utils.errors import ConfigError
 
 EPILOG = """
 The files are FAMILY_PERCENTp_foldFOLD.json and full.json; training finds those in the default
@@ -37,7 +39,7 @@ output folder as coco_2017_stac_10p_fold1_labeled, coco_2017_stac_10p_fold1_unla
 Examples:
   STAC's 1, 2, 5 and 10 %, five folds each
     make_splits.py
-  one file, for a first training
+  one file, for a first run
     make_splits.py --family stac --percent 10 --folds 1
   Unbiased Teacher's, from dataseed/COCO_supervision.txt of its repository
     make_splits.py --family unbiased_teacher --index-file COCO_supervision.txt --folds 0 1 2
@@ -48,18 +50,12 @@ Examples:
 """
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """Tells a wrong argument in one line, as every other mistake is told."""
-
-    def error(self, message: str):
-        self.exit(USAGE_ERROR, f"error: {message} (see --help)\n")
-
-
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = OneLineParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
+    parser = tool_parser(__doc__, EPILOG)
+    # Every mistake is reported in one line.
+    parser.error = lambda text: parser.exit(USAGE_ERROR, f"error: {text} (see --help)\n")
+    add = parser.add_argument
+    add(
         "--family",
         nargs="+",
         choices=FAMILIES,
@@ -67,44 +63,26 @@ def parse_args(argv=None) -> argparse.Namespace:
         metavar="FAMILY",
         help=f"one or more of {', '.join(FAMILIES)}; default: stac",
     )
-    parser.add_argument(
-        "--percent",
-        nargs="+",
-        type=share,
-        default=[1.0, 2.0, 5.0, 10.0],
-        metavar="P",
-        help="labeled shares; default: 1 2 5 10",
-    )
-    parser.add_argument(
-        "--folds",
-        nargs="+",
-        type=int,
-        default=[1, 2, 3, 4, 5],
-        metavar="N",
-        help="default: 1 2 3 4 5",
-    )
-    parser.add_argument(
-        "--index-file", type=Path, help="Unbiased Teacher's published index, for its family"
-    )
+    percent = {"type": share, "default": [1.0, 2.0, 5.0, 10.0]}
+    add("--percent", nargs="+", metavar="P", **percent, help="labeled shares; default: 1 2 5 10")
+    folds = {"type": int, "default": [1, 2, 3, 4, 5]}
+    add("--folds", nargs="+", metavar="N", **folds, help="default: 1 2 3 4 5")
+    add("--index-file", type=Path, help="Unbiased Teacher's published index, for its family")
     annotations = coco_root() / "annotations"
-    parser.add_argument(
+    add(
         "--json",
         type=Path,
         help="annotations, as COCO JSON, of images of your own; default: those of COCO's train2017",
     )
-    parser.add_argument(
-        "--images", type=Path, help="folder of these images; default: the folder of --json"
-    )
-    parser.add_argument(
+    add("--images", type=Path, help="folder of these images; default: the folder of --json")
+    add(
         "--unlabeled-json",
         type=Path,
         default=annotations / "image_info_unlabeled2017.json",
         help="COCO images without labels, for the family full; default: %(default)s",
     )
-    parser.add_argument(
-        "--output", type=Path, help="default: the folder splits of COCO, or one beside --json"
-    )
-    parser.add_argument("--force", action="store_true", help="replace files that differ")
+    add("--output", type=Path, help="default: the folder splits of COCO, or one beside --json")
+    add("--force", action="store_true", help="replace files that differ")
     args = parser.parse_args(argv)
     if "unbiased_teacher" in args.family and args.index_file is None:
         parser.error(
@@ -119,7 +97,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def share(text: str) -> float:
-    """A percentage that keeps its value in a file name."""
+    """A percentage that a file name holds exactly."""
     try:
         percent = float(text)
     except ValueError:
@@ -132,7 +110,7 @@ def share(text: str) -> float:
 
 
 def make_splits(args: argparse.Namespace) -> Iterator[Split]:
-    """The splits asked for, one by one; each JSON is read once.
+    """The requested splits one by one; each JSON is read once.
 
     Raises:
         ConfigError: a JSON or the index file cannot be read or does not fit.
@@ -165,13 +143,10 @@ def read_ids(json_file: Path, option: str) -> dict:
 
 
 def store(split: Split, path: Path, *, force: bool) -> str:
-    """Writes the manifest if it is not there already.
-
-    Returns:
-        "written" or "kept".
+    """Writes the manifest unless it exists; returns "written" or "kept".
 
     Raises:
-        ConfigError: something else is there, and ``force`` is not given.
+        ConfigError: another file exists, and ``force`` is not given.
     """
     if path.exists():
         try:
@@ -187,13 +162,10 @@ def store(split: Split, path: Path, *, force: bool) -> str:
     return "written"
 
 
-def store_all(args: argparse.Namespace) -> None:
-    """Makes the splits and prints one row for each.
-
-    Raises:
-        ConfigError: as make_splits and store do.
-        OSError: a file cannot be read or written.
-    """
+@exit_status
+@disk_errors()
+def main(argv=None) -> None:
+    args = parse_args(argv)
     row = "{:<40}{:>8}{:>11}  {:<14}{}"
     for number, split in enumerate(make_splits(args)):
         if number == 0:
@@ -207,14 +179,6 @@ def store_all(args: argparse.Namespace) -> None:
             parts = write_parts(args.json, split, (args.output / name).with_suffix(""))
             for key, part in zip(map(YAML_WORDS, KEYS.values()), parts):
                 print(f"  {key} {part}@{args.images}")
-
-
-@exit_status
-def main(argv=None) -> None:
-    try:
-        store_all(parse_args(argv))
-    except OSError as error:
-        raise ConfigError(one_line(error)) from error
 
 
 if __name__ == "__main__":

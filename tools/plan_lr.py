@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Plan a config's training for another number of images a step, or of GPUs.
+"""Scale a config to another number of images per step, or of GPUs.
 
 Prints learning rate, steps and EMA momentum by the linear scaling rule as overrides for
 train_net.py, and writes a config that applies them.
@@ -11,13 +11,14 @@ from pathlib import Path
 
 import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 
+from config_tool import config_parser
 from omegaconf import OmegaConf
 from tabulate import tabulate
 
 from soft_teacher import ConfigError
 from soft_teacher.experiment import lazy_config, yaml_config
 from soft_teacher.experiment.scaling import LAZY_KEYS, YAML_KEYS, scaled_values
-from soft_teacher.utils.command_line import add_config_arguments, exit_status
+from soft_teacher.utils.command_line import exit_status
 
 EPILOG = """
 With k times the images, the learning rate is k times as high, there are k times fewer steps, and
@@ -35,10 +36,7 @@ Examples:
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_config_arguments(parser)
+    parser = config_parser(__doc__, EPILOG)
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--images", type=int, help="per step, over all GPUs and both streams")
     target.add_argument("--num-gpus", type=int, help="with as many images each as on --of-gpus")
@@ -47,14 +45,14 @@ def parse_args(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read_values(args) -> dict:
+def read_values(args, rules: dict) -> dict:
     """Values of the config that the plan is about."""
-    if args.config_file.endswith(".py"):
+    if rules is LAZY_KEYS:
         cfg = lazy_config.load_config(args.config_file, args.opts)
-        values = {key: OmegaConf.select(cfg, key) for key in LAZY_KEYS}
+        values = {key: OmegaConf.select(cfg, key) for key in rules}
         return {k: list(v) if OmegaConf.is_list(v) else v for k, v in values.items()}
     cfg = yaml_config.load_config(args.config_file, args.opts)
-    return {key: yaml_config.value_of(cfg, key) for key in YAML_KEYS}
+    return {key: yaml_config.value_of(cfg, key) for key in rules}
 
 
 def target_images(args, now: int) -> int:
@@ -66,14 +64,14 @@ def target_images(args, now: int) -> int:
 
 
 def plan(args) -> str:
-    """Writes and returns what there is to say.
+    """Writes and returns the plan.
 
     Raises:
         ConfigError: for a mistake in the arguments or in the config.
     """
     lazy = args.config_file.endswith(".py")
     rules = LAZY_KEYS if lazy else YAML_KEYS
-    now = read_values(args)
+    now = read_values(args, rules)
     (images_key,) = [key for key, rule in rules.items() if rule == "images"]
     then = scaled_values(now, rules, target_images(args, now[images_key]))
     changed = {key: value for key, value in then.items() if value != now[key]}

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Run tables of the paper row by row and write what was measured beside the paper's numbers.
+"""Run tables of the paper row by row and write the results beside the paper's numbers.
 
-Trainings that several rows share are run once. What is finished is reused, what was interrupted is
-gone on with, and a training that fails does not hold up the others.
+Rows that need the same run share it. Finished runs are reused, interrupted ones resumed, and a run
+that fails does not stop the others.
 """
 
 import argparse
@@ -14,25 +14,26 @@ from pathlib import Path
 import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 
 import torch
+from config_tool import tool_parser
 from replication.benchmark import Coco, Digits
 from replication.code_copy import copy_code
 from replication.plan import Plan
 from replication.publish import publish, write_docs
 from replication.queue import Queue, clock, say
 from replication.results import collect
+from replication.run import REPOSITORY
 from replication.tables import TABLES, find_table
 
 from soft_teacher.distributed.device import cores
 from soft_teacher.utils.command_line import exit_status, make_output
 from soft_teacher.utils.folders import held
 
-ROOT = Path(__file__).resolve().parents[1]
-DOCS = ROOT / "docs" / "replication.md"
+DOCS = REPOSITORY / "docs" / "replication.md"
 EPILOG = """
 Examples:
   a small replication of Table 8 on the embedded digits
     replicate.py 8
-  how good is each share of labels, and what would it take on COCO?
+  what Table 3 would take on COCO
     replicate.py 3 --dataset coco --num-gpus 8 --dry-run
   two rows of Table 8 with one seed
     replicate.py 8 --rows BG-T BG-S --seeds 0
@@ -40,18 +41,17 @@ Examples:
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("tables", nargs="+", metavar="TABLE", help=f"of {', '.join(TABLES)}")
-    parser.add_argument("--dataset", choices=("digits", "coco"), default="digits")
-    parser.add_argument(
+    parser = tool_parser(__doc__, EPILOG)
+    add = parser.add_argument
+    add("tables", nargs="+", metavar="TABLE", help=f"of {', '.join(TABLES)}")
+    add("--dataset", choices=("digits", "coco"), default="digits")
+    add(
         "--variant",
         choices=("paper", "reference"),
         default="paper",
         help="of COCO's configs: the paper's text, or the authors' released code",
     )
-    parser.add_argument(
+    add(
         "--seeds",
         type=int,
         nargs="+",
@@ -59,22 +59,20 @@ def parse_args(argv=None) -> argparse.Namespace:
         help="seed S learns from fold S + 1; default: 0 1 2 on the digits, on COCO the five folds "
         "for Table 3 and 0 for the others",
     )
-    parser.add_argument(
-        "--rows", nargs="+", metavar="ROW", help="these alone: names of rows, groups or runs"
-    )
-    parser.add_argument("--num-gpus", type=positive, default=1, help="of each training; default: 1")
-    parser.add_argument(
+    add("--rows", nargs="+", metavar="ROW", help="only these: names of rows, groups or runs")
+    add("--num-gpus", type=positive, default=1, help="of each run; default: 1")
+    add(
         "--jobs",
         type=positive,
-        help="trainings at the same time; default: one on GPUs, else one for each core",
+        help="runs at the same time; default: one on GPUs, else one for each core",
     )
-    parser.add_argument("--output", type=Path, default=ROOT / "output" / "replication")
+    add("--output", type=Path, default=REPOSITORY / "output" / "replication")
     changed = parser.add_mutually_exclusive_group()
     changed.add_argument(
-        "--rerun", action="store_true", help="train again what other code, config or data made"
+        "--rerun", action="store_true", help="repeat runs of other code, config or data"
     )
     changed.add_argument(
-        "--accept-older-code", action="store_true", help="reuse what only other code has made"
+        "--accept-older-code", action="store_true", help="reuse runs that differ in the code alone"
     )
     action = parser.add_mutually_exclusive_group()
     action.add_argument(
@@ -83,21 +81,25 @@ def parse_args(argv=None) -> argparse.Namespace:
     action.add_argument(
         "--report-only", action="store_true", help="write the tables of what is finished"
     )
-    parser.add_argument(
-        "--write-docs", action="store_true", help=f"write the tables to {DOCS.relative_to(ROOT)}"
-    )
-    parser.add_argument(
-        "--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ... for every training"
-    )
+    add("--write-docs", action="store_true", help="write the tables to docs/replication.md")
+    add("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ... for every run")
     return parser.parse_args(argv)
 
 
 @exit_status
 def main(argv=None) -> int:
-    """Trains what is missing and writes the tables."""
     args = parse_args(argv)
     logging.basicConfig(level=logging.ERROR)
-    plan = make_plan(args)
+    plan = Plan(
+        Digits() if args.dataset == "digits" else Coco(args.variant),
+        [find_table(key) for key in dict.fromkeys(args.tables)],
+        args.output,
+        rows=args.rows,
+        seeds=args.seeds,
+        opts=args.opts,
+        num_gpus=args.num_gpus,
+        any_code=args.accept_older_code,
+    )
     if args.dry_run:
         show(plan)
         return 0
@@ -117,19 +119,6 @@ def main(argv=None) -> int:
     return 1 if failed else 0
 
 
-def make_plan(args: argparse.Namespace) -> Plan:
-    return Plan(
-        Digits() if args.dataset == "digits" else Coco(args.variant),
-        [find_table(key) for key in dict.fromkeys(args.tables)],
-        args.output,
-        rows=args.rows,
-        seeds=args.seeds,
-        opts=args.opts,
-        num_gpus=args.num_gpus,
-        any_code=args.accept_older_code,
-    )
-
-
 def train(plan: Plan, args: argparse.Namespace) -> dict:
     """Trains what is missing; returns what failed."""
     make_output(plan.folder)
@@ -140,11 +129,8 @@ def train(plan: Plan, args: argparse.Namespace) -> dict:
         if not args.rerun:
             plan.check_reuse()
         root = copy_code(args.output / "code")
-        return Queue(plan.runs, jobs=args.jobs or default_jobs(), root=root).train()
-
-
-def default_jobs() -> int:
-    return 1 if torch.cuda.is_available() else cores()
+        jobs = args.jobs or (1 if torch.cuda.is_available() else cores())
+        return Queue(plan.runs, jobs=jobs, root=root).train()
 
 
 def show(plan: Plan) -> None:
@@ -158,7 +144,7 @@ def show(plan: Plan) -> None:
         state = "finished" if run.finished else f"{run.steps} of {run.cfg.SOLVER.MAX_ITER} steps"
         print(f"\n# {run.name}: {state}, {clock(seconds)} so far")
         for change in run.changes():
-            print(f"# is another training: {change}")
+            print(f"# is a different run: {change}")
         for command in run.commands():
             print(shlex.join(["python", *command]))
     print(f"\n{len(plan.runs)} runs, {missing} to train, {clock(spent)} so far")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write the HTML report of a training, finished or not, into its folder."""
+"""Write the HTML report of a run, finished or not, into its folder."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from soft_teacher.utils.command_line import exit_status
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, nargs="+", help="OUTPUT_DIR of a training")
+    parser.add_argument("folder", type=Path, nargs="+", help="OUTPUT_DIR of a run")
     parser.add_argument("--title", default="Soft Teacher")
     return parser.parse_args(argv)
 

@@ -1,29 +1,30 @@
 """The demo's first steps on the CPU, each repeated on the GPU from the same weights.
 
-Two trainings would soon learn different things, because every rounding moves what they draw next.
-So the GPU's model takes the CPU's weights before each step.
+Two runs would soon learn different things, because every rounding changes their next samples. So
+the GPU's model takes the CPU's weights before each step.
 """
 
 import statistics
 
 import torch
+from bench_parts import NOT_ON_A_CPU
 from detectron2.utils.events import EventStorage
 from gpu_sections.boxes import kept
 from gpu_sections.digits import demo_config, make_demo_data
-from gpu_sections.job import NOT_ON_A_CPU, Job, Rows, exact
+from gpu_sections.job import Job, Rows, exact
 from torch.overrides import TorchFunctionMode
 
 from soft_teacher.experiment import SoftTeacherTrainer
 from soft_teacher.modeling import SoftTeacher
 
-__all__ = ["rows"]
+__all__ = ["SamePermutations", "rows"]
 
 TITLE = "the demo's first steps, GPU beside CPU"
 SAME_BOX = 0.99  # IoU
 LOSS_TOLERANCE, SHARE_OF_BOXES = 1e-3, 0.99
 
 
-class _SameDraws(TorchFunctionMode):
+class SamePermutations(TorchFunctionMode):
     """Permutations from the CPU's generator: Detectron2 samples boxes with the device's own."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -51,7 +52,7 @@ class _Mirror:
     def _repeat(self, _, args) -> None:
         self.other.load_state_dict(self.model.state_dict())
         self._seen.clear()
-        with torch.random.fork_rng(), EventStorage(), torch.no_grad(), _SameDraws():
+        with torch.random.fork_rng(), EventStorage(), torch.no_grad(), SamePermutations():
             self._repeated = {k: float(v) for k, v in self.other(*args).items()}
 
     def _compare(self, _, args, losses) -> None:
@@ -85,17 +86,13 @@ def rows(job: Job) -> Rows:
         "largest": max(mirror.losses),
         "holds": loss <= LOSS_TOLERANCE and same >= SHARE_OF_BOXES,
     }
-    yield from _alone(job, trainer.storage)
-
-
-def _alone(job: Job, expected: EventStorage) -> Rows:
-    """The same training on the GPU by itself: its losses fall as those on the CPU do."""
+    # The same run on the GPU by itself: its losses fall as those on the CPU do.
     torch.manual_seed(0)
-    trainer = SoftTeacherTrainer(demo_config(job, "alone", job.device, job.size.demo_steps))
-    trainer.train()
+    alone = SoftTeacherTrainer(demo_config(job, "alone", job.device, steps))
+    alone.train()
     yield "sum of the losses, mean of the last fifth of the steps, each device by itself", {
-        "CPU": _last_fifth(expected),
-        "GPU": _last_fifth(trainer.storage) if job.on_gpu else NOT_ON_A_CPU,
+        "CPU": _last_fifth(trainer.storage),
+        "GPU": _last_fifth(alone.storage) if job.on_gpu else NOT_ON_A_CPU,
     }
 
 

@@ -1,7 +1,7 @@
-"""What lower precision and another memory format do to the detections of a trained network.
+"""How lower precision and another memory format change the detections of a trained network.
 
-The demo's detector, trained with labels for some steps: scores and boxes of random weights hang on
-their last digits, those of trained ones do not.
+The demo's detector, trained with labels for some steps: scores and boxes of random weights depend
+on their last digits, those of trained ones do not.
 """
 
 import statistics
@@ -10,10 +10,11 @@ from contextlib import nullcontext
 from functools import partial
 
 import torch
+from bench_report import Row
 from detectron2.structures import Instances
 from gpu_sections.boxes import kept, score_changes
 from gpu_sections.digits import demo_config, make_demo_data
-from gpu_sections.job import Job, Row, Rows, exact
+from gpu_sections.job import Job, Rows, exact
 
 from soft_teacher.experiment import SoftTeacherTrainer
 

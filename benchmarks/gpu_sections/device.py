@@ -1,7 +1,7 @@
 """What the figures hold for."""
 
 import torch
-from bench_data_report import machine
+from bench_report import machine
 from gpu_sections.job import Job, Rows
 
 __all__ = ["rows"]

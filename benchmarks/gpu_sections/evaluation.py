@@ -6,10 +6,12 @@ from contextlib import nullcontext
 from functools import partial
 
 import torch
-from bench_step import timed
-from bench_variants import GROUND_TRUTH, NUM_CLASSES, calibrate, mappers, random_boxes
-from gpu_sections.job import Job, Row, Rows, measured
-from gpu_sections.sharpened import sharpen
+from bench_measures import timed
+from bench_parts import measured
+from bench_report import Row
+from bench_variants import NUM_CLASSES, calibrate, mappers, with_boxes
+from detectron2.modeling import GeneralizedRCNN
+from gpu_sections.job import Job, Rows
 from numpy import median
 from numpy.random import default_rng
 
@@ -21,6 +23,8 @@ __all__ = ["rows"]
 
 BATCHES = (1, 8)
 WORKERS = 4
+# Standard deviation of objectness and class scores, as logits.
+SPREAD = 2.5
 
 
 def rows(job: Job) -> Rows:
@@ -36,7 +40,7 @@ def rows(job: Job) -> Rows:
     one_view, _ = mappers(scenario)
     images = [{"image": one_view(d)["image"]} for d in dicts[: max(BATCHES)]]
     calibrate(model.student, images)
-    sharpen(model.student, images)
+    _sharpen(model.student, images)
     model.copy_student_to_teacher()
     half = partial(torch.autocast, job.device, dtype=torch.bfloat16)
     for precision, context in {"fp32": nullcontext, "bf16": half}.items():
@@ -73,30 +77,49 @@ def _whole(cfg, model: SoftTeacher, images: int) -> Row:
 def _coco_json(job: Job, dicts: list[dict]) -> str:
     """The photographs with random ground truth, as DATASETS.TEST names them."""
     rng = default_rng(0)
-    boxes = [random_boxes(rng, (d["height"], d["width"]), GROUND_TRUTH) for d in dicts]
-    boxes = [[x0, y0, x1 - x0, y1 - y0] for of_one in boxes for x0, y0, x1, y1 in of_one.tolist()]
-    annotations = [
-        {
-            "id": i + 1,
-            "image_id": dicts[i // GROUND_TRUTH]["image_id"],
-            "category_id": int(rng.integers(NUM_CLASSES)) + 1,
-            "bbox": box,
-            "area": box[2] * box[3],
-            "iscrowd": 0,
-        }
-        for i, box in enumerate(boxes)
-    ]
-    images = [
-        {
-            "id": d["image_id"],
-            "file_name": d["file_name"],
-            "width": d["width"],
-            "height": d["height"],
-        }
-        for d in dicts
-    ]
+    annotations = []
+    for image in dicts:
+        for found in with_boxes(image, rng)["annotations"]:
+            x0, y0, x1, y1 = found["bbox"]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image["image_id"],
+                    "category_id": found["category_id"] + 1,
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "area": (x1 - x0) * (y1 - y0),
+                    "iscrowd": 0,
+                }
+            )
+    images = [{"id": d["image_id"], **d} for d in dicts]
     names = [{"id": i + 1, "name": str(i + 1)} for i in range(NUM_CLASSES)]
     path = job.folder / "images.json"
     found = {"info": {}, "images": images, "annotations": annotations, "categories": names}
     path.write_text(json.dumps(found))
     return f"{path}@{job.folder}"
+
+
+@torch.no_grad()
+def _sharpen(network: GeneralizedRCNN, images: list[dict]) -> None:
+    """Scales the last layers of both heads, so that a change of what they detect can show.
+
+    As they are initialised, all proposals and classes score nearly alike, and any rounding reorders
+    them; and no score reaches what an evaluation keeps.
+
+    Args:
+        network: calibrated, on its device, in evaluation mode.
+        images: dicts with ``image``.
+    """
+    layers = network.proposal_generator.rpn_head.objectness_logits, network.roi_heads.box_predictor
+    for layer in (layers[0], layers[1].cls_score):
+        outputs = []
+        handle = layer.register_forward_hook(lambda module, args, output: outputs.append(output))
+        network.inference(images, do_postprocess=False)
+        handle.remove()
+        # (number of scores, classes); the RPN's maps are (N, anchors, H, W), one for each level.
+        scores = torch.cat([o.float().movedim(1, -1).reshape(-1, o.shape[1]) for o in outputs])
+        # What all boxes have in common says nothing about any of them.
+        layer.bias -= scores.mean(dim=0)
+        scale = SPREAD / scores.std(dim=0).mean()
+        layer.weight *= scale
+        layer.bias *= scale

@@ -1,58 +1,37 @@
-"""How large the work of the sections is, and what they have in common."""
+"""The input of the sections."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from bench_data import make_images
-from bench_step import FULL, PARTIAL
-from bench_variants import Scenario
+from bench_report import Row
+from bench_variants import FULL, PARTIAL, Scenario
 
-from soft_teacher.utils.errors import one_line
+__all__ = ["SIZES", "Job", "Rows", "Size", "exact"]
 
-__all__ = ["NOT_ON_A_CPU", "SIZES", "Job", "Row", "Rows", "Size", "exact", "measured"]
-
-NOT_ON_A_CPU = "not on a CPU"
-Row = dict[str, object]
 Rows = Iterator[tuple[str, Row]]
 
 
 @dataclass(frozen=True)
 class Size:
-    """Of the work.
+    """Of the work."""
 
-    Attributes:
-        short_side: of the views whose speed is measured, pixels.
-        checked_side: of the views of the precision section.
-        narrow: R-50-FPN with an eighth of the channels.
-        batches: (config, labeled images, unlabeled images) of a step.
-        rounds: steps that a time is the median of.
-        steps: of a training in each precision.
-        demo_steps: of the demo on both devices.
-        demo_images: of a step of the demo.
-        trained_steps: of the detector whose detections are compared.
-        digits: images of the demo for training, unlabeled, and to evaluate.
-        resume_steps: (between checkpoints, until the kill, in all).
-        workers: of the loader, over both streams.
-        loader_seconds: that each number of workers is watched for.
-        images: that are evaluated.
-    """
-
-    short_side: int
-    checked_side: int
-    narrow: bool
-    batches: tuple[tuple[str, int, int], ...]
-    rounds: int
-    steps: int
-    demo_steps: int
-    demo_images: int
-    trained_steps: int
-    digits: tuple[int, int, int]
-    resume_steps: tuple[int, int, int]
-    workers: tuple[int, ...]
-    loader_seconds: float
-    images: int
+    short_side: int  # pixels of the views whose speed is measured
+    checked_side: int  # of those of the precision section
+    narrow: bool  # R-50-FPN with an eighth of the channels
+    batches: tuple[tuple[str, int, int], ...]  # config, labeled and unlabeled images of a step
+    rounds: int  # steps that a time is the median of
+    steps: int  # of a run in each precision
+    demo_steps: int  # of the demo on both devices
+    demo_images: int  # of a step of the demo
+    trained_steps: int  # of the detector whose detections are compared
+    digits: tuple[int, int, int]  # images of the demo for training, unlabeled, and to evaluate
+    resume_steps: tuple[int, int, int]  # between checkpoints, until the kill, in all
+    workers: tuple[int, ...]  # of the loader, over both streams
+    loader_seconds: float  # that each number of workers is measured for
+    images: int  # that are evaluated
 
 
 SIZES = {
@@ -93,7 +72,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Job:
-    """What a section gets.
+    """The input of a section.
 
     Attributes:
         device: "cuda" or "cpu".
@@ -113,11 +92,11 @@ class Job:
         """One of ``size.batches`` as the step benchmark knows it."""
         config, labeled, unlabeled = batch
         return Scenario(
-            name=f"{labeled} + {unlabeled}",
-            config=config,
-            short_side=side or self.size.short_side,
-            labeled=labeled,
-            unlabeled=unlabeled,
+            f"{labeled} + {unlabeled}",
+            config,
+            side or self.size.short_side,
+            labeled,
+            unlabeled,
             narrow=self.size.narrow,
             precision=precision,
             device=self.device,
@@ -131,14 +110,6 @@ class Job:
 
 
 def exact() -> None:
-    """Full float32 arithmetic: PyTorch computes convolutions with TF32's 10 bits by itself."""
+    """Full float32 arithmetic: PyTorch computes convolutions with TF32's 10 bits by default."""
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
-
-
-def measured(label: Row, measure: Callable[[], Row]) -> Row:
-    """A row of figures, or of the reason why there are none; the section goes on."""
-    try:
-        return {**label, **measure()}
-    except Exception as error:  # a GPU of little memory, a compiler that is missing
-        return {**label, "did not run": one_line(error)}

@@ -1,40 +1,33 @@
 """What could lower the floor itself: each on and off, and what it does to the losses."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
-from bench_data_report import spread
-from bench_step import race, timed
-from bench_variants import Ours, Work, make_work
-from gpu_sections.job import NOT_ON_A_CPU, Job, Row, Rows, measured
+from bench_measures import race, timed
+from bench_parts import NOT_ON_A_CPU, measured
+from bench_report import Row, spread
+from bench_variants import Ours, Work, largest_change, make_work
+from gpu_sections.job import Job, Rows
 
-__all__ = ["Lever", "rows", "rows_of"]
+__all__ = ["compiled_rows", "rows"]
 
 TITLE = "what could lower the floor, on beside off"
 
 
-@dataclass(frozen=True)
-class Lever:
-    """A change of how a training computes.
-
-    Attributes:
-        name: of its row.
-        precision: of the training.
-        pull: changes a variant for its work, before its first step.
-        needs_gpu: whether there is no such thing on a CPU.
-    """
+class Lever(NamedTuple):
+    """A change of how a step computes."""
 
     name: str
     precision: str
-    pull: Callable[[Ours, Work], None]
+    pull: Callable[[Ours, Work], None]  # changes a variant before its first step
     needs_gpu: bool = False
 
 
 def rows(job: Job) -> Rows:
     half = partial(torch.autocast, job.device, dtype=torch.bfloat16)
-    yield from rows_of(
+    yield from _rows_of(
         job,
         Lever("teacher in bf16", "fp32", partial(_teach_in, half)),
         Lever("channels_last", "fp32", _channels_last),
@@ -43,7 +36,17 @@ def rows(job: Job) -> Rows:
     )
 
 
-def rows_of(job: Job, *levers: Lever) -> Rows:
+def compiled_rows(job: Job) -> Rows:
+    """torch.compile at one fixed size: a section of its own, because it takes its time."""
+    # On a CPU the code it generates would be compiled for minutes; its tracing is tried there.
+    backend = "inductor" if job.on_gpu else "eager"
+    name = f"torch.compile of the student's backbone ({backend})"
+    precisions = ("fp32", "bf16") if job.on_gpu else ("fp32",)
+    pull = partial(_compiled, backend)
+    yield from _rows_of(job, *(Lever(name, precision, pull) for precision in precisions))
+
+
+def _rows_of(job: Job, *levers: Lever) -> Rows:
     """A row for each lever; all of them take the same images and weights."""
     batch = job.size.batches[0]
     work = make_work(job.scenario(batch), job.photos(sum(batch[1:])))
@@ -61,23 +64,14 @@ def _compare(job: Job, lever: Lever, work: Work) -> Row:
     lever.pull(on, work)
     off.step()
     first = timed(on.step, job.device)
-    seconds = race({"off": off, "on": on}, job.size.rounds, job.device)
-    ratio = spread(seconds["off"] / seconds["on"])
+    seconds = race({"off": off.step, "on": on.step}, job.size.rounds, job.device)
     return {
-        "off / on": ratio["median"],
-        "from": ratio["min"],
-        "to": ratio["max"],
-        "on, s": spread(seconds["on"])["median"],
+        **spread("off / on", seconds["off"] / seconds["on"]),
+        "on, s": spread("s", seconds["on"])["s"],
         "first step, s": first,
-        "largest change of a loss, of their sum": _change_of_losses(off, on),
+        # At the last step of both, which had the same samples and weights.
+        "largest change of a loss, of their sum": largest_change(on.losses(), off.losses()),
     }
-
-
-def _change_of_losses(off: Ours, on: Ours) -> float:
-    """At the last step of both, which had the same samples and weights."""
-    before, after = (variant.storage.latest() for variant in (off, on))
-    changes = [abs(after[name][0] - before[name][0]) for name in before if "loss" in name]
-    return max(changes) / before["total_loss"][0]
 
 
 def _teach_in(context: Callable, ours: Ours, work: Work) -> None:
@@ -91,6 +85,10 @@ def _teach_in(context: Callable, ours: Ours, work: Work) -> None:
 
     ours.model.family.teach = taught
     ours.model._teach = context()(ours.model._teach)
+
+
+def _compiled(backend: str, ours: Ours, work: Work) -> None:
+    ours.model.student.backbone.compile(backend=backend, dynamic=False)
 
 
 def _channels_last(ours: Ours, work: Work) -> None:

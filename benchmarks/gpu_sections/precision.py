@@ -1,20 +1,22 @@
-"""Does a training stay finite in every precision, and are its losses those of float32?
+"""Does a run stay finite in every precision, and are its losses those of float32?
 
-Losses are compared at weights that stand still, with the same samples, so that nothing but
-rounding moves them; afterwards the weights learn, and the losses fall. One that is not finite is
-an error, as in every training.
+Losses are compared at fixed weights, with the same samples, so that nothing but rounding moves
+them; afterwards the weights learn, and the losses fall. One that is not finite is an error, as in
+every run.
 """
 
 from functools import cached_property
 
 import torch
-from bench_variants import Ours, Work, make_work
-from gpu_sections.job import NOT_ON_A_CPU, Job, Row, Rows, exact, measured
+from bench_parts import NOT_ON_A_CPU, measured
+from bench_report import Row
+from bench_variants import Ours, Work, largest_change, make_work
+from gpu_sections.job import Job, Rows, exact
 
 __all__ = ["rows"]
 
-STILL = "Soft Teacher with R-50-FPN, weights that stand still"
-LEARNING = "the same training, with weights that learn"
+STILL = "Soft Teacher with R-50-FPN, fixed weights"
+LEARNING = "the same run, with weights that learn"
 # Half of the distance from 1 to the next number, of what convolutions read.
 ROUNDING = {"fp32": 2**-24, "fp32, TF32": 2**-11, "fp16": 2**-11, "bf16": 2**-8}
 # Rounding of some fifty layers, and pseudo boxes that it moves across a threshold.
@@ -39,7 +41,7 @@ class _Training:
         """The row of steps without a learning rate; the first one's losses become the reference."""
         losses = self._losses()
         reference.extend([] if reference else losses)
-        change = max(_change(*pair) for pair in zip(losses, reference, strict=True))
+        change = max(map(largest_change, losses, reference))
         bound = LAYERS * ROUNDING[self._name]
         return {
             **_sums(losses),
@@ -67,8 +69,7 @@ class _Training:
         found = []
         for _ in range(self._job.size.steps):
             self._ours.step()
-            latest = self._ours.storage.latest()
-            found.append({name: value for name, (value, _) in latest.items() if "loss" in name})
+            found.append(self._ours.losses())
         return found
 
 
@@ -90,8 +91,3 @@ def rows(job: Job) -> Rows:
 
 def _sums(losses: list[dict]) -> Row:
     return {"first sum": losses[0]["total_loss"], "last sum": losses[-1]["total_loss"]}
-
-
-def _change(losses: dict, reference: dict) -> float:
-    changes = [abs(losses[name] - reference[name]) for name in reference]
-    return max(changes) / reference["total_loss"]

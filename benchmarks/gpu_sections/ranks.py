@@ -1,7 +1,7 @@
-"""As much of a training on several GPUs as one GPU can show.
+"""As much of a run on several GPUs as one GPU can show.
 
 NCCL refuses two ranks on one GPU. So there is one rank with NCCL, whose reductions are real ones
-over nobody else, and two with gloo, whose BatchNorm is synchronized by CUDA's own kernels.
+over itself, and two with gloo, whose BatchNorm is synchronized by CUDA's own kernels.
 """
 
 import os
@@ -10,11 +10,12 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from bench_report import Row
 from bench_variants import Ours, make_work
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
-from gpu_sections.children import in_children
-from gpu_sections.job import Job, Row, Rows, exact
+from gpu_sections.job import Job, Rows, exact
+from section_process import in_children
 from torch.nn.parallel import DistributedDataParallel
 
 from soft_teacher.demo import small_resnet_fpn
@@ -33,18 +34,15 @@ def rows(job: Job) -> Rows:
         f"a step in DistributedDataParallel, one rank, {backend}": (_step, 1),
         "SyncBatchNorm over two ranks on one device, gloo": (_backbone, 2),
     }
+    codes = {}
     # All children before the first comparison, which computes.
-    codes = {name: _launch(job, *what) for name, what in compared.items()}
+    for name, (function, ranks) in compared.items():
+        folder = job.folder / function.__name__
+        folder.mkdir()
+        together = [(job, function, folder, rank, ranks) for rank in range(ranks)]
+        codes[name] = in_children(_run, *together, (job, function, folder, 0, 0))
     for name, (function, _) in compared.items():
         yield TITLE, {"what": name, **_compare(job.folder / function.__name__, codes[name])}
-
-
-def _launch(job: Job, function: Callable, ranks: int) -> list[int]:
-    """Exit codes of ``function`` on all ranks together, and of one process without any."""
-    folder = job.folder / function.__name__
-    folder.mkdir()
-    together = [(job, function, folder, rank, ranks) for rank in range(ranks)]
-    return in_children(_run, *together, (job, function, folder, 0, 0))
 
 
 def _compare(folder: Path, codes: list[int]) -> Row:

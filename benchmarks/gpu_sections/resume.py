@@ -1,7 +1,7 @@
-"""Does a training that is killed and resumed end where an uninterrupted one does, in float32?
+"""Does a run that is killed and resumed end where an uninterrupted one does, in float32?
 
-A GPU adds up gradients in an order of its own at every run, so there the difference between two
-uninterrupted trainings is what a resumed one is held to.
+A GPU adds up gradients in another order each time, so there the difference between two
+uninterrupted runs is the measure for a resumed one.
 """
 
 import os
@@ -9,9 +9,9 @@ import signal
 
 import torch
 from detectron2.engine import HookBase
-from gpu_sections.children import in_children
 from gpu_sections.digits import demo_config, make_demo_data
 from gpu_sections.job import Job, Rows, exact
+from section_process import in_children
 
 from soft_teacher.experiment import SoftTeacherTrainer
 
@@ -39,10 +39,10 @@ def rows(job: Job) -> Rows:
     again = ["again"] * job.on_gpu
     codes = in_children(_train, (job, "whole"), (job, "killed", kill), *((job, n) for n in again))
     if codes != [0, -signal.SIGKILL, *(0 for _ in again)]:
-        raise RuntimeError(f"the trainings ended with {codes}")
+        raise RuntimeError(f"the runs ended with {codes}")
     (code,) = in_children(_train, (job, "killed"))
     if code != 0:
-        raise RuntimeError(f"the resumed training ended with {code}")
+        raise RuntimeError(f"the resumed run ended with {code}")
     noise = _difference(job, "again") if again else 0.0
     found = _difference(job, "killed")
     yield "share of the way from the first weights to the last", {

@@ -1,4 +1,4 @@
-"""What the boxes of a network say about pseudo labels, against tables worked out by hand."""
+"""The findings about the boxes of a network, against tables worked out by hand."""
 
 from types import SimpleNamespace
 
@@ -32,23 +32,14 @@ def found():
     return findings(measured(*BOXES, objects=OBJECTS))
 
 
-# --- nothing ------------------------------------------------------------------------------------
-
-
 def test_without_boxes_the_tables_have_gaps():
     found = tables(findings(measured(objects=(3, 0))))
     assert found["thresholds"].rows[0] == [0.5, 0, None, 0.0, 0.0]
     assert [row[1:] for row in found["correlations"].rows] == 4 * [[0, None, None]]
     assert [row[1:] for row in found["pseudo_boxes"].rows] == 3 * [[0, None, None]]
     nothing = 5 * [None]
-    assert found["classes"].rows == [
-        ["all", 3, *nothing],
-        ["cat", 3, *nothing],
-        ["dog", 0, *nothing],
-    ]
-
-
-# --- hand-worked tables -------------------------------------------------------------------------
+    rows = [["all", 3, *nothing], ["cat", 3, *nothing], ["dog", 0, *nothing]]
+    assert found["classes"].rows == rows
 
 
 def test_a_box_in_a_crowd_counts_nowhere(found):
@@ -69,14 +60,10 @@ def test_precision_and_recall_by_threshold(found):
     ]
 
 
-def test_the_training_s_threshold_is_among_them():
-    found = findings(measured(*BOXES, objects=OBJECTS), score_thresh=0.93)
-    assert tables(found)["thresholds"].rows[-2][:3] == [0.93, 1, 1.0]
-
-
-def test_thresholds_below_the_detector_s_own_are_left_out():
-    found = findings(measured(*BOXES, objects=OBJECTS), lowest_score=0.7)
-    assert tables(found)["thresholds"].rows[0][0] == 0.7
+def test_the_run_s_threshold_is_among_them_and_those_below_the_detector_s_own_are_not():
+    found = findings(measured(*BOXES, objects=OBJECTS), score_thresh=0.93, lowest_score=0.7)
+    rows = tables(found)["thresholds"].rows
+    assert rows[0][0] == 0.7 and rows[-2][:3] == [0.93, 1, 1.0]
     assert found.overall.thresholds[[0, -1]].tolist() == [0.7, 0.99]
 
 
@@ -103,7 +90,7 @@ def test_boxes_without_variance_have_no_correlation_with_it():
     assert found.correlations["score"].count == 4
 
 
-def test_what_training_would_keep(found):
+def test_pseudo_boxes_that_training_would_keep(found):
     rows = tables(found)["pseudo_boxes"].rows
     assert rows == [
         ["score > 0.5 (candidates)", 4, 0.5, pytest.approx(2.5 / 4)],
@@ -120,9 +107,6 @@ def test_every_class_has_the_threshold_with_the_best_f1(found):
         ["cat", 4, 0.64, 3, 2 / 3, 2 / 4, 4 / 7],
         ["dog", 1, 0.29, 2, 1 / 2, 1.0, 2 / 3],
     ]
-
-
-# --- from a model -------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -143,19 +127,16 @@ def trained():
         ({0: measured(objects=(1, 0))}, "the teacher detects nothing above a score of 0.05 in 1"),
     ],
 )
-def test_where_there_is_nothing_to_measure_it_is_said(found, message, trained):
+def test_nothing_to_measure_is_reported(found, message, trained):
     with pytest.raises(ConfigError, match=message):
         findings_of(found, trained, network="teacher", dataset="nowhere")
 
 
-def test_the_setting_is_the_model_s(trained):
+def test_the_setting_is_that_of_the_model(trained):
     parts = {0: measured(*BOXES, objects=(1, 0)), 2: measured(objects=(0, 2))}
     found = findings_of(parts, trained, network="student", dataset="nowhere")
     setting = found.setting
     assert found.title == "student on nowhere: 2 images, 3 objects, 6 boxes"
-    assert (setting.score_thresh, setting.candidate_thresh, setting.variance_thresh) == (
-        0.8,
-        0.4,
-        0.03,
-    )
+    thresholds = setting.score_thresh, setting.candidate_thresh, setting.variance_thresh
+    assert thresholds == (0.8, 0.4, 0.03)
     assert setting.class_names == ["0", "1"]

@@ -1,4 +1,4 @@
-"""What a network finds on images whose objects are known."""
+"""A network's detections on images with ground truth."""
 
 from types import SimpleNamespace
 
@@ -37,23 +37,14 @@ FOUND = [
 ]
 
 
-# --- choice of images ---------------------------------------------------------------------------
-
-
-def test_all_images_are_taken_if_nobody_counts():
+def test_a_sample_of_images_is_in_order_seeded_and_without_repetition():
     assert choose_images([], None, 0) == [] and choose_images("abc", None, 0) == "abc"
-
-
-def test_a_sample_is_in_order_seeded_and_without_repetition():
     images = list(range(100))
     few, many = choose_images(images, 5, 3), choose_images(images, 50, 3)
     assert few == sorted(set(few)) and len(few) == 5 and len(many) == 50
     assert set(few) < set(many)
     assert choose_images(images, 5, 4) != few == choose_images(images, 5, 3)
     assert choose_images(images, 1000, 3) == images
-
-
-# --- measuring ----------------------------------------------------------------------------------
 
 
 class TenthOfTheScore(TeacherPass, MeasuresStability):
@@ -69,7 +60,7 @@ class TenthOfTheScore(TeacherPass, MeasuresStability):
 
 
 class FindsTheSame:
-    """Stands for the family: its networks find FOUND everywhere."""
+    """A family whose networks find FOUND everywhere."""
 
     def __init__(self):
         self.seeds = []
@@ -125,19 +116,12 @@ def test_boxes_above_the_threshold_of_the_jitter_have_a_variance(trained, image)
     for boxes in found.values():
         np.testing.assert_allclose(boxes.variances, [0.09, 0.07, 0.08, 0.06, np.nan], rtol=1e-6)
     assert trained.model.family.seeds == [sample_seed(5, 0), sample_seed(5, 1)]
+    assert not (found[1].hits.any() or found[1].overlaps.any() or found[1].objects.any())
+    without = measure(trained, "teacher", [image(OBJECT)], variances=False)[0]
+    assert np.isnan(without.variances).all() and len(trained.model.family.seeds) == 2
 
 
-def test_variances_can_be_left_out(trained, image):
-    found = measure(trained, "teacher", [image(OBJECT)], variances=False)[0]
-    assert np.isnan(found.variances).all() and trained.model.family.seeds == []
-
-
-def test_an_image_without_objects_overlaps_nothing(trained, image):
-    found = measure(trained, "teacher", [image()])[0]
-    assert not found.hits.any() and not found.overlaps.any() and not found.objects.any()
-
-
-def test_an_unreadable_image_is_told_of_and_its_objects_do_not_count(trained, image, capsys):
+def test_an_unreadable_image_is_reported_and_its_objects_do_not_count(trained, image, capsys):
     broken = image(OBJECT)
     with open(broken["file_name"], "wb") as file:
         file.write(b"no image")
@@ -154,9 +138,6 @@ def test_images_are_joined_in_order(trained, image):
     assert both.objects.tolist() == [0, 2, 0]
     some = both.where(both.neutral)
     assert some.classes.tolist() == [0] and some.boxes.shape == (1, 4)
-
-
-# --- a real model -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("network", ["teacher", "student"])

@@ -20,39 +20,19 @@ def small(**kwargs):
     return small_resnet_fpn(**{**settings, **kwargs})
 
 
-def test_one_level_per_stage_each_half_the_resolution_of_the_one_before():
-    for stages, levels in ((1, ["p2"]), (3, ["p2", "p3", "p4"]), (4, ["p2", "p3", "p4", "p5"])):
-        backbone = small(stage_channels=(4, 6, 8, 10)[:stages], blocks=(1,) * stages)
-        shapes = backbone.output_shape()
-        assert sorted(shapes) == levels
-        assert [shapes[p].stride for p in levels] == [4, 8, 16, 32][:stages]
-        assert {shapes[p].channels for p in levels} == {5}
-
-
-@pytest.mark.parametrize("images, size", [(1, (32, 32)), (2, (64, 96))])
-def test_features_have_the_shape_they_claim(images, size):
-    backbone = small()
-    features = backbone(torch.rand(images, 3, *size))
-    shapes = backbone.output_shape()
-    assert sorted(features) == sorted(shapes)
-    for name, shape in shapes.items():
-        expected = (images, 5, size[0] // shape.stride, size[1] // shape.stride)
-        assert features[name].shape == expected
-
-
-def test_images_are_to_be_padded_to_the_coarsest_stride():
-    assert small().size_divisibility == 16
-
-
-def test_blocks_per_stage_and_widths_are_as_asked():
-    bottom_up = small().bottom_up
-    assert [len(stage) for stage in bottom_up.stages] == [1, 2, 1]
-    widths = [bottom_up.output_shape()[name].channels for name in ("res2", "res3", "res4")]
-    assert widths == [4, 6, 8]
-
-
-def test_other_numbers_of_input_channels():
-    assert small(in_channels=1)(torch.rand(1, 1, 32, 32))["p2"].shape == (1, 5, 8, 8)
+@pytest.mark.parametrize("stages", [1, 3, 4])
+def test_one_level_per_stage_each_half_the_resolution_of_the_one_before(stages):
+    channels, blocks = (4, 6, 8, 10)[:stages], (1, 2, 1, 1)[:stages]
+    backbone = small(stage_channels=channels, blocks=blocks, in_channels=2)
+    features, shapes = backbone(torch.rand(3, 2, 64, 96)), backbone.output_shape()
+    assert sorted(features) == sorted(shapes) == ["p2", "p3", "p4", "p5"][:stages]
+    for name, stride in zip(sorted(shapes), (4, 8, 16, 32)):
+        assert (shapes[name].stride, shapes[name].channels) == (stride, 5)
+        assert features[name].shape == (3, 5, 64 // stride, 96 // stride)
+    assert backbone.size_divisibility == (4, 8, 16, 32)[stages - 1]
+    assert tuple(len(stage) for stage in backbone.bottom_up.stages) == blocks
+    widths = backbone.bottom_up.output_shape()
+    assert tuple(widths[f"res{n + 2}"].channels for n in range(stages)) == channels
 
 
 @pytest.mark.parametrize(
@@ -63,12 +43,8 @@ def test_every_convolution_has_the_norm(norm, layer):
         norm=norm, stem_channels=32, stage_channels=(32, 64), blocks=(1, 1), out_channels=32
     )
     convs = [m for m in backbone.modules() if isinstance(m, torch.nn.Conv2d)]
-    norms = [m for m in backbone.modules() if "Norm" in type(m).__name__]
-    assert convs
-    if layer is None:
-        assert not norms
-    else:
-        assert len(norms) == len(convs) and all(isinstance(m, layer) for m in norms)
+    norms = [type(m) for m in backbone.modules() if "Norm" in type(m).__name__]
+    assert convs and norms == ([layer] * len(convs) if layer else [])
 
 
 def test_every_parameter_is_trained_from_the_start():
@@ -109,22 +85,17 @@ def test_its_checkpoints_name_the_stages_as_any_resnet_fpn_of_detectron2():
 
 
 @pytest.mark.parametrize(
-    "settings",
+    "channels, blocks, message",
     [
-        pytest.param({"STAGE_CHANNELS": (4, 6, 8), "BLOCKS": (1, 1)}, id="a stage too many"),
-        pytest.param({"STAGE_CHANNELS": (4, 6), "BLOCKS": (1, 1, 1)}, id="a stage too few"),
-        pytest.param({"STAGE_CHANNELS": (), "BLOCKS": ()}, id="no stages"),
-        pytest.param({"STAGE_CHANNELS": (4, 6), "BLOCKS": (1, 0)}, id="no blocks"),
+        ((), (), r"stage_channels \(0\) and .*blocks \(0\) must name"),
+        ((4, 6, 8), (1, 1), "must name the same stages"),
+        ((4, 6), (1, 1, 1), "must name the same stages"),
+        ((4, 6), (1, 0), "blocks must be at least 1 each"),
+        ((4, 8, 8), (1, 1, 1), "stage_channels must change"),
     ],
 )
-def test_impossible_stages_are_refused_by_their_key(tiny_cfg, settings):
-    for key, value in settings.items():
-        tiny_cfg.SOFT_TEACHER.SMALL_RESNET[key] = value
-    with pytest.raises(ConfigError, match=r"^small_resnet_fpn\..*\Z"):
+def test_impossible_stages_are_refused_by_their_key(tiny_cfg, channels, blocks, message):
+    tiny_cfg.SOFT_TEACHER.SMALL_RESNET.STAGE_CHANNELS = channels
+    tiny_cfg.SOFT_TEACHER.SMALL_RESNET.BLOCKS = blocks
+    with pytest.raises(ConfigError, match=rf"^small_resnet_fpn\..*{message}.*\Z"):
         build_backbone(tiny_cfg)
-
-
-def test_neighbouring_stages_must_differ_in_width():
-    """Detectron2's BasicBlock has a strided shortcut only where the width changes."""
-    with pytest.raises(ConfigError, match="stage_channels must change"):
-        small(stage_channels=(4, 8, 8))

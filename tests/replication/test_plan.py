@@ -1,7 +1,5 @@
 """Plans: which rows, which runs, what may be reused."""
 
-import json
-
 import pytest
 from replication import run as run_module
 from replication.benchmark import Coco, Digits
@@ -22,96 +20,74 @@ def make(tmp_path):
 
 
 def finish(run):
-    run.folder.mkdir(parents=True, exist_ok=True)
     Record(run.identity.values, [code_digest()], 60.0, True).write(run.folder)
 
 
-class TestDigits:
-    def test_three_seeds_learn_from_three_folds(self, make, tmp_path):
-        plan = make("7", rows=["E2E+EMA"])
-        names = {run.name for run in plan.runs}
-        assert names == {
-            f"{n}/seed{s}" for n in ("burn_in_10p", "end_to_end_ema") for s in range(3)
-        }
-        for run in plan.runs:
-            assert run.cfg.DATASETS.SPLIT.FAMILY == "without_replacement"
-            assert run.cfg.DATASETS.SPLIT.FOLD == run.cfg.SEED + 1
-            assert run.folder == tmp_path / "digits" / run.name
-
-    def test_tables_3_6_7_and_8_are_17_trainings_a_seed(self, make):
-        plan = make("3", "6", "7", "8", seeds=[0])
-        assert len(plan.runs) == 17
-
-    def test_all_runs_of_a_share_start_from_the_same_weights(self, make):
-        runs = {run.name: run for run in make("3", "8", seeds=[4]).runs}
-        for name, run in runs.items():
-            if not name.startswith("burn_in"):
-                start = runs[f"burn_in_{run.cfg.DATASETS.SPLIT.PERCENT:g}p/seed4"]
-                assert run.after == [start]
-                assert run.cfg.MODEL.WEIGHTS == str(start.folder / "model_final.pth")
-
-    @pytest.mark.parametrize("share, images", [("1 %", 1.0), ("5 %", 5.0), ("10 %", 10.0)])
-    def test_the_shares_of_table_3(self, make, share, images):
-        plan = make("3", rows=[share], seeds=[0])
-        assert {run.cfg.DATASETS.SPLIT.PERCENT for run in plan.runs} == {images}
-
-    def test_ablations_have_the_papers_thresholds(self, make):
-        (run,) = [r for r in make("7", seeds=[0]).runs if r.name == "soft_teacher_10p/seed0"]
-        _C = run.cfg.SOFT_TEACHER
-        assert (_C.SCORE_THRESH, _C.JITTER.VARIANCE_THRESH, _C.JITTER.NUM) == (0.9, 0.02, 10)
-
-    @pytest.mark.parametrize("key", ["4", "5"])
-    def test_fully_labeled_data_is_for_coco(self, make, key):
-        with pytest.raises(ConfigError, match=f"Table {key} cannot be run on digits"):
-            make(key)
-
-    def test_figure_1_leaves_out_what_cannot_be_run(self, make):
-        plan = make("fig1", seeds=[0])
-        assert {run.name for run in plan.runs} == {
-            f"{kind}_{percent}p/seed0"
-            for kind in ("burn_in", "supervised", "soft_teacher")
-            for percent in (1, 5, 10)
-        }
+def test_three_seeds_of_the_digits_learn_from_three_folds(make, tmp_path):
+    plan = make("7", rows=["E2E+EMA"])
+    names = ("burn_in_10p", "end_to_end_ema")
+    assert {run.name for run in plan.runs} == {f"{n}/seed{s}" for n in names for s in range(3)}
+    for run in plan.runs:
+        assert run.cfg.DATASETS.SPLIT.FAMILY == "without_replacement"
+        assert run.cfg.DATASETS.SPLIT.FOLD == run.cfg.SEED + 1
+        assert run.folder == tmp_path / "digits" / run.name
 
 
-class TestRows:
-    def test_a_row_a_group_or_a_run_can_be_named(self, make):
-        for name, expected in (("BG-S", 1), ("indicator_bg_student", 1)):
-            assert len(make("8", rows=[name]).rows[TABLES["8"]]) == expected
-        assert len(make("3", rows=["5 %"]).rows[TABLES["3"]]) == 4
-
-    def test_an_unknown_row_is_told_with_the_closest(self, make):
-        with pytest.raises(ConfigError, match="none of the rows BG-X: did you mean BG-"):
-            make("8", rows=["BG-X"])
-
-    def test_htc_is_not_there_yet(self, make):
-        with pytest.raises(ConfigError, match="Table 5 .* HTC\\+\\+ is not implemented"):
-            make("5", benchmark=Coco("paper"), rows=["HTC++"])
-
-    def test_quoted_rows_are_not_run(self, make):
-        with pytest.raises(ConfigError, match="quoted from other work"):
-            make("3", rows=["STAC"])
+def test_17_runs_a_seed_start_from_the_same_weights_for_each_share(make):
+    plan = make("3", "6", "7", "8", seeds=[4])
+    runs = {run.name: run for run in plan.runs}
+    assert len(runs) == len(plan.runs) == 17
+    for name, run in runs.items():
+        if not name.startswith("burn_in"):
+            start = runs[f"burn_in_{run.cfg.DATASETS.SPLIT.PERCENT:g}p/seed4"]
+            assert run.after[0] is start
+            assert run.cfg.MODEL.WEIGHTS == str(start.folder / "model_final.pth")
+    _C = runs["soft_teacher_10p/seed4"].cfg.SOFT_TEACHER
+    assert (_C.SCORE_THRESH, _C.JITTER.VARIANCE_THRESH, _C.JITTER.NUM) == (0.9, 0.02, 10)
 
 
-class TestCoco:
-    def test_there_are_five_folds(self, make):
-        with pytest.raises(ConfigError, match="--seeds 5: .* folds 1 to 5"):
-            make("3", benchmark=Coco("paper"), seeds=[5])
+def test_figure_1_leaves_out_what_cannot_be_run(make):
+    plan = make("fig1", seeds=[0])
+    assert {(run.name, run.cfg.DATASETS.SPLIT.PERCENT) for run in plan.runs} == {
+        (f"{kind}_{percent}p/seed0", float(percent))
+        for kind in ("burn_in", "supervised", "soft_teacher")
+        for percent in (1, 5, 10)
+    }
 
-    def test_without_coco_there_is_one_clear_error(self, make, monkeypatch, tmp_path):
-        monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
-        plan = make("7", benchmark=Coco("paper"))
-        with pytest.raises(ConfigError, match="COCO is not there.*DETECTRON2_DATASETS.*coco.md"):
-            plan.benchmark.prepare(plan.runs)
 
-    def test_without_the_split_the_command_that_makes_it_is_told(self, make, monkeypatch, tmp_path):
-        monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
-        annotations = tmp_path / "coco" / "annotations"
-        annotations.mkdir(parents=True)
-        (annotations / "instances_train2017.json").write_text(json.dumps({"images": []}))
-        plan = make("7", benchmark=Coco("paper"))
-        with pytest.raises(ConfigError, match="make_splits.py --family stac --percent 10 --folds"):
-            plan.benchmark.prepare(plan.runs)
+@pytest.mark.parametrize(
+    "key, name, count", [("8", "BG-S", 1), ("8", "indicator_bg_student", 1), ("3", "5 %", 4)]
+)
+def test_a_row_a_run_or_a_group_can_be_named(make, key, name, count):
+    assert len(make(key, rows=[name]).rows[TABLES[key]]) == count
+
+
+@pytest.mark.parametrize(
+    "key, options, message",
+    [
+        ("4", {}, "Table 4 cannot be run on digits"),
+        ("5", {}, "Table 5 cannot be run on digits"),
+        ("8", {"rows": ["BG-X"]}, "none of the rows BG-X: did you mean BG-"),
+        ("5", {"benchmark": Coco("paper"), "rows": ["HTC++"]}, "Table 5 .* HTC\\+\\+ is not impl"),
+        ("3", {"rows": ["STAC"]}, "quoted from other work"),
+        ("3", {"benchmark": Coco("paper"), "seeds": [5]}, "--seeds 5: .* folds 1 to 5"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(make, key, options, message):
+    with pytest.raises(ConfigError, match=message):
+        make(key, **options)
+
+
+def test_missing_data_of_coco_is_one_clear_error(make, monkeypatch, tmp_path):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    plan = make("7", benchmark=Coco("paper"))
+    with pytest.raises(ConfigError, match="COCO is missing.*DETECTRON2_DATASETS.*coco.md"):
+        plan.benchmark.prepare(plan.runs)
+    annotations = tmp_path / "coco" / "annotations"
+    annotations.mkdir(parents=True)
+    (annotations / "instances_train2017.json").write_text('{"images": []}')
+    with pytest.raises(ConfigError, match="make_splits.py --family stac --percent 10 --folds"):
+        plan.benchmark.prepare(plan.runs)
 
 
 class TestReuse:
@@ -121,7 +97,7 @@ class TestReuse:
         finish(plan.runs[0])
         plan.check_reuse()
 
-    def test_another_config_is_not_replaced(self, make, monkeypatch):
+    def test_another_config_is_not_replaced(self, make):
         plan = make("7", seeds=[0])
         run = plan.runs[-1]
         finish(run)

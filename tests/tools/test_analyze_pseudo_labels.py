@@ -4,6 +4,7 @@ import csv
 import json
 import re
 
+import analyze_pseudo_labels
 import pytest
 import torch
 from analyze_pseudo_labels import main
@@ -22,22 +23,30 @@ LAZY_OPTS = [f"model.pseudo_labeler.candidate_thresh={CANDIDATES}"]
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    """Two checkpoints, and the student of one of them as any detector's weights."""
+    """Checkpoints of two models, of a bare detector, of one that sees nothing, of four classes."""
     folder = tmp_path_factory.mktemp("checkpoints")
     for seed, name in enumerate(("ours", "other")):
         save_untrained(folder / f"{name}.pth", seed=seed)
     state = weights(folder, "ours.pth")
     student = {k[len("student.") :]: v for k, v in state.items() if k.startswith("student.")}
     torch.save({"model": student}, folder / "detector.pth")
+    student["roi_heads.box_predictor.cls_score.bias"][-1] = 1e4  # all is background
+    torch.save({"model": student}, folder / "blind.pth")
+    save_untrained(folder / "four.pth", "MODEL.ROI_HEADS.NUM_CLASSES", "4")
+    (folder / "four.yaml").write_text(f"_BASE_: {YAML}\nMODEL:\n  ROI_HEADS:\n    NUM_CLASSES: 4\n")
     return folder
 
 
 @pytest.fixture
-def drawn(tiny_digits, tmp_path, capsys):
-    """Runs the tool; returns its status, what it printed, and its last error line."""
+def drawn(tiny_digits, checkpoints, tmp_path, capsys):
+    """Runs the tool, "{}" standing for the folder of checkpoints.
+
+    Returns its status, what it printed, and its last error line.
+    """
 
     def run(*arguments, output="out"):
-        status = main(["--output", str(tmp_path / output), *map(str, arguments)])
+        arguments = [str(argument).replace("{}", str(checkpoints)) for argument in arguments]
+        status = main(["--output", str(tmp_path / output), *arguments])
         captured = capsys.readouterr()
         return status, captured.out, (captured.err.splitlines() or [""])[-1]
 
@@ -55,83 +64,63 @@ def run(drawn, monkeypatch):
     return drawn
 
 
-def of(path, *opts):
+def of(name, *opts):
     """Arguments for the YAML config and these weights."""
-    return ["--config-file", YAML, *YAML_OPTS, "MODEL.WEIGHTS", path, *opts]
+    return ["--config-file", YAML, *YAML_OPTS, "MODEL.WEIGHTS", f"{{}}/{name}.pth", *opts]
 
 
 # --- what cannot be done ------------------------------------------------------------------------
 
-NO_TRUTH = "digits_unlabeled"
+FOUR_CLASSES = ["--config-file", "{}/four.yaml", "MODEL.WEIGHTS", "{}/four.pth"]
+NOTHING = "the teacher detects nothing above a score of 0.05 in 4 images"
 
 
 @pytest.mark.parametrize(
-    "options, opts, message",
+    "options, arguments, message",
     [
-        ([], ["MODEL.WEIGHTS", ""], "MODEL.WEIGHTS is empty"),
-        ([], ["MODEL.WEIGHTS", "gone.pth"], "MODEL.WEIGHTS 'gone.pth' does not exist"),
-        (["--compare", "gone.pth"], [], "--compare: MODEL.WEIGHTS 'gone.pth' does not exist"),
-        (["--compare-config", YAML], [], "--compare-config needs the weights"),
-        (["--dataset", NO_TRUTH], [], f"--dataset '{NO_TRUTH}' has no ground truth"),
-        (["--dataset", "nowhere"], [], "--dataset names 'nowhere', which is neither"),
-        ([], ["DATASETS.TEST", "()"], "DATASETS.TEST is empty: name a dataset with --dataset"),
-        ([], ["MODEL.META_ARCHITECTURE", "PanopticFPN"], "'PanopticFPN' cannot be wrapped"),
-        ([], ["MODEL.ROI_HEADS.NUM_CLASSES", "4"], "holds another model"),
-        (["--images", "0"], [], "--images must be at least 1"),
-        (["--rows", "0"], [], "--rows must be at least 1"),
-        (["--seed", "-1"], [], "--seed must not be negative"),
-        (["--draw-above", "1.5"], [], "--draw-above must lie strictly between 0 and 1"),
+        ([], of("ours", "MODEL.WEIGHTS", ""), "MODEL.WEIGHTS is empty"),
+        ([], of("gone"), "/gone.pth' does not exist"),
+        ([], of("blind"), NOTHING),
+        ([], FOUR_CLASSES, "'digits_val' has 5 classes but MODEL.ROI_HEADS.NUM_CLASSES"),
+        (["--compare", "gone.pth"], of("ours"), "--compare: MODEL.WEIGHTS 'gone.pth' does not"),
+        (
+            ["--compare", "{}/four.pth", "--compare-config", "{}/four.yaml"],
+            of("ours"),
+            "--compare: the model has 4 classes, the other 5",
+        ),
+        (["--compare-config", YAML], of("ours"), "--compare-config needs the weights"),
+        (["--dataset", "digits_unlabeled"], of("ours"), "'digits_unlabeled' has no ground truth"),
+        (["--dataset", "nowhere"], of("ours"), "--dataset names 'nowhere', which is neither"),
+        ([], of("ours", "DATASETS.TEST", "()"), "DATASETS.TEST is empty: name a dataset with --da"),
+        ([], of("ours", "MODEL.META_ARCHITECTURE", "PanopticFPN"), "cannot be wrapped"),
+        ([], of("ours", "MODEL.ROI_HEADS.NUM_CLASSES", "4"), "holds another model"),
+        (["--images", "0"], of("ours"), "--images must be a whole number of at least 1"),
+        (["--rows", "0"], of("ours"), "--rows must be a whole number of at least 1"),
+        (["--seed", "-1"], of("ours"), "--seed must not be negative"),
+        (["--draw-above", "1.5"], of("ours"), "--draw-above must lie strictly between 0 and 1"),
+        (["--output", YAML], of("ours"), f"--output '{YAML}'"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(options, opts, message, run, checkpoints):
-    status, _, error = run(*options, *of(checkpoints / "ours.pth", *opts))
+def test_a_mistake_is_reported_in_one_line(options, arguments, message, run):
+    status, _, error = run(*options, *arguments)
     assert status == 2 and error.startswith("error: ") and message in error
 
 
-def test_a_model_that_finds_nothing_is_told_of(run, checkpoints, tmp_path):
-    state = weights(checkpoints, "detector.pth")
-    state["roi_heads.box_predictor.cls_score.bias"][-1] = 1e4  # all is background
-    torch.save({"model": state}, tmp_path / "blind.pth")
-    status, _, error = run(*of(tmp_path / "blind.pth"))
-    assert status == 2 and "the teacher detects nothing above a score of 0.05 in 4 images" in error
+def test_a_full_disk_is_reported_in_one_line(run, monkeypatch):
+    def full(findings, path):
+        raise OSError("No space left on device")
 
-
-@pytest.fixture(scope="module")
-def four_classes(tmp_path_factory):
-    """Config and weights of a model of other classes."""
-    folder = tmp_path_factory.mktemp("four")
-    config = folder / "four.yaml"
-    config.write_text(f"_BASE_: {YAML}\nMODEL:\n  ROI_HEADS:\n    NUM_CLASSES: 4\n")
-    save_untrained(folder / "four.pth", "MODEL.ROI_HEADS.NUM_CLASSES", "4")
-    return config, folder / "four.pth"
-
-
-def test_the_dataset_must_have_the_model_s_classes(run, four_classes):
-    config, path = four_classes
-    status, _, error = run("--config-file", config, "MODEL.WEIGHTS", path)
-    assert status == 2 and "'digits_val' has 5 classes but MODEL.ROI_HEADS.NUM_CLASSES" in error
-
-
-def test_models_of_different_classes_are_not_compared(run, checkpoints, four_classes):
-    config, path = four_classes
-    options = ["--compare", path, "--compare-config", config]
-    status, _, error = run(*options, *of(checkpoints / "ours.pth"))
-    assert status == 2 and "--compare: the model has 4 classes, the other 5" in error
-
-
-def test_an_output_that_is_a_file_is_told_of(run, checkpoints, tmp_path):
-    (tmp_path / "file").touch()
-    status, _, error = run(*of(checkpoints / "ours.pth"), output="file")
-    assert status == 2 and str(tmp_path / "file") in error
+    monkeypatch.setattr(pseudo_label_report, "pseudo_label_figure", full)
+    status, _, error = run(*of("ours"))
+    assert (status, error) == (2, "error: OSError: No space left on device")
 
 
 # --- what comes out -----------------------------------------------------------------------------
 
 
-def test_tables_pictures_and_page(drawn, checkpoints, tmp_path):
+def test_tables_pictures_and_page(drawn, tmp_path):
     status, printed, _ = drawn(
-        *("--compare", checkpoints / "other.pth", "--draw-above", "0.15", "--rows", "2"),
-        *of(checkpoints / "ours.pth"),
+        *("--compare", "{}/other.pth", "--draw-above", "0.15", "--rows", "2"), *of("ours")
     )
     folder = tmp_path / "out"
     names = ["curves.csv", "figure3.png", "figure4.png", "report.html", "summary.json"]
@@ -143,21 +132,15 @@ def test_tables_pictures_and_page(drawn, checkpoints, tmp_path):
     score, variance, *_ = summary["correlations"]
     assert score["boxes"] == variance["boxes"] > 100
     for row in (score, variance):
-        assert re.search(
-            rf"^{row['with']} .* {row['Pearson']:.3f} +{row['Spearman']:.3f}$",
-            printed,
-            re.MULTILINE,
-        )
+        shown = rf"^{row['with']} .* {row['Pearson']:.3f} +{row['Spearman']:.3f}$"
+        assert re.search(shown, printed, re.MULTILINE)
     classes = [row["class"] for row in summary["classes"]]
     assert classes == ["all", "zero", "one", "two", "three", "four"]
 
     rows = list(csv.DictReader((folder / "curves.csv").open()))
     assert len(rows) == 6 * 95  # from 0.05 to 0.99
-    by_class = {
-        c: [r for r in rows if r["class"] == c and r["threshold"] == "0.1"] for c in classes
-    }
-    boxes = {c: int(found["boxes"]) for c, (found,) in by_class.items()}
-    assert boxes.pop("all") == sum(boxes.values()) > 100
+    boxes = {row["class"]: int(row["boxes"]) for row in rows if row["threshold"] == "0.1"}
+    assert list(boxes) == classes and boxes.pop("all") == sum(boxes.values()) > 100
 
     page = (folder / "report.html").read_text()
     assert page.count("data:image/png;base64") == 2 and page.count("<table>") == 4
@@ -165,57 +148,52 @@ def test_tables_pictures_and_page(drawn, checkpoints, tmp_path):
     assert Image.open(folder / "figure3.png").size == (1260, pytest.approx(410, abs=1))
 
 
-def test_a_sample_is_reproducible(run, checkpoints, tmp_path):
-    outputs = ["once", "again", "other"]
-    for output, seed in zip(outputs, (1, 1, 2)):
-        options = ["--images", "2", "--seed", str(seed)]
-        assert run(*options, *of(checkpoints / "ours.pth"), output=output)[0] == 0
-    once, again, other = ((tmp_path / o / "summary.json").read_text() for o in outputs)
-    assert once == again != other and json.loads(once)["setting"]["images"] == 2
-
-
-def numbers(folder):
-    """Everything but where it came from."""
-    summary = json.loads((folder / "summary.json").read_text())
-    setting = summary.pop("setting")
-    return summary, {k: v for k, v in setting.items() if k not in ("weights", "network")}
-
-
-def test_both_config_languages_say_the_same(run, checkpoints, tmp_path):
-    path = checkpoints / "ours.pth"
-    assert run(*of(path), output="yaml")[0] == 0
-    opts = [*LAZY_OPTS, f"train.init_checkpoint={path}"]
-    assert run("--config-file", LAZY, *opts, output="lazy")[0] == 0
-    assert numbers(tmp_path / "yaml") == numbers(tmp_path / "lazy")
-
-
-def test_without_box_jittering_the_settings_measure_all_the_same(run, checkpoints, tmp_path):
-    path = checkpoints / "ours.pth"
-    assert run(*of(path), output="with")[0] == 0
-    assert run(*of(path, "SOFT_TEACHER.JITTER.ENABLED", "False"), output="without")[0] == 0
-    assert numbers(tmp_path / "with") == numbers(tmp_path / "without")
-    opts = ["model.pseudo_labeler.measure_stability=False", f"train.init_checkpoint={path}"]
-    assert run("--config-file", LAZY, *LAZY_OPTS, *opts, output="lazy")[0] == 0
-    assert numbers(tmp_path / "with") == numbers(tmp_path / "lazy")
-
-
-def test_networks_are_told_apart_and_a_detector_is_both(run, checkpoints, tmp_path):
-    options = ["--network", "student"]
-    assert run(*of(checkpoints / "ours.pth"), output="teacher")[0] == 0
-    assert run(*options, *of(checkpoints / "ours.pth"), output="student")[0] == 0
-    assert run(*of(checkpoints / "detector.pth"), output="detector")[0] == 0
-    found = {name: numbers(tmp_path / name) for name in ("teacher", "student", "detector")}
-    assert found["detector"] == found["student"] != found["teacher"]
-
-
-def test_hidden_labels_of_a_split_are_ground_truth(run, checkpoints, tmp_path):
-    options = ["--dataset", "digits_fold1_unlabeled"]
-    assert run(*options, *of(checkpoints / "ours.pth"))[0] == 0
-    assert numbers(tmp_path / "out")[1]["images"] == 8
-
-
-def test_equal_models_have_no_figure_4(run, checkpoints, tmp_path):
-    options = ["--compare", checkpoints / "ours.pth"]
-    status, printed, _ = run(*options, *of(checkpoints / "ours.pth"))
+def test_equal_models_have_no_figure_4(run, tmp_path):
+    status, printed, _ = run("--compare", "{}/ours.pth", *of("ours"))
     assert status == 0 and "no Fig. 4: both models find the same boxes" in printed
     assert not (tmp_path / "out" / "figure4.png").exists()
+
+
+def test_options_of_figure_4_reach_it(run, monkeypatch):
+    given = {}
+    sheet = lambda networks, *args, **options: given.update(options)
+    monkeypatch.setattr(analyze_pseudo_labels, "comparison_sheet", sheet)
+    run("--compare", "{}/other.pth", "--draw-above", 0.7, "--rows", 3, *of("ours"))
+    assert given == {"count": 3, "score_thresh": 0.7}
+
+
+@pytest.fixture
+def numbers(run, tmp_path):
+    """Runs the tool; returns what it measured, without where that came from."""
+
+    def numbers(*arguments):
+        assert run(*arguments)[0] == 0
+        summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+        setting = summary["setting"]
+        setting.pop("weights"), setting.pop("network")
+        return summary
+
+    return numbers
+
+
+def test_a_sample_is_reproducible(numbers):
+    once, again, other = (numbers("--images", 2, "--seed", s, *of("ours")) for s in (1, 1, 2))
+    assert once == again != other and once["setting"]["images"] == 2
+
+
+def test_config_languages_and_settings_without_box_jittering_measure_the_same(numbers):
+    lazy = ["--config-file", LAZY, *LAZY_OPTS, "train.init_checkpoint={}/ours.pth"]
+    expected = numbers(*of("ours"))
+    assert numbers(*lazy) == expected
+    assert numbers(*of("ours", "SOFT_TEACHER.JITTER.ENABLED", "False")) == expected
+    assert numbers(*lazy, "model.pseudo_labeler.measure_stability=False") == expected
+
+
+def test_networks_differ_and_a_detector_is_both(numbers):
+    student = numbers("--network", "student", *of("ours"))
+    assert numbers(*of("detector")) == student != numbers(*of("ours"))
+
+
+def test_held_out_labels_of_a_split_are_ground_truth(numbers):
+    found = numbers("--dataset", "digits_fold1_unlabeled", *of("ours"))
+    assert found["setting"]["images"] == 8

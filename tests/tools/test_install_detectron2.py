@@ -12,8 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "install_detectron2.py"
+from training import ROOT
 
 MODULES = ("checkpoint", "data", "engine", "evaluation", "modeling", "solver")
 OLD_TREE = "from PIL import Image\nDEFAULT = Image.LINEAR\n"  # gone since Pillow 10
@@ -33,7 +32,8 @@ TREE = {
 @pytest.fixture
 def tool():
     """A fresh copy of the installer, so that a test may change its constants."""
-    spec = importlib.util.spec_from_file_location("install_detectron2", TOOL)
+    path = ROOT / "tools" / "install_detectron2.py"
+    spec = importlib.util.spec_from_file_location("install_detectron2", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -49,14 +49,18 @@ def site(tmp_path):
 
 @pytest.fixture
 def make_wheel(tool, tmp_path):
-    """Return a function that writes a wheel and makes it the one the installer trusts."""
+    """Writes a wheel, or other bytes, which the installer trusts."""
 
-    def make(members=TREE):
+    def make(content=TREE, trusted=True):
         path = tmp_path / "labgym.whl"
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, text in members.items():
-                archive.writestr(name, text)
-        tool.WHEEL_SHA256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            with zipfile.ZipFile(path, "w") as archive:
+                for name, text in content.items():
+                    archive.writestr(name, text)
+        if trusted:
+            tool.WHEEL_SHA256 = hashlib.sha256(path.read_bytes()).hexdigest()
         return path
 
     return make
@@ -65,6 +69,20 @@ def make_wheel(tool, tmp_path):
 @pytest.fixture
 def wheel(make_wheel):
     return make_wheel()
+
+
+@pytest.fixture
+def main(tool, site, capsys):
+    """Runs the tool on ``site``; returns its status and its one line of output or error."""
+
+    def run(*arguments):
+        status = tool.main(["--target", str(site), *map(str, arguments)])
+        printed = capsys.readouterr()
+        (line,) = (printed.out + printed.err).splitlines()
+        assert line.startswith("install_detectron2: ") and bool(printed.err) == bool(status)
+        return status, line
+
+    return run
 
 
 class FakePython:
@@ -99,98 +117,83 @@ class FakePython:
 
 
 def write_package(folder, *modules, **contents):
-    """Write a ``detectron2`` into ``folder`` with empty ``modules`` and others of ``contents``."""
+    """Writes a ``detectron2`` into ``folder`` with empty ``modules`` and others of ``contents``."""
     for module, text in {"": "", **dict.fromkeys(modules, ""), **contents}.items():
         path = folder / "detectron2" / module / "__init__.py"
         path.parent.mkdir(parents=True)
         path.write_text(text)
 
 
-# What is installed
+# --- what is installed
 
 
-def test_the_tree_imports_under_its_own_name(tool, wheel, site):
+@pytest.fixture
+def installed(tool, wheel, site):
     tool.install_wheel(site, wheel)
+    assert {path.name for path in site.iterdir()} == {"detectron2", "detectron2-0.6.dist-info"}
+    return site
+
+
+def test_the_tree_imports_under_its_own_name(installed):
     code = "import detectron2.modeling as m; print(m.__file__, m.NAME, m.config.__name__)"
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", code],
-        env={**os.environ, "PYTHONPATH": str(site)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    expected = [str(site / "detectron2/modeling/__init__.py")] + ["detectron2.config"] * 2
+    command = [sys.executable, "-P", "-c", code]
+    env = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    expected = [str(installed / "detectron2/modeling/__init__.py")] + ["detectron2.config"] * 2
     assert done.stdout.split() == expected
+    yaml = (installed / "detectron2/model_zoo/base.yaml").read_text()
+    assert yaml == TREE["LabGym/detectron2/model_zoo/base.yaml"], "only Python files are rewritten"
 
 
-def test_only_python_files_are_rewritten(tool, wheel, site):
-    tool.install_wheel(site, wheel)
-    assert (site / "detectron2/config.py").read_text() == "NAME = 'detectron2.config'\n"
-    yaml = (site / "detectron2/model_zoo/base.yaml").read_text()
-    assert yaml == TREE["LabGym/detectron2/model_zoo/base.yaml"]
-
-
-def test_the_rest_of_the_wheel_is_left_out(tool, wheel, site):
-    tool.install_wheel(site, wheel)
-    assert sorted(path.name for path in site.iterdir()) == [
-        "detectron2",
-        "detectron2-0.6.dist-info",
-    ]
-
-
-def test_licence_and_origin_are_written_beside_the_code(tool, wheel, site):
-    tool.install_wheel(site, wheel)
-    licence = (site / "detectron2/LICENSE").read_text()
+def test_licence_and_origin_are_written_beside_the_code(installed):
+    licence = (installed / "detectron2/LICENSE").read_text()
     assert licence.startswith("Copyright 2019-2020, detectron2 contributors\n")
     assert "Apache License" in licence and "Version 2.0" in licence
-    notice = (site / "detectron2/NOTICE").read_text()
+    notice = (installed / "detectron2/NOTICE").read_text()
     assert "LabGym==3.1.2" in notice and "Only the import prefix was rewritten" in notice
 
 
-def test_pip_can_list_it(tool, wheel, site):
-    tool.install_wheel(site, wheel)
-    command = [sys.executable, "-m", "pip", "list", "--format=freeze", "--path", str(site)]
+def test_pip_can_list_it_and_the_record_has_every_file_with_its_digest(installed):
+    command = [sys.executable, "-m", "pip", "list", "--format=freeze", "--path", str(installed)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["detectron2==0.6"]
-
-
-def test_the_record_names_every_file_with_its_digest(tool, wheel, site):
-    tool.install_wheel(site, wheel)
-    (distribution,) = importlib.metadata.distributions(path=[str(site)])
+    (distribution,) = importlib.metadata.distributions(path=[str(installed)])
     recorded = {str(file): file for file in distribution.files}
-    on_disk = {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()}
-    assert set(recorded) == on_disk
+    files = [path for path in installed.rglob("*") if path.is_file()]
+    assert set(recorded) == {path.relative_to(installed).as_posix() for path in files}
     assert recorded.pop("detectron2-0.6.dist-info/RECORD").hash is None
     for name, file in recorded.items():
-        digest = hashlib.sha256((site / name).read_bytes()).digest()
+        digest = hashlib.sha256((installed / name).read_bytes()).digest()
         assert file.hash.value == base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-# What is refused
+# --- what is refused
 
 
-def test_a_wheel_with_another_digest_is_refused(tool, wheel, site):
-    with zipfile.ZipFile(wheel, "a") as archive:
-        archive.writestr("LabGym/detectron2/extra.py", "")
-    with pytest.raises(tool.Unavailable, match=f"expected {tool.WHEEL_SHA256}"):
-        tool.install_wheel(site, wheel)
-    assert not list(site.iterdir())
+WITHOUT_MODELING = {name: "" for name in TREE if "modeling" not in name}
+ESCAPES = [f"LabGym/detectron2/{path}escaped.py" for path in ("../", "../../../", "/tmp/")]
 
 
-@pytest.mark.parametrize("name", ["../escaped.py", "../../../escaped.py", "/{tmp}/escaped.py"])
-def test_a_path_outside_the_tree_is_refused(tool, make_wheel, site, tmp_path, name):
-    name = name.format(tmp=tmp_path)
-    wheel = make_wheel({**TREE, f"LabGym/detectron2/{name}": "stolen = True\n"})
-    with pytest.raises(tool.Unavailable, match="outside its tree"):
-        tool.install_wheel(site, wheel)
-    assert not list(tmp_path.rglob("escaped.py"))
-    assert not list(site.iterdir())
-
-
-def test_a_wheel_without_the_whole_tree_is_refused(tool, make_wheel, site):
-    wheel = make_wheel({name: text for name, text in TREE.items() if "modeling" not in name})
-    with pytest.raises(tool.Unavailable, match="no complete"):
-        tool.install_wheel(site, wheel)
+@pytest.mark.parametrize(
+    "content, trusted, message",
+    [
+        (None, False, "cannot read"),
+        (b"not a zip", True, "File is not a zip file"),
+        (b"another digest", False, "SHA-256"),
+        ({}, True, "no complete LabGym/detectron2/ tree"),
+        (WITHOUT_MODELING, True, "no complete LabGym/detectron2/ tree"),
+        *(({**TREE, name: ""}, True, "outside its tree") for name in ESCAPES),
+    ],
+)
+def test_a_wheel_that_is_not_the_pinned_whole_tree_is_refused(
+    make_wheel, main, site, tmp_path, content, trusted, message
+):
+    path = tmp_path / "carried.whl"
+    if content is not None:
+        path = make_wheel(content, trusted)
+    status, line = main("--source", "wheel", "--wheel", path)
+    assert status == 1 and message in line
+    assert not list(tmp_path.rglob("escaped.py")) and not Path("/tmp/escaped.py").exists()
     assert not list(site.iterdir())
 
 
@@ -199,7 +202,7 @@ def test_a_wheel_file_excludes_the_git_source(tool, wheel):
         tool.main(["--source", "git", "--wheel", str(wheel)])
 
 
-# All or nothing
+# --- all or nothing
 
 
 @pytest.mark.parametrize("step", ["unpack", "write_dist_info", "swap"])
@@ -217,14 +220,7 @@ def test_an_interruption_leaves_nothing_behind(tool, wheel, site, monkeypatch, s
     assert not list(site.iterdir())
 
 
-def test_a_half_installed_package_is_replaced_as_a_whole(tool, wheel, site):
-    write_package(site, "leftover")
-    tool.install_wheel(site, wheel)
-    assert not (site / "detectron2/leftover").exists()
-    assert (site / "detectron2/modeling/__init__.py").is_file()
-
-
-def test_a_failed_replacement_restores_what_was_there(tool, wheel, site, monkeypatch):
+def test_a_failed_replacement_restores_the_old_package(tool, wheel, site, monkeypatch):
     write_package(site, "precious")
     replace = os.replace
 
@@ -240,25 +236,25 @@ def test_a_failed_replacement_restores_what_was_there(tool, wheel, site, monkeyp
     assert [path.name for path in site.iterdir()] == ["detectron2"]
 
 
-# Which source is taken
+# --- which source is taken
 
 
-def test_an_importable_detectron2_is_kept(tool, wheel, site, tmp_path, monkeypatch, capsys):
+def test_an_importable_detectron2_is_kept(main, wheel, site, tmp_path, monkeypatch):
     write_package(site, *MODULES)
     write_package(tmp_path / "elsewhere", *MODULES)
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert tool.main(["--target", str(site), "--wheel", str(wheel)]) == 0
-    kept = f"install_detectron2: kept the Detectron2 in {site / 'detectron2'}\n"
-    assert capsys.readouterr().out == kept
+    kept = f"install_detectron2: kept the Detectron2 in {site / 'detectron2'}"
+    assert main("--wheel", wheel) == (0, kept)
     assert not (site / "detectron2/NOTICE").exists()
 
 
 @pytest.mark.parametrize("contents", [{}, {"modeling": OLD_TREE}, {"engine": "1 +"}])
-def test_a_detectron2_that_is_incomplete_or_broken_is_replaced(tool, wheel, site, capsys, contents):
-    write_package(site, **contents)
-    assert tool.main(["--target", str(site), "--wheel", str(wheel)]) == 0
-    assert "unpacked Detectron2 from the wheel" in capsys.readouterr().out
+def test_an_incomplete_or_broken_detectron2_is_replaced_as_a_whole(main, wheel, site, contents):
+    write_package(site, "leftover", **contents)
+    status, line = main("--wheel", wheel)
+    assert status == 0 and "unpacked Detectron2 from the wheel" in line
     assert "NAME" in (site / "detectron2/modeling/__init__.py").read_text()
+    assert not (site / "detectron2/leftover").exists()
 
 
 @pytest.mark.parametrize(
@@ -268,18 +264,15 @@ def test_a_detectron2_that_is_incomplete_or_broken_is_replaced(tool, wheel, site
         ("import broken_package\n", "OSError: libGL.so.1"),
     ],
 )
-def test_a_detectron2_whose_requirements_are_at_fault_is_kept(
-    tool, wheel, site, capsys, text, reason
-):
+def test_a_detectron2_whose_requirements_are_at_fault_is_kept(main, wheel, site, text, reason):
     write_package(site, *MODULES[1:], checkpoint=text)
     (site / "broken_package.py").write_text("raise OSError('libGL.so.1')\n")
-    assert tool.main(["--target", str(site), "--wheel", str(wheel)]) == 0
-    (line,) = capsys.readouterr().out.splitlines()
-    assert f"kept the Detectron2 in {site / 'detectron2'}" in line
+    status, line = main("--wheel", wheel)
+    assert status == 0 and f"kept the Detectron2 in {site / 'detectron2'}" in line
     assert f"({reason}): pip install -e ." in line
 
 
-# Python's path: PYTHONPATH comes before site-packages
+# --- Python's path: PYTHONPATH comes before site-packages
 
 
 @pytest.fixture
@@ -293,17 +286,16 @@ def older(tmp_path, monkeypatch):
     return folder
 
 
-def test_what_comes_first_on_the_path_is_asked(tool, wheel, site, older, capsys):
-    write_package(site, *MODULES)
-    write_package(older, *MODULES)
-    assert tool.main(["--target", str(site), "--wheel", str(wheel)]) == 0
-    assert f"kept the Detectron2 in {older / 'detectron2'}\n" in capsys.readouterr().out
+def test_the_first_detectron2_on_the_path_counts(main, wheel, site, older):
+    for folder in (site, older):
+        write_package(folder, *MODULES)
+    assert main("--wheel", wheel)[1].endswith(f"kept the Detectron2 in {older / 'detectron2'}")
 
 
-def test_a_broken_detectron2_that_stays_first_on_the_path_is_named(tool, wheel, site, older):
+def test_a_broken_detectron2_that_stays_first_on_the_path_is_named(main, wheel, site, older):
     write_package(older, *MODULES[1:], checkpoint=OLD_TREE)
     with pytest.raises(SystemExit) as stopped:
-        tool.main(["--target", str(site), "--wheel", str(wheel)])
+        main("--wheel", wheel)
     assert "\n" not in stopped.value.code
     for part in (
         f"unpacked Detectron2 from the wheel LabGym==3.1.2 into {site / 'detectron2'}",
@@ -313,88 +305,58 @@ def test_a_broken_detectron2_that_stays_first_on_the_path_is_named(tool, wheel, 
         assert part in stopped.value.code
 
 
-# Downloads
+# --- downloads
 
 
-def test_the_wheel_is_downloaded_by_its_digest(tool, wheel, site, monkeypatch, capsys):
-    fake = FakePython(monkeypatch, fails=["import"], serves=wheel)
-    assert tool.main(["--target", str(site)]) == 0
-    assert fake.kinds == ["import", "download", "import"]
-    assert fake.requirements == [f"LabGym==3.1.2 --hash=sha256:{tool.WHEEL_SHA256}\n"]
-    assert {"--require-hashes", "--no-deps"} < set(fake.commands[1])
-    assert (site / "detectron2/modeling/__init__.py").is_file()
-    assert len(capsys.readouterr().out.splitlines()) == 1
+NO_DIGEST = "0" * 64
+ALL = ["import", "download", "install"]
+NONE = (
+    "no Detectron2 from installed (ERROR: cannot import), wheel (ERROR: cannot download), git "
+    "(ERROR: cannot install); without a network, pass --wheel"
+)
 
 
-def test_a_download_that_pip_let_through_is_verified_again(tool, wheel, site, monkeypatch, capsys):
-    FakePython(monkeypatch, serves=wheel)
-    tool.WHEEL_SHA256 = "0" * 64
-    assert tool.main(["--source", "wheel", "--target", str(site)]) == 1
-    assert "expected " + "0" * 64 in capsys.readouterr().err
-    assert not list(site.iterdir())
-
-
-def test_the_git_source_installs_the_pinned_commit(tool, monkeypatch, capsys):
-    fake = FakePython(monkeypatch)
-    assert tool.main(["--source", "git"]) == 0
-    command, _ = fake.commands
-    assert command[:4] == [sys.executable, "-m", "pip", "install"]
-    assert "--no-build-isolation" in command
-    repository, commit = command[-1].rsplit("@", 1)
-    assert repository == "git+https://github.com/facebookresearch/detectron2.git"
-    assert re.fullmatch("[0-9a-f]{40}", commit)
-    assert commit in capsys.readouterr().out
-
-
-def test_git_is_the_last_resort(tool, site, monkeypatch):
-    fake = FakePython(monkeypatch, fails=["import", "download"])
-    assert tool.main(["--target", str(site)]) == 0
-    assert fake.kinds == ["import", "download", "install", "import"]
-    assert str(site) in fake.commands[2]
-
-
-def test_a_refused_wheel_file_is_not_replaced_by_another_source(
-    tool, wheel, site, monkeypatch, capsys
+@pytest.mark.parametrize(
+    "arguments, fails, trusted, kinds, status, message",
+    [
+        ([], [], True, ["import"], 0, "kept the Detectron2 in the folder of Detectron2"),
+        ([], ALL[:1], True, ["import", "download", "import"], 0, "from the wheel LabGym==3.1.2"),
+        ([], ALL[:2], True, [*ALL, "import"], 0, "built Detectron2 from git commit"),
+        ([], ALL, True, ALL, 1, NONE),
+        # A download that pip let through is verified again.
+        (["--source", "wheel"], [], False, ["download"], 1, f"expected {NO_DIGEST}"),
+        # A refused wheel file is not replaced by another source.
+        (["--wheel"], ALL[:1], False, ["import"], 1, f"SHA-256 {{}}, expected {NO_DIGEST})"),
+    ],
+)
+def test_sources_are_tried_in_order(
+    tool, main, wheel, site, monkeypatch, arguments, fails, trusted, kinds, status, message
 ):
-    fake = FakePython(monkeypatch, fails=["import"])
-    tool.WHEEL_SHA256 = "0" * 64
-    assert tool.main(["--target", str(site), "--wheel", str(wheel)]) == 1
-    assert fake.kinds == ["import"]
-    line = capsys.readouterr().err
-    assert f"wheel ({wheel} is not LabGym==3.1.2: SHA-256" in line
-    assert "network" not in line and "pass --wheel" not in line
+    digest = tool.WHEEL_SHA256
+    if not trusted:
+        tool.WHEEL_SHA256 = NO_DIGEST
+    fake = FakePython(monkeypatch, fails=fails, serves=wheel)
+    found, line = main(*arguments, *([wheel] if arguments == ["--wheel"] else []))
+    assert (fake.kinds, found) == (kinds, status)
+    assert message.format(digest) in line
+    assert ("pass --wheel" in line) == (status == 1 and arguments != ["--wheel"])
+    assert any(site.iterdir()) == ("unpacked" in line)
+    commands = dict(zip(kinds, fake.commands))
+    if "download" in kinds:
+        assert fake.requirements in ([], [f"LabGym==3.1.2 --hash=sha256:{tool.WHEEL_SHA256}\n"])
+        assert {"--require-hashes", "--no-deps"} < set(commands["download"])
+    if "install" in kinds:
+        command = commands["install"]
+        assert command[:4] == [sys.executable, "-m", "pip", "install"]
+        assert {"--no-build-isolation", str(site)} < set(command)
+        repository, commit = command[-1].rsplit("@", 1)
+        assert repository == "git+https://github.com/facebookresearch/detectron2.git"
+        assert re.fullmatch("[0-9a-f]{40}", commit) and (commit in line) == (status == 0)
 
 
-def test_one_line_says_what_was_tried_and_what_to_do(tool, site, monkeypatch, capsys):
-    FakePython(monkeypatch, fails=["import", "download", "install"])
-    assert tool.main(["--target", str(site)]) == 1
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    (line,) = printed.err.splitlines()
-    for part in (
-        "installed (ERROR: cannot import)",
-        "wheel (ERROR: cannot download)",
-        "git (ERROR: cannot install)",
-        "pass --wheel",
-    ):
-        assert part in line
-    assert not list(site.iterdir())
-
-
-def test_the_reason_given_is_git_s_own_and_not_pip_s_closing_note(tool, monkeypatch, capsys):
+def test_the_reason_given_is_git_s_own_and_not_pip_s_closing_note(main, monkeypatch):
     stderr = "error: subprocess-exited-with-error\n  fatal: no route to host\nnote: not from pip\n"
     failed = subprocess.CompletedProcess([], 1, "", stderr)
     monkeypatch.setattr(subprocess, "run", lambda *args, **options: failed)
-    assert tool.main(["--source", "git"]) == 1
-    assert "git (fatal: no route to host)" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("content", [None, b"not a zip"])
-def test_an_unreadable_wheel_file_is_one_line_too(tool, site, tmp_path, capsys, content):
-    path = tmp_path / "carried.whl"
-    if content is not None:
-        path.write_bytes(content)
-        tool.WHEEL_SHA256 = hashlib.sha256(content).hexdigest()
-    assert tool.main(["--source", "wheel", "--target", str(site), "--wheel", str(path)]) == 1
-    assert len(capsys.readouterr().err.splitlines()) == 1
-    assert not list(site.iterdir())
+    status, line = main("--source", "git")
+    assert status == 1 and "git (fatal: no route to host)" in line

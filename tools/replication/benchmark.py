@@ -1,7 +1,7 @@
 """Where the paper's experiments are run: on COCO as in the paper, or on the embedded digits."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
 
 from detectron2.data import DatasetCatalog
 
@@ -24,23 +24,18 @@ CONFIGS = REPOSITORY / "configs"
 class Benchmark:
     """Configs and data.
 
-    Attributes:
-        title: for people.
-        folder: of its runs, below the output folder.
-        configs: :attr:`Recipe.config` -> file; what is not there cannot be run.
-        family: of the splits.
-        seeds: default seeds of the ablations. Seed S learns from fold S + 1.
-        fold_seeds: default seeds of the tables that the paper averages over folds.
+    Subclasses have ``data_files(split)``, the files that identify the data of a split, and
+    ``prepare(runs)``, which makes the data of all runs or raises ConfigError if they are missing.
     """
 
     title: str
-    folder: str
-    configs: Dict[str, Path]
-    family: str
-    seeds: Tuple[int, ...]
-    fold_seeds: Tuple[int, ...]
+    folder: str  # of its runs, below the output folder
+    configs: dict[str, Path]  # Recipe.config -> file; others cannot be run
+    family: str  # of the splits
+    seeds: tuple[int, ...]  # by default, of the ablations; seed S learns from fold S + 1
+    fold_seeds: tuple[int, ...]  # of the tables that the paper averages over folds
 
-    def opts(self, recipe: Recipe, seed: int) -> List[str]:
+    def opts(self, recipe: Recipe, seed: int) -> list[str]:
         """Overrides of a recipe with one seed."""
         found = {"SEED": seed}
         if recipe.percent is not None:
@@ -53,21 +48,9 @@ class Benchmark:
         """Name of the split that a run learns from."""
         return split_name(self.family if recipe.percent else FULL, recipe.percent, seed + 1)
 
-    def start(self, recipe: Recipe) -> Optional[str]:
+    def start(self, recipe: Recipe) -> str | None:
         """Name of the recipe whose final weights a recipe starts from."""
         return None
-
-    def data_files(self, split: str) -> List[Path]:
-        """What tells the data of a split."""
-        raise NotImplementedError
-
-    def prepare(self, runs: Sequence[Run]) -> None:
-        """Sees to it that the data of all runs are there.
-
-        Raises:
-            ConfigError: they are not.
-        """
-        raise NotImplementedError
 
 
 class Digits(Benchmark):
@@ -80,12 +63,10 @@ class Digits(Benchmark):
     }
     family = "without_replacement"
     seeds = fold_seeds = (0, 1, 2)
+    data_files = staticmethod(digits_files)
 
-    def start(self, recipe: Recipe) -> Optional[str]:
+    def start(self, recipe: Recipe) -> str | None:
         return None if recipe.config == BURN_IN else f"{BURN_IN}_{recipe.percent:g}p"
-
-    def data_files(self, split: str) -> List[Path]:
-        return digits_files(split)
 
     def prepare(self, runs: Sequence[Run]) -> None:
         make_digits(say)
@@ -103,10 +84,6 @@ class Coco(Benchmark):
     fold_seeds = (0, 1, 2, 3, 4)
 
     def __init__(self, variant: str):
-        """
-        Args:
-            variant: "paper" or "reference".
-        """
         self.title = f"COCO, {variant}"
         self.folder = f"coco/{variant}"
         names = {
@@ -120,12 +97,8 @@ class Coco(Benchmark):
         folder = CONFIGS / "coco" / variant
         self.configs = {kind: folder / f"{name}.yaml" for kind, name in names.items()}
 
-    def opts(self, recipe: Recipe, seed: int) -> List[str]:
-        """See the base class.
-
-        Raises:
-            ConfigError: there is no such fold.
-        """
+    def opts(self, recipe: Recipe, seed: int) -> list[str]:
+        """See the base class. Raises ConfigError if there is no such fold."""
         if recipe.percent is not None and seed not in self.fold_seeds:
             raise ConfigError(
                 f"--seeds {seed}: seed S learns from STAC's fold S + 1, and there are folds 1 to "
@@ -133,19 +106,18 @@ class Coco(Benchmark):
             )
         return super().opts(recipe, seed)
 
-    def data_files(self, split: str) -> List[Path]:
+    def data_files(self, split: str) -> list[Path]:
         return [coco_root() / "splits" / f"{split}.json"]
 
     def prepare(self, runs: Sequence[Run]) -> None:
         annotations = coco_root() / "annotations" / "instances_train2017.json"
         if not annotations.is_file():
             raise ConfigError(
-                f"COCO is not there, {annotations} is missing: set $DETECTRON2_DATASETS to the "
+                f"COCO is missing, there is no {annotations}: set $DETECTRON2_DATASETS to the "
                 "folder that holds coco/, see docs/coco.md"
             )
         register_builtin()
         for run in runs:
             for name in sum(train_names(run.cfg), []):
                 if name not in DatasetCatalog.list():
-                    hint = missing_dataset_hint(name)
-                    raise ConfigError(f"dataset '{name}' is not there{hint}")
+                    raise ConfigError(f"dataset '{name}' is missing{missing_dataset_hint(name)}")

@@ -23,7 +23,7 @@ def copy_code(folder: Path, repository: Path = REPOSITORY) -> Path:
     files = [
         path
         for part in PARTS
-        for path in [repository / part, *(repository / part).rglob("*")]
+        for path in (repository / part, *(repository / part).rglob("*"))
         if path.is_file() and path.suffix in (".py", ".yaml")
     ]
     root = folder / tree_digest(repository, files)

@@ -2,7 +2,6 @@
 
 import csv
 from pathlib import Path
-from typing import List, Optional, Sequence
 
 from tabulate import tabulate
 
@@ -13,6 +12,8 @@ from .statistics import Estimate, Pair, kendall_tau
 from .tables import METRICS
 
 __all__ = ["markdown", "write_csv"]
+
+CSV = ("table", "group", "row", "run", "metric", "mean", "std", "paper", "paper_std", "seeds")
 
 
 def markdown(result: TableResult, picture: str) -> str:
@@ -28,76 +29,61 @@ def markdown(result: TableResult, picture: str) -> str:
 
 
 def _table(result: TableResult) -> str:
-    grouped = any(r.row.group for r in result.rows)
-    header = [
-        "", *METRICS, "other network's AP", "seeds", "above first row",
-        *(f"paper {metric}" for metric in METRICS), "paper above first row", "note",
-    ]  # fmt: skip
-    lines = [[r.row.group] * grouped + _line(r) for r in result.rows]
-    header = ["labeled"] * grouped + header
+    rows = [_row(r) for r in result.rows]
     # Columns that the paper leaves empty say nothing.
-    kept = [n for n, name in enumerate(header) if not name or any(line[n] for line in lines)]
-    return tabulate(
-        [[line[n] for n in kept] for line in lines],
-        headers=[header[n] for n in kept],
-        tablefmt="github",
-        disable_numparse=True,
-    )
+    kept = [name for name in rows[0] if not name or any(row[name] for row in rows)]
+    cells = [[row[name] for name in kept] for row in rows]
+    return tabulate(cells, headers=kept, tablefmt="github", disable_numparse=True)
 
 
-def _line(result: RowResult) -> List[str]:
-    row = result.row
-    paper = [*row.paper, None, None][: len(METRICS)]
-    cells = [_number(value) for value in paper]
+def _row(result: RowResult) -> dict[str, str]:
+    row, other = result.row, list(result.other.values())
+    paper = [_number(value) for value in [*row.paper, None, None][: len(METRICS)]]
     if row.spread is not None:
-        cells[0] += f" ± {row.spread:g}"
-    other = list(result.other.values())
-    return [
-        row.name,
-        *(_estimate(result.measured(metric)) for metric in METRICS),
-        _number(sum(other) / len(other) if other else None),
-        str(len(result.scores.get("AP", ())) or ""),
-        _estimate(result.gain, "+.1f"),
-        *cells,
-        _number(result.paper_gain, "+.1f"),
-        row.note,
-    ]
+        paper[0] += f" ± {row.spread:g}"
+    return {
+        "labeled": row.group,
+        "": row.name,
+        **{metric: _estimate(result.measured(metric)) for metric in METRICS},
+        "other network's AP": _number(sum(other) / len(other) if other else None),
+        "seeds": str(len(result.scores.get("AP", ())) or ""),
+        "above first row": _estimate(result.gain, "+.1f"),
+        **{f"paper {metric}": value for metric, value in zip(METRICS, paper)},
+        "paper above first row": _number(result.paper_gain, "+.1f"),
+        "note": row.note,
+    }
 
 
-def _number(value: Optional[float], form: str = ".1f") -> str:
+def _number(value: float | None, form: str = ".1f") -> str:
     return "" if value is None else format(value, form)
 
 
-def _estimate(value: Optional[Estimate], form: str = ".1f") -> str:
+def _estimate(value: Estimate | None, form: str = ".1f") -> str:
     if value is None:
         return ""
     spread = "" if value.spread is None else f" ± {value.spread:.1f}"
     return format(value.mean, form) + spread
 
 
-def _order(found: Sequence[Pair]) -> str:
+def _order(found: list[Pair]) -> str:
     """How the order of the rows compares with the paper's."""
     if not found:
         return ""
-    agreeing = [pair for pair in found if pair.agrees]
     text = (
-        f"Order: {len(agreeing)} of {len(found)} pairs of rows are in the paper's order "
-        f"(Kendall's tau {kendall_tau(found):.2f})."
+        f"Order: {sum(pair.agrees for pair in found)} of {len(found)} pairs of rows are in the "
+        f"paper's order (Kendall's tau {kendall_tau(found):.2f})."
     )
     for verdict, is_noise in (("beyond noise", False), ("within noise", True), ("one seed", None)):
         for heading, agrees in (("As in the paper", True), ("Against it", False)):
             chosen = [p for p in found if p.agrees is agrees and p.is_noise is is_noise]
             if chosen:
-                listed = "; ".join(map(_pair, chosen))
-                text += f"\n- {heading}, {verdict}: {listed}."
+                text += f"\n- {heading}, {verdict}: {'; '.join(map(_pair, chosen))}."
     return text
 
 
 def _pair(pair: Pair) -> str:
-    return (
-        f"{pair.better} over {pair.worse} by {_estimate(pair.measured, '+.1f')} "
-        f"(paper {pair.paper:+.1f})"
-    )
+    measured = _estimate(pair.measured, "+.1f")
+    return f"{pair.better} over {pair.worse} by {measured} (paper {pair.paper:+.1f})"
 
 
 def _gaps(result: TableResult) -> str:
@@ -114,28 +100,22 @@ def write_csv(result: TableResult, path: Path) -> None:
     """One line for each row and metric: mean, spread, values by seed, and the paper's number."""
     with atomic_write(str(path)) as file:
         writer = csv.writer(file)
-        writer.writerow(
-            ["table", "group", "row", "run", "metric", "mean", "std", "paper", "paper_std", "seeds"]
-        )
+        writer.writerow(CSV)
         for found in result.rows:
             paper = dict(zip(METRICS, found.row.paper))
             for metric in METRICS:
-                if metric in paper or found.scores.get(metric):
-                    writer.writerow(_csv_line(result, found, metric, paper.get(metric)))
-
-
-def _csv_line(result: TableResult, found: RowResult, metric: str, paper) -> list:
-    row, measured = found.row, found.measured(metric)
-    values = " ".join(f"{s}:{v:.3f}" for s, v in sorted(found.scores.get(metric, {}).items()))
-    return [
-        result.table.key,
-        row.group,
-        row.name,
-        row.run or "",
-        metric,
-        "" if measured is None else f"{measured.mean:.3f}",
-        "" if measured is None or measured.spread is None else f"{measured.spread:.3f}",
-        "" if paper is None else paper,
-        "" if metric != "AP" or row.spread is None else row.spread,
-        values,
-    ]
+                seeds = sorted(found.scores.get(metric, {}).items())
+                if metric not in paper and not seeds:
+                    continue
+                row, measured = found.row, found.measured(metric) or Estimate(None, None, 0)
+                writer.writerow(
+                    [
+                        *(result.table.key, row.group, row.name, row.run or "", metric),
+                        *(_number(measured.mean, ".3f"), _number(measured.spread, ".3f")),
+                        *(
+                            _number(paper.get(metric), ""),
+                            _number(row.spread, "") * (metric == "AP"),
+                        ),
+                        " ".join(f"{seed}:{value:.3f}" for seed, value in seeds),
+                    ]
+                )

@@ -1,13 +1,13 @@
 """Which runs a set of tables needs, and what may be reused of what is there."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
 
 from soft_teacher.experiment.yaml_config import load_config
 from soft_teacher.utils.errors import ConfigError, did_you_mean
 
 from .benchmark import Benchmark
-from .recipes import RECIPES, Recipe
+from .recipes import RECIPES
 from .run import REPOSITORY, Run
 from .tables import Row, Table
 
@@ -18,7 +18,12 @@ FINAL = "model_final.pth"
 
 
 class Plan:
-    """The runs behind the rows of tables, each of them once."""
+    """The runs behind the rows of tables, each of them once.
+
+    Attributes:
+        folder: of the benchmark's results.
+        rows: table -> the rows that are wanted.
+    """
 
     def __init__(
         self,
@@ -26,8 +31,8 @@ class Plan:
         tables: Sequence[Table],
         folder: Path,
         *,
-        rows: Optional[Sequence[str]] = None,
-        seeds: Optional[Sequence[int]] = None,
+        rows: Sequence[str] | None = None,
+        seeds: Sequence[int] | None = None,
         opts: Sequence[str] = (),
         num_gpus: int = 1,
         any_code: bool = False,
@@ -37,9 +42,9 @@ class Plan:
             folder: of all results; the runs are in RUN/seedN below the benchmark's.
             rows: names of rows, groups or runs; None for all.
             seeds: None for the benchmark's.
-            opts: KEY VALUE ... overrides of every training.
-            num_gpus: of each training.
-            any_code: reuse what other code has trained.
+            opts: KEY VALUE ... overrides of every run.
+            num_gpus: of each run.
+            any_code: reuse runs of other code.
 
         Raises:
             ConfigError: for a table or a row that cannot be run, or a mistake in a config.
@@ -49,39 +54,35 @@ class Plan:
         self._seeds = seeds
         self._opts = list(opts)
         self._options = {"num_gpus": num_gpus, "any_code": any_code}
-        self._runs: Dict[Tuple[str, int], Run] = {}
+        self._runs: dict[tuple[str, int], Run] = {}
         self.rows = {table: self._rows(table, rows) for table in tables}
         for table, chosen in self.rows.items():
             for row in filter(self.can_run, chosen):
                 self.runs_of(table, row)
 
     @property
-    def runs(self) -> List[Run]:
+    def runs(self) -> list[Run]:
         """Every run once, seed by seed."""
         return [run for _, run in sorted(self._runs.items(), key=lambda item: item[0][1])]
 
-    def runs_of(self, table: Table, row: Row) -> Dict[int, Run]:
+    def runs_of(self, table: Table, row: Row) -> dict[int, Run]:
         """The runs behind a row, by their seeds."""
         return {seed: self._run(row.run, seed) for seed in self._seeds_of(table, row)}
 
     def can_run(self, row: Row) -> bool:
-        """Whether there is a training behind a row."""
+        """Whether there is a run behind a row."""
         return row.run is not None and RECIPES[row.run].config in self.benchmark.configs
 
     def check_reuse(self) -> None:
-        """Refuses to take other trainings for these, or their place.
-
-        Raises:
-            ConfigError: folders hold other trainings than these.
-        """
+        """Raises ConfigError if folders hold other runs, which are neither reused nor replaced."""
         changed = [run for run in self.runs if run.changes()]
         if not changed:
             return
         more = f", and so do the folders of {len(changed) - 1} other runs" if changed[1:] else ""
         raise ConfigError(
-            f"{changed[0].folder} holds another training "
-            f"({'; '.join(changed[0].changes()[:MOST_CHANGES])}){more}: --rerun trains again, "
-            "--accept-older-code keeps what only other code has trained"
+            f"{changed[0].folder} holds a different run "
+            f"({'; '.join(changed[0].changes()[:MOST_CHANGES])}){more}: --rerun repeats it, "
+            "--accept-older-code keeps runs that differ in the code alone"
         )
 
     def _seeds_of(self, table: Table, row: Row) -> Sequence[int]:
@@ -92,11 +93,9 @@ class Plan:
         return self.benchmark.fold_seeds if over_folds else self.benchmark.seeds
 
     def _run(self, name: str, seed: int) -> Run:
-        if (name, seed) not in self._runs:
-            self._runs[name, seed] = self._new_run(name, RECIPES[name], seed)
-        return self._runs[name, seed]
-
-    def _new_run(self, name: str, recipe: Recipe, seed: int) -> Run:
+        if (name, seed) in self._runs:
+            return self._runs[name, seed]
+        recipe = RECIPES[name]
         config, folder = self.benchmark.configs[recipe.config], self.folder / name / f"seed{seed}"
         opts, after, preparation = [*self.benchmark.opts(recipe, seed), *self._opts], [], {}
         start = self.benchmark.start(recipe)
@@ -109,7 +108,7 @@ class Plan:
             labels = folder / "labels.json"
             preparation[labels] = _labeling(after[-1], images, labels)
             opts += ["DATASETS.TRAIN_UNLABELED", f"('{labels}',)"]
-        return Run(
+        self._runs[name, seed] = Run(
             f"{name}/seed{seed}",
             config,
             folder,
@@ -119,8 +118,9 @@ class Plan:
             preparation=preparation,
             **self._options,
         )
+        return self._runs[name, seed]
 
-    def _rows(self, table: Table, wanted: Optional[Sequence[str]]) -> List[Row]:
+    def _rows(self, table: Table, wanted: Sequence[str] | None) -> list[Row]:
         """The rows of a table that are wanted, all if ``wanted`` is None.
 
         Raises:
@@ -143,17 +143,9 @@ class Plan:
 
 def _labeling(run: Run, images: Sequence[str], labels: Path) -> list:
     """The command line with which the student of a run labels images."""
+    config = run.config_file.relative_to(REPOSITORY)
     return [
-        Path("tools/label_images.py"),
-        "--config-file",
-        run.config_file.relative_to(REPOSITORY),
-        "--network",
-        "student",
-        "--output",
-        labels,
-        *run.opts,
-        "MODEL.WEIGHTS",
-        str(run.folder / FINAL),
-        "DATASETS.TRAIN_UNLABELED",
-        str(tuple(images)),
+        *(Path("tools/label_images.py"), "--config-file", config, "--network", "student"),
+        *("--output", labels, *run.opts, "MODEL.WEIGHTS", str(run.folder / FINAL)),
+        *("DATASETS.TRAIN_UNLABELED", str(tuple(images))),
     ]

@@ -1,8 +1,8 @@
 """Files of results: one set for each table, one page of all, and the documentation's tables."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import List, Sequence
 
 from soft_teacher.utils.atomic import atomic_write
 from soft_teacher.utils.errors import ConfigError
@@ -14,10 +14,8 @@ from .tables import TABLES
 
 __all__ = ["publish", "write_docs"]
 
-ALL = "tables.md"
 
-
-def publish(results: Sequence[TableResult], folder: Path) -> List[Path]:
+def publish(results: Sequence[TableResult], folder: Path) -> list[Path]:
     """Writes ``tableN.md``, ``.csv`` and ``.png`` of each table, and ``tables.md`` of all.
 
     Args:
@@ -33,9 +31,9 @@ def publish(results: Sequence[TableResult], folder: Path) -> List[Path]:
         write_csv(result, folder / f"{stem}.csv")
         _write(folder / f"{stem}.md", markdown(result, f"{stem}.png"))
     pages = [folder / f"{table.stem}.md" for table in TABLES.values()]
-    there = [page for page in pages if page.is_file()]
-    _write(folder / ALL, "\n".join(page.read_text() for page in there))
-    return [*(folder / f"{result.table.stem}.md" for result in results), folder / ALL]
+    everything = folder / "tables.md"
+    _write(everything, "\n".join(page.read_text() for page in pages if page.is_file()))
+    return [*(folder / f"{result.table.stem}.md" for result in results), everything]
 
 
 def write_docs(results: Sequence[TableResult], name: str, page: Path) -> None:

@@ -1,9 +1,10 @@
-"""Many trainings, a few at a time."""
+"""Many runs, a few at a time."""
 
+import functools
 import signal
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from soft_teacher.utils.errors import TrainingError
 
@@ -14,16 +15,14 @@ __all__ = ["Queue", "clock", "say"]
 SECONDS_BETWEEN_LINES = 15
 
 
-def say(text: str) -> None:
-    """Prints a line at once."""
-    print(text, flush=True)
+say = functools.partial(print, flush=True)
 
 
 class Queue:
-    """Trains what is not finished and says how far it is.
+    """Trains what is not finished and reports progress.
 
-    When it is left early, as by Ctrl-C or SIGTERM, the trainings that run are stopped; another
-    queue goes on with them.
+    When it is left early, as by Ctrl-C or SIGTERM, all processes are stopped; another queue resumes
+    the runs.
     """
 
     def __init__(
@@ -37,27 +36,27 @@ class Queue:
     ):
         """
         Args:
-            runs: in the order to start them, but for those that wait for another one. What they
-                wait for is finished or among them.
-            jobs: trainings at the same time.
+            runs: in the order to start them, but for those that wait for another one, which is
+                finished or among them.
+            jobs: runs at the same time.
             root: of the copy of the repository whose code trains.
             keep_going: train the others after one has failed.
-            say: takes a line.
+            say: prints a line.
         """
         self.waiting = [run for run in runs if not run.finished]
-        self.running: List[Run] = []
-        self.failed: Dict[str, str] = {}
+        self.running: list[Run] = []
+        self.failed: dict[str, str] = {}
         self.jobs = jobs
         self.root = root
         self.keep_going = keep_going
         self.say = say
         self._total = len(runs)
-        self._begun: Dict[Run, Tuple[float, float]] = {}  # seconds and work when it started
+        self._begun: dict[Run, tuple[float, float]] = {}  # seconds and work when it started
         self._zero = time.monotonic()
         for run in runs:
             say(f"{run.name} {'trains' if run in self.waiting else 'is reused'}: {run.folder}")
 
-    def train(self, seconds_between_looks: float = 1.0) -> Dict[str, str]:
+    def train(self, seconds_between_looks: float = 1.0) -> dict[str, str]:
         """Returns when nothing is left to do.
 
         Returns:
@@ -83,7 +82,7 @@ class Queue:
         return self.failed
 
     def progress_line(self, elapsed: float) -> str:
-        """What runs, its steps and AP, how many are finished, and the time that is still needed.
+        """Steps and AP of what is training, how many runs are done, and the time left.
 
         Args:
             elapsed: seconds since the start.
@@ -127,8 +126,8 @@ class Queue:
     def _elapsed(self) -> float:
         return time.monotonic() - self._zero
 
-    def _seconds_left(self, elapsed: float) -> Optional[float]:
-        """By the work that was done so far, over all jobs and of the slowest one."""
+    def _seconds_left(self, elapsed: float) -> float | None:
+        """By the speed so far, of all jobs together and of the slowest one."""
         gained = {run: run.work(run.steps) - work for run, (_, work) in self._begun.items()}
         if not sum(gained.values()):
             return None
@@ -142,7 +141,7 @@ class Queue:
 
 
 def _exit(number: int, frame) -> None:
-    """In place of an end at once, which would leave the trainings behind."""
+    """Instead of the default action, which would leave the processes behind."""
     raise SystemExit(128 + number)
 
 

@@ -1,7 +1,7 @@
-"""The distinct trainings behind the paper's tables; rows of several tables may share one."""
+"""The distinct runs behind the paper's tables; rows of several tables may share one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Dict, Mapping, Optional
 
 __all__ = ["BURN_IN", "RECIPES", "SOFT_TEACHER", "SUPERVISED", "Recipe"]
 
@@ -12,26 +12,19 @@ SOFT_TEACHER = "soft_teacher"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one training is, on whatever data.
+    """One run, on whatever data."""
 
-    Attributes:
-        config: which config of a benchmark it starts from.
-        opts: overrides.
-        percent: labeled share of the training images; None where the config has all labeled.
-        network: "student" or "teacher", the one whose AP counts. The paper does not say which it
-            reports; where nothing is taught or the teacher is the student, the student's.
-        labeled_by: name of the recipe whose detector labels the unlabeled images once, before
-            the training (the multi-stage framework).
-    """
-
-    config: str = SOFT_TEACHER
-    opts: Mapping[str, object] = field(default_factory=dict)
-    percent: Optional[float] = 10.0
+    config: str = SOFT_TEACHER  # which config of a benchmark it starts from
+    opts: Mapping[str, object] = field(default_factory=dict)  # overrides
+    percent: float | None = 10.0  # labeled share; None where the config has all labeled
+    # Whose AP counts. The paper does not say which it reports; here the student's where there is
+    # no teacher or the teacher is the student.
     network: str = "teacher"
-    labeled_by: Optional[str] = None
+    # Recipe whose detector labels the unlabeled images once, before the run (multi-stage).
+    labeled_by: str | None = None
 
 
-def _supervised(percent: Optional[float], config: str = SUPERVISED) -> Recipe:
+def _supervised(percent: float | None, config: str = SUPERVISED) -> Recipe:
     return Recipe(config, percent=percent, network="student")
 
 
@@ -45,7 +38,7 @@ WITHOUT_EMA = {
     "SOFT_TEACHER.EVAL_NETWORKS": "('student',)",
 }
 
-RECIPES: Dict[str, Recipe] = {
+RECIPES: dict[str, Recipe] = {
     **{f"burn_in_{percent}p": Recipe(BURN_IN, percent=percent) for percent in (1, 5, 10)},
     **{f"supervised_{percent}p": _supervised(percent) for percent in (1, 5, 10)},
     **{f"soft_teacher_{percent}p": Recipe(percent=percent) for percent in (1, 5, 10)},

@@ -1,11 +1,11 @@
-"""What a folder of a training remembers: which training it is, by which code, and how far."""
+"""What the folder of a run remembers: which run it is, by which code, and whether it finished."""
 
 import functools
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional
 
 import soft_teacher
 from soft_teacher.utils.atomic import atomic_write
@@ -14,28 +14,20 @@ __all__ = ["PACKAGE", "Record", "code_digest", "file_digest", "text_digest", "tr
 
 RECORD = "record.json"
 PACKAGE = Path(soft_teacher.__file__).resolve().parent
-# Parts of the package that no training depends on.
+# Parts of the package that no run depends on.
 WITHOUT_EFFECT = ("analysis",)
 DIGITS = 12
 
 
 @dataclass
 class Record:
-    """
-    Attributes:
-        identity: name -> value of everything but the code that decides the result.
-        code: :func:`code_digest` of each code that trained a part, the last one last.
-        seconds: that its processes ran.
-        finished: whether the last step was done and evaluated.
-    """
-
-    identity: Dict[str, str]
-    code: List[str] = field(default_factory=list)
-    seconds: float = 0.0
-    finished: bool = False
+    identity: dict[str, str]  # name -> value of everything but the code that decides the result
+    code: list[str] = field(default_factory=list)  # digests of all code that trained, in order
+    seconds: float = 0.0  # run time of its processes
+    finished: bool = False  # whether the last step was done and evaluated
 
     @classmethod
-    def read(cls, folder: Path) -> Optional["Record"]:
+    def read(cls, folder: Path) -> "Record | None":
         """The folder's record, if it has one."""
         path = folder / RECORD
         return cls(**json.loads(path.read_text())) if path.is_file() else None
@@ -48,9 +40,9 @@ class Record:
 
 @functools.cache
 def code_digest(package: Path = PACKAGE) -> str:
-    """A short checksum of the package's code as far as trainings depend on it.
+    """A short checksum of the package's code as far as runs depend on it.
 
-    It is read once: a checkout may change while a process starts trainings of a copy of it.
+    It is read once: a checkout may change while a process starts runs of a copy of it.
     """
     paths = package.rglob("*.py")
     return tree_digest(

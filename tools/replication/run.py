@@ -1,13 +1,13 @@
-"""A training as a process of train_net.py, watched through its files."""
+"""A run as a process of train_net.py, monitored through its files."""
 
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from types import MappingProxyType
-from typing import Dict, List, Mapping, Optional, Sequence
 
 from soft_teacher.engine.identity import RunIdentity, flat
 from soft_teacher.evaluation.evaluate import NETWORKS
@@ -36,101 +36,76 @@ DATA = "data "
 PRINTED = "stdout.txt"
 
 
+@dataclass(eq=False)
 class Run:
-    """One training: a config with overrides, in a folder of its own."""
+    """A config with overrides, trained in a folder of its own.
 
-    def __init__(
-        self,
-        name: str,
-        config_file: Path,
-        folder: Path,
-        opts: Sequence[str] = (),
-        *,
-        data_files: Sequence[Path] = (),
-        num_gpus: int = 1,
-        any_code: bool = False,
-        after: Sequence["Run"] = (),
-        preparation: Mapping[Path, Sequence] = MappingProxyType({}),
-    ):
-        """
-        Args:
-            name: for people.
-            config_file: YAML.
-            folder: OUTPUT_DIR.
-            opts: KEY VALUE ... overrides.
-            data_files: what tells the data; files that are not there are not compared.
-            num_gpus: processes of the training.
-            any_code: what other code has trained counts as this training, too.
-            after: runs that must be finished before this one starts.
-            preparation: file -> the command line that makes it before the training, without the
-                interpreter; its Paths are relative to the repository, or absolute.
+    Raises:
+        ConfigError: for a mistake in the config.
+    """
 
-        Raises:
-            ConfigError: for a mistake in the config.
-        """
-        self.name = name
-        self.config_file = Path(config_file)
-        self.folder = Path(folder)
-        self.opts = [*map(str, opts), "OUTPUT_DIR", str(folder)]
-        self.num_gpus = num_gpus
-        self.any_code = any_code
-        self.after = list(after)
-        self.preparation = dict(preparation)
-        self.cfg = load_config(str(config_file), self.opts)
-        self._data_files = list(data_files)
-        self._process: Optional[subprocess.Popen] = None
-        self._commands: List[List[str]] = []
+    name: str
+    config_file: Path  # YAML
+    folder: Path  # OUTPUT_DIR
+    opts: Sequence[str] = ()  # KEY VALUE ... overrides
+    _: KW_ONLY
+    data_files: Sequence[Path] = ()  # they identify the data; missing ones are not compared
+    num_gpus: int = 1
+    any_code: bool = False  # accept a result of other code
+    after: Sequence["Run"] = ()  # must be finished before this one starts
+    # File -> the command line that makes it before the run, without the interpreter; its Paths are
+    # relative to the repository, or absolute.
+    preparation: Mapping[Path, Sequence] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.opts = [*map(str, self.opts), "OUTPUT_DIR", str(self.folder)]
+        self.cfg = load_config(str(self.config_file), self.opts)
+        self._process: subprocess.Popen | None = None
+        self._commands: list[list[str]] = []
         self._root = REPOSITORY
         self._started = 0.0
 
     @property
     def identity(self) -> RunIdentity:
-        """Everything but the code that decides the result; data that are not there are left out."""
-        files = [path for path in self._data_files if path.is_file()]
+        """Everything but the code that decides the result, without missing data files."""
+        files = [path for path in self.data_files if path.is_file()]
         values = {f"{DATA}{path.name}": file_digest(path) for path in files}
-        values.update({f"{DATA}{run.name}": run.digest for run in self.after})
+        for run in self.after:
+            values[f"{DATA}{run.name}"] = text_digest(str(sorted(run.identity.values.items())))
         values.update(flat(self.cfg, without=WITHOUT_EFFECT))
         return RunIdentity(values, allow_changes=True)
 
     @property
-    def record(self) -> Optional[Record]:
+    def record(self) -> Record | None:
         """What the folder remembers of an earlier start."""
         return Record.read(self.folder)
-
-    @property
-    def digest(self) -> str:
-        """A short checksum of the identity."""
-        return text_digest(str(sorted(self.identity.values.items())))
 
     @property
     def finished(self) -> bool:
         record = self.record
         return record is not None and record.finished and not self.changes()
 
-    def changes(self) -> List[str]:
-        """A line for each reason why what the folder holds is not this training."""
+    def changes(self) -> list[str]:
+        """A line for each reason why the folder holds a different run."""
         record = self.record
         if record is None:
             return []
-        identity = self.identity
-        saved = {
-            name: value
-            for name, value in record.identity.items()
-            if name in identity.values or not name.startswith(DATA)
-        }
-        found = identity.check(saved)
+        identity, saved = self.identity, record.identity
+        missing = {k for k in saved if k.startswith(DATA) and k not in identity.values}
+        found = identity.check({k: v for k, v in saved.items() if k not in missing})
         if not self.any_code and record.code != [code_digest()]:
             found.append(f"the code was {' + '.join(record.code)} and is {code_digest()}")
         return found
 
-    def commands(self, root: Path = REPOSITORY) -> List[List[str]]:
-        """The command lines of preparation and training, without the interpreter.
+    def commands(self, root: Path = REPOSITORY) -> list[list[str]]:
+        """The command lines of preparation and run, without the interpreter.
 
         Args:
             root: of the copy of the repository whose code runs.
         """
-        inside = self.config_file.is_relative_to(REPOSITORY)
-        config = self.config_file.relative_to(REPOSITORY) if inside else self.config_file
+        config = self.config_file
+        if config.is_relative_to(REPOSITORY):
+            config = config.relative_to(REPOSITORY)
         gpus = ["--num-gpus", self.num_gpus] if self.num_gpus > 1 else []
         train = [Path("train_net.py"), "--config-file", config, *gpus, "--resume", *self.opts]
         return [
@@ -139,7 +114,7 @@ class Run:
         ]
 
     def start(self, root: Path = REPOSITORY) -> None:
-        """Starts the training, or goes on with it where the folder holds a part of the same one.
+        """Starts the run, or resumes it; removes what a different one has left in the folder.
 
         Args:
             root: of the copy of the repository whose code runs.
@@ -158,10 +133,10 @@ class Run:
         self._next_process()
 
     def poll(self) -> bool:
-        """Whether the training still runs.
+        """Whether the run has not finished yet.
 
         Raises:
-            TrainingError: if it failed, with the last line that it printed.
+            TrainingError: it failed; the message has the last line that it printed.
         """
         code = self._process.poll()
         if code is None:
@@ -172,7 +147,7 @@ class Run:
         self._note(finished=code == 0)
         if code:
             log = self.folder / PRINTED
-            last = (log.read_text().strip().split("\n"))[-1]
+            last = log.read_text().strip().split("\n")[-1]
             raise TrainingError(f"{self.name} failed with status {code}: {last} (see {log})")
         return False
 
@@ -182,17 +157,17 @@ class Run:
         return self._process is not None and self._process.poll() is None
 
     def stop(self) -> None:
-        """Ends the training if it runs, which saves what it has done."""
+        """Terminates the process, if there is one; it saves what it has done."""
         if self.running:
             self._process.terminate()
             self._process.wait()
             self._note(finished=False)
 
-    def metrics(self) -> List[dict]:
-        """The lines that the training has written so far."""
+    def metrics(self) -> list[dict]:
+        """The lines that the run has written so far."""
         return read_metrics(self.folder) if (self.folder / "metrics.json").is_file() else []
 
-    def history(self) -> Dict[str, list]:
+    def history(self) -> dict[str, list]:
         """{network: [(step, {metric: value}), ...]} of all evaluations."""
         found = {network: {} for network in NETWORKS}
         for line in self.metrics():
@@ -205,14 +180,14 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """Steps done of this training."""
+        """Steps done of this run."""
         if self.changes():
             return 0
         # An evaluation is written after the line of a later step.
         return max((line["iteration"] + 1 for line in self.metrics()), default=0)
 
     def work(self, steps: int) -> float:
-        """What so many steps cost, in labeled images; an unlabeled one costs about two."""
+        """Cost of so many steps in labeled images; an unlabeled image costs about two."""
         cfg = self.cfg
         labeled = cfg.SOFT_TEACHER.LABELED_SHARE * cfg.SOLVER.IMS_PER_BATCH
         unlabeled = cfg.SOLVER.IMS_PER_BATCH - labeled
@@ -224,13 +199,10 @@ class Run:
 
     def _next_process(self) -> None:
         paths = [str(self._root / "projects"), os.environ.get("PYTHONPATH")]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-            "PYTHONWARNINGS": "ignore",
-            # Trainings side by side with several threads each crawl.
-            "OMP_NUM_THREADS": "1",
-        }
+        path = os.pathsep.join(filter(None, paths))
+        # Runs side by side with several threads each crawl.
+        changes = {"PYTHONPATH": path, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, **changes}
         command = [sys.executable, *self._commands.pop(0)]
         with open(self.folder / PRINTED, "a") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)

@@ -2,9 +2,10 @@
 
 import math
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import List, Mapping, NamedTuple, Optional, Sequence
+from typing import NamedTuple
 
 __all__ = ["Estimate", "Pair", "difference", "kendall_tau", "pairs", "summary"]
 
@@ -17,11 +18,11 @@ class Estimate(NamedTuple):
     """A mean with its spread: a standard deviation or a standard error, None for one value."""
 
     mean: float
-    spread: Optional[float]
+    spread: float | None
     count: int
 
 
-def summary(values: Sequence[float]) -> Optional[Estimate]:
+def summary(values: Sequence[float]) -> Estimate | None:
     """Mean and sample standard deviation; None of nothing."""
     if not values:
         return None
@@ -29,7 +30,7 @@ def summary(values: Sequence[float]) -> Optional[Estimate]:
     return Estimate(statistics.fmean(values), spread, len(values))
 
 
-def difference(scores: Scores, base: Scores) -> Optional[Estimate]:
+def difference(scores: Scores, base: Scores) -> Estimate | None:
     """Mean of ``scores - base`` over the seeds of both, and its standard error.
 
     Runs of one seed share their labeled images, so what a fold is easier or harder by cancels.
@@ -42,18 +43,12 @@ def difference(scores: Scores, base: Scores) -> Optional[Estimate]:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows of a table, the one that is better in the paper first.
-
-    Attributes:
-        better, worse: their names.
-        paper: how much better.
-        measured: the paired difference here.
-    """
+    """Two rows of a table, the one that is better in the paper first."""
 
     better: str
     worse: str
-    paper: float
-    measured: Estimate
+    paper: float  # how much better
+    measured: Estimate  # the paired difference here
 
     @property
     def agrees(self) -> bool:
@@ -61,14 +56,13 @@ class Pair:
         return self.measured.mean > 0
 
     @property
-    def is_noise(self) -> Optional[bool]:
+    def is_noise(self) -> bool | None:
         """Whether the difference is within two standard errors; None for a single seed."""
-        if self.measured.spread is None:
-            return None
-        return abs(self.measured.mean) <= NOISE * self.measured.spread
+        spread = self.measured.spread
+        return None if spread is None else abs(self.measured.mean) <= NOISE * spread
 
 
-def pairs(paper: Mapping[str, float], scores: Mapping[str, Scores]) -> List[Pair]:
+def pairs(paper: Mapping[str, float], scores: Mapping[str, Scores]) -> list[Pair]:
     """All pairs of rows that have common seeds and that differ in the paper.
 
     Args:
@@ -84,7 +78,7 @@ def pairs(paper: Mapping[str, float], scores: Mapping[str, Scores]) -> List[Pair
     return found
 
 
-def kendall_tau(found: Sequence[Pair]) -> Optional[float]:
+def kendall_tau(found: Sequence[Pair]) -> float | None:
     """Pairs in the paper's order minus pairs in the other, as a share of all; None of none."""
     if not found:
         return None

@@ -1,7 +1,6 @@
-"""Tables 3 to 11 and Figure 1 of the paper: their rows, their numbers, and the trainings behind."""
+"""Tables 3 to 11 and Figure 1 of the paper: their rows, their numbers, and the runs behind."""
 
 from dataclasses import dataclass
-from typing import Dict, Optional, Tuple
 
 from soft_teacher.utils.errors import ConfigError, did_you_mean
 
@@ -14,38 +13,20 @@ HTC = "HTC++ is not implemented"
 
 @dataclass(frozen=True)
 class Row:
-    """
-    Attributes:
-        name: as in the paper.
-        paper: its AP, AP50 and AP75 there; None where it gives none.
-        run: name of the recipe; None where there is none.
-        spread: of the paper's AP, the number after its +-.
-        group: rows of one group are compared with each other.
-        note: why there is no training.
-    """
-
-    name: str
-    paper: Tuple[Optional[float], ...]
-    run: Optional[str] = None
-    spread: Optional[float] = None
-    group: str = ""
-    note: str = ""
+    name: str  # as in the paper
+    paper: tuple[float | None, ...]  # its AP, AP50 and AP75 there; None where it gives none
+    run: str | None = None  # name of the recipe, if there is one
+    spread: float | None = None  # of the paper's AP, the number after its +-
+    group: str = ""  # rows of one group are compared with each other
+    note: str = ""  # why there is no run
 
 
 @dataclass(frozen=True)
 class Table:
-    """
-    Attributes:
-        key: what the tool calls it.
-        title: shortened from the paper.
-        rows: in the paper's order.
-        folds: whether the paper averages over folds; the ablations are of one.
-    """
-
-    key: str
-    title: str
-    rows: Tuple[Row, ...]
-    folds: bool = False
+    key: str  # its name on the command line
+    title: str  # shortened from the paper
+    rows: tuple[Row, ...]  # in the paper's order
+    folds: bool = False  # whether the paper averages over folds; the ablations are of one
 
     @property
     def name(self) -> str:
@@ -138,7 +119,7 @@ FIGURE_1 = (
     Row("Soft Teacher", (44.5,), "soft_teacher_full", group="100 %"),
 )
 
-TABLES: Dict[str, Table] = {
+TABLES: dict[str, Table] = {
     table.key: table
     for table in (
         Table("fig1", "AP by labeled share", FIGURE_1, folds=True),

@@ -1,24 +1,19 @@
 """The annotations of a dataset dict that are boxes of single objects, or of crowds."""
 
-from typing import List, Tuple
-
 import numpy as np
 from detectron2.structures import BoxMode
 
 __all__ = ["annotated_boxes", "boxed_annotations"]
 
 
-def boxed_annotations(dataset_dict: dict, *, crowds: bool = False) -> List[dict]:
-    """The annotations of an image but for crowds and those without a box; none if it has none.
-
-    With ``crowds`` it is the crowds instead.
-    """
+def boxed_annotations(dataset_dict: dict, *, crowds: bool = False) -> list[dict]:
+    """The annotations of an image with a box: those of single objects, or of crowds."""
     annotations = dataset_dict.get("annotations", ())
     return [a for a in annotations if "bbox" in a and bool(a.get("iscrowd", 0)) == crowds]
 
 
-def annotated_boxes(dataset_dict: dict, *, crowds: bool = False) -> Tuple[np.ndarray, List[int]]:
-    """What :func:`boxed_annotations` says.
+def annotated_boxes(dataset_dict: dict, *, crowds: bool = False) -> tuple[np.ndarray, list[int]]:
+    """The boxes of :func:`boxed_annotations`.
 
     Returns:
         boxes, float64 (N, 4), XYXY in absolute pixels of the image; N category ids.

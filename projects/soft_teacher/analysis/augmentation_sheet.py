@@ -1,8 +1,8 @@
-"""A contact sheet of Table 2: what the policies make of some images."""
+"""A contact sheet of the augmentations of Table 2 on some images."""
 
 import os
 import textwrap
-from typing import Callable, Dict, List, Sequence
+from collections.abc import Callable, Sequence
 
 from matplotlib import colormaps
 from matplotlib.figure import Figure
@@ -22,7 +22,7 @@ LINE = 46  # characters of small print under a tile
 
 def augmentation_sheet(
     dicts: Sequence[dict],
-    policies: Dict[str, Policies],
+    policies: dict[str, Policies],
     path: str,
     *,
     class_names: Sequence[str] = (),
@@ -31,8 +31,8 @@ def augmentation_sheet(
 ) -> None:
     """Draws a row per image and set of policies: original, labeled, then weak beside strong views.
 
-    Boxes have one colour per class. In a strong view the solid box encloses the carried box, whose
-    exact outline is dotted. Below a tile stand the operations that made it.
+    Boxes have one colour per class. In a strong view the solid box encloses the transformed box,
+    whose exact outline is dotted. The operations are listed below each view.
 
     Args:
         dicts: images in Detectron2's format, with annotations or without.
@@ -65,7 +65,7 @@ def augmentation_sheet(
     figure.savefig(path, format="png", dpi=DPI)
 
 
-def _grid(rows: List[List[View]]):
+def _grid(rows: list[list[View]]):
     """A figure with an axis per view; each row is as high as its original and its small print."""
     heights = []
     for views in rows:

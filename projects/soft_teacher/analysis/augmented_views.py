@@ -1,10 +1,9 @@
-"""The views of an image that training would see, with what was done to it and where its boxes went.
+"""The views of an image as in training, with the operations applied and the boxes transformed.
 
-The views come out of the mappers that training uses. Boxes are absolute pixels XYXY of their view.
+The views are made by training's own mappers. Boxes are absolute pixels XYXY of their view.
 """
 
 from dataclasses import dataclass, field
-from typing import List
 
 import numpy as np
 import torch
@@ -27,9 +26,9 @@ __all__ = ["Policies", "View", "draw_views"]
 class Policies:
     """The three columns of Table 2 and the channel order that their colour jitters expect."""
 
-    labeled: List[T.Augmentation]
-    weak: List[T.Augmentation]
-    strong: List[T.Augmentation]
+    labeled: list[T.Augmentation]
+    weak: list[T.Augmentation]
+    strong: list[T.Augmentation]
     image_format: str
 
 
@@ -42,29 +41,29 @@ class View:
         image: RGB, uint8 (H, W, 3).
         boxes: float32 (N, 4), clipped to the view.
         classes: N category ids.
-        outlines: float32 (N, 4, 2), the exact corners of carried boxes, not clipped; or empty.
-        text: what was done, one phrase per operation.
+        outlines: float32 (N, 4, 2), the exact corners of transformed boxes, not clipped; or empty.
+        text: one phrase per operation.
     """
 
     title: str
     image: np.ndarray
     boxes: torch.Tensor
-    classes: List[int]
+    classes: list[int]
     outlines: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 4, 2))
-    text: List[str] = field(default_factory=list)
+    text: list[str] = field(default_factory=list)
 
 
 def draw_views(
     dataset_dict: dict, policies: Policies, *, num_draws: int, seed: int, index: int = 0
-) -> List[View]:
+) -> list[View]:
     """The original, ``num_draws`` labeled views, and as many pairs of a weak and a strong view.
 
-    A draw depends on (seed, index, its number) alone. The weak view carries the ground truth; the
+    A sample depends on (seed, index, its number) alone. The weak view has the ground truth; the
     strong view the same boxes through the mapper's ``weak_to_strong``, one enclosing box each.
 
     Args:
         dataset_dict: in Detectron2's format, with annotations or without.
-        policies: what to draw from.
+        policies: to sample from.
         num_draws: of each kind.
         seed, index: not negative; of the sheet, and of the image in it.
 
@@ -79,7 +78,7 @@ def draw_views(
                 with seeded(sample_seed(seed, index, stream, number)):
                     views += draw(dataset_dict, policies)
     except UnreadableImage as error:
-        raise ConfigError(f"{error}: mend the file, or remove it from the dataset") from error
+        raise ConfigError(f"{error}: fix the file, or remove it from the dataset") from error
     except ConfigError:
         raise
     except ValueError as error:  # e.g. of a view that no matrix describes
@@ -88,9 +87,9 @@ def draw_views(
 
 
 class _Recorder(T.Augmentation):
-    """Applies augmentations and keeps what they drew as ``transforms``."""
+    """Applies augmentations and keeps the sampled ``transforms``."""
 
-    def __init__(self, augmentations: List[T.Augmentation]):
+    def __init__(self, augmentations: list[T.Augmentation]):
         super().__init__()
         self.augmentations = T.AugmentationList(augmentations)
 
@@ -99,7 +98,7 @@ class _Recorder(T.Augmentation):
         return self.transforms
 
     @property
-    def text(self) -> List[str]:
+    def text(self) -> list[str]:
         return describe(self.transforms.transforms)
 
 
@@ -110,7 +109,7 @@ def _original(dataset_dict: dict, image_format: str) -> View:
     return View("original", _rgb(image, image_format), boxes, classes, text=[size])
 
 
-def _labeled(dataset_dict: dict, policies: Policies) -> List[View]:
+def _labeled(dataset_dict: dict, policies: Policies) -> list[View]:
     record = _Recorder(policies.labeled)
     order = policies.image_format
     sample = LabeledDatasetMapper(augmentations=[record], image_format=order)(dataset_dict)
@@ -121,7 +120,7 @@ def _labeled(dataset_dict: dict, policies: Policies) -> List[View]:
     return [View("labeled", _array(sample["image"], order), boxes, classes, text=record.text)]
 
 
-def _weak_and_strong(dataset_dict: dict, policies: Policies) -> List[View]:
+def _weak_and_strong(dataset_dict: dict, policies: Policies) -> list[View]:
     weak, strong = _Recorder(policies.weak), _Recorder(policies.strong)
     order = policies.image_format
     sample = TwoViewDatasetMapper(
@@ -133,13 +132,13 @@ def _weak_and_strong(dataset_dict: dict, policies: Policies) -> List[View]:
     boxes = clip_boxes(transform_boxes(boxes, to_weak), weak_image.shape[:2])
 
     matrix = sample["weak_to_strong"]
-    carried = clip_boxes(transform_boxes(boxes, matrix), strong_image.shape[:2])
-    kept = nonempty(carried)
+    strong_boxes = clip_boxes(transform_boxes(boxes, matrix), strong_image.shape[:2])
+    kept = nonempty(strong_boxes)
     outlines = _corners(boxes[kept]) @ matrix[:2, :2].T + matrix[:2, 2]
     kept_classes = [c for c, keep in zip(classes, kept.tolist()) if keep]
     return [
         View("weak", weak_image, boxes, classes, text=weak.text),
-        View("strong", strong_image, carried[kept], kept_classes, outlines, strong.text),
+        View("strong", strong_image, strong_boxes[kept], kept_classes, outlines, strong.text),
     ]
 
 
@@ -156,7 +155,7 @@ def _ground_truth(dataset_dict: dict):
 
 
 def _corners(boxes: torch.Tensor) -> torch.Tensor:
-    """(N, 4) boxes as (N, 4, 2) corners, going round."""
+    """(N, 4) boxes as (N, 4, 2) corners, clockwise."""
     return boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
 
 

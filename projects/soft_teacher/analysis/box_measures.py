@@ -1,7 +1,7 @@
-"""How good scored boxes are: precision and recall by threshold, and what goes with their IoU."""
+"""Quality of scored boxes: precision and recall by threshold, and correlations with the IoU."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional, Sequence
 
 import numpy as np
 
@@ -10,13 +10,13 @@ __all__ = ["Correlation", "Curve", "correlation", "foreground_curve", "trend"]
 
 @dataclass(frozen=True)
 class Curve:
-    """What is left above each of t score thresholds (Fig. 3a).
+    """Boxes above each of t score thresholds (Fig. 3a).
 
     Attributes:
-        thresholds: (t,) rising.
+        thresholds: (t,) ascending.
         boxes: (t,) boxes scored above the threshold.
         hits: (t,) those of them that found an object.
-        objects: objects there are to be found.
+        objects: number of objects to find.
     """
 
     thresholds: np.ndarray
@@ -40,14 +40,14 @@ class Curve:
         return _ratio(2 * self.hits, self.boxes + self.objects)
 
     @property
-    def preferred(self) -> Optional[int]:
-        """Place of the threshold with the best F1, of equals the highest; None without a hit."""
+    def preferred(self) -> int | None:
+        """Index of the threshold with the best F1, of equals the highest; None without a hit."""
         if not self.hits.any():
             return None
         return len(self.f1) - 1 - int(np.argmax(self.f1[::-1]))
 
     def point(self, place: int) -> list:
-        """[threshold, boxes, precision, recall, F1] at one place, with None for NaN."""
+        """[threshold, boxes, precision, recall, F1] at one index, with None for NaN."""
         shares = (self.precision[place], self.recall[place], self.f1[place])
         counted = [float(self.thresholds[place]), int(self.boxes[place])]
         return counted + [None if np.isnan(share) else float(share) for share in shares]
@@ -65,8 +65,8 @@ def foreground_curve(
     Args:
         scores: (n,) of all boxes that count.
         hits: (n,) bool, boxes that found an object.
-        objects: objects there are to be found.
-        thresholds: rising; a box passes one if its score is above it.
+        objects: number of objects to find.
+        thresholds: ascending; a box passes one if its score is above it.
     """
     thresholds = np.asarray(thresholds, dtype=float)
     return Curve(thresholds, _above(scores, thresholds), _above(scores[hits], thresholds), objects)
@@ -74,7 +74,7 @@ def foreground_curve(
 
 @dataclass(frozen=True)
 class Correlation:
-    """How two quantities go together.
+    """How two quantities are correlated.
 
     Attributes:
         count: pairs where both are finite; the others are left out.
@@ -83,8 +83,8 @@ class Correlation:
     """
 
     count: int
-    pearson: Optional[float]
-    spearman: Optional[float]
+    pearson: float | None
+    spearman: float | None
 
 
 def correlation(x: np.ndarray, y: np.ndarray) -> Correlation:
@@ -110,7 +110,7 @@ def _above(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="right")
 
 
-def _pearson(x: np.ndarray, y: np.ndarray) -> Optional[float]:
+def _pearson(x: np.ndarray, y: np.ndarray) -> float | None:
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
     return float(np.corrcoef(x, y)[0, 1])

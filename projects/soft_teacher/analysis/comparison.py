@@ -1,6 +1,6 @@
 """Figure 4 of the paper: detections of two networks beside the ground truth."""
 
-from typing import Dict, List, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -25,11 +25,12 @@ def disagreement(one: MeasuredBoxes, other: MeasuredBoxes) -> int:
 
 
 def most_different(
-    one: Dict[int, MeasuredBoxes], other: Dict[int, MeasuredBoxes], count: int
-) -> List[int]:
+    one: dict[int, MeasuredBoxes], other: dict[int, MeasuredBoxes], count: int
+) -> list[int]:
     """Numbers of the images on which two networks disagree most, the most different first.
 
-    The truth has no say, so the images favour neither. Those that they agree on are left out.
+    The ground truth is not used, so the images favour neither. Those that they agree on are left
+    out.
 
     Args:
         one, other: number of the image -> boxes.
@@ -40,7 +41,7 @@ def most_different(
 
 
 def comparison_sheet(
-    networks: Dict[str, Dict[int, MeasuredBoxes]],
+    networks: dict[str, dict[int, MeasuredBoxes]],
     dicts: Sequence[dict],
     metadata,
     path: str,

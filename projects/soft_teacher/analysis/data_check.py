@@ -1,12 +1,13 @@
-"""What a dataset is made of, and what is wrong with it, before a training starts."""
+"""What a dataset contains, and what is wrong with it, before a run starts."""
 
 import hashlib
 import itertools
 from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import NamedTuple
 
 import numpy as np
 from detectron2.data import MetadataCatalog
@@ -33,12 +34,12 @@ class DatasetCheck:
         role: "labeled", "unlabeled" or "test".
         name: of the dataset, or its path.
         images: number of images.
-        empty: images without a box that is no crowd; all of them if the dataset has no labels.
+        empty: images without boxes, crowds aside; all of them if the dataset has no labels.
         boxes: class name -> number of boxes, classes without a box included.
         box_sides: (M,) square roots of the boxes' areas, pixels.
         sizes: (N, 2) heights and widths of the readable images, pixels.
         balance: of the annotations.
-        odd: a line for each box that cannot be right.
+        odd: a line for each implausible box.
         unreadable: a line for each image that cannot be used.
         digests: file -> checksum of its bytes.
     """
@@ -51,17 +52,16 @@ class DatasetCheck:
     box_sides: np.ndarray
     sizes: np.ndarray
     balance: Balance
-    odd: List[str]
-    unreadable: List[str]
-    digests: Dict[str, str] = field(repr=False)
+    odd: list[str]
+    unreadable: list[str]
+    digests: dict[str, str] = field(repr=False)
 
 
-@dataclass
-class _File:
+class _File(NamedTuple):
     path: str
-    size: Optional[Tuple[int, int]] = None
-    digest: Optional[str] = None
-    problem: Optional[str] = None
+    size: tuple[int, int] | None = None
+    digest: str | None = None
+    problem: str | None = None
 
 
 def check_dataset(
@@ -70,9 +70,9 @@ def check_dataset(
     """Reads every image and every annotation of a dataset.
 
     Args:
-        role: "labeled", "unlabeled" or "test"; annotations of unlabeled images are not looked at.
+        role: "labeled", "unlabeled" or "test"; annotations of unlabeled images are ignored.
         name: a registered dataset, or a path.
-        headers_only: trust that a file with a readable header is whole, which is much faster.
+        headers_only: assume that a file with a readable header is intact, which is much faster.
         max_pixels: images with more of them count as unreadable.
 
     Raises:
@@ -83,9 +83,14 @@ def check_dataset(
     dicts = reading.dicts
     labeled = [] if role == "unlabeled" else dicts
     size_of = image_size if headers_only else _decoded_size
-    files = _files(
-        dicts, trust_size=role == "unlabeled", size_of=partial(size_of, max_pixels=max_pixels)
+    inspect = partial(
+        _inspected,
+        size_of=partial(size_of, max_pixels=max_pixels),
+        check_size=role != "unlabeled",
     )
+    records = list({d["file_name"]: d for d in dicts}.values())
+    with ThreadPoolExecutor() as pool:
+        files = list(tqdm(pool.map(inspect, records), "images", len(records), leave=False))
     boxes = [annotated_boxes(record) for record in labeled]
     classes = MetadataCatalog.get(name).get("thing_classes", [])
     counts = Counter({label: 0 for label in classes} if labeled else {})
@@ -114,24 +119,24 @@ def check_dataset(
     )
 
 
-def odd_boxes(record: dict) -> List[str]:
-    """A line for each box of a dataset dict that leaves the image or stands twice."""
+def odd_boxes(record: dict) -> list[str]:
+    """A line for each box of a dataset dict that exceeds the image or is a duplicate."""
     corners, categories = annotated_boxes(record)
     limit = np.array([record.get("width", np.inf), record.get("height", np.inf)])
     seen, lines = set(), []
     for box, category in zip(corners, categories):
         text = f"{record['file_name']}: box {box.round(1).tolist()} of class {category}"
         if (box[:2] < -EDGE).any() or (box[2:] > limit + EDGE).any():
-            lines.append(f"{text} leaves the image of {limit.tolist()} pixels")
+            lines.append(f"{text} exceeds the image of {limit.tolist()} pixels")
         elif (*box, category) in seen:
-            lines.append(f"{text} stands there twice")
+            lines.append(f"{text} is a duplicate")
         seen.add((*box, category))
     return lines
 
 
-def shared_content(checks: Sequence[DatasetCheck]) -> List[str]:
-    """A line for each two roles, or a role and itself, that hold files of the same bytes."""
-    copies: Dict[str, Dict[str, List[str]]] = defaultdict(lambda: defaultdict(list))
+def shared_content(checks: Sequence[DatasetCheck]) -> list[str]:
+    """A line for each two roles, or a role and itself, that share files of the same content."""
+    copies: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for check in checks:
         for file, digest in check.digests.items():
             copies[digest][check.role].append(file)
@@ -153,21 +158,11 @@ def _label(classes: Sequence[str], category: int) -> str:
     return classes[category] if category < len(classes) else f"class {category}"
 
 
-def _decoded_size(path: str, *, max_pixels: int) -> Tuple[int, int]:
+def _decoded_size(path: str, *, max_pixels: int) -> tuple[int, int]:
     return read_image(path, max_pixels=max_pixels).shape[:2]
 
 
-def _files(dicts: Iterable[dict], *, trust_size: bool, size_of: Callable) -> List[_File]:
-    records = list({d["file_name"]: d for d in dicts}.values())
-
-    def inspect(record):
-        return _inspected(record, trust_size=trust_size, size_of=size_of)
-
-    with ThreadPoolExecutor() as pool:
-        return list(tqdm(pool.map(inspect, records), "images", len(records), leave=False))
-
-
-def _inspected(record: dict, *, trust_size: bool, size_of: Callable) -> _File:
+def _inspected(record: dict, *, size_of: Callable, check_size: bool) -> _File:
     path = record["file_name"]
     try:
         size = size_of(path)
@@ -175,8 +170,8 @@ def _inspected(record: dict, *, trust_size: bool, size_of: Callable) -> _File:
         return _File(path, problem=str(error))
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "blake2b").hexdigest()
-    told = record.get("height", size[0]), record.get("width", size[1])
-    if not trust_size and told != size:
-        problem = f"{path}: the image is {size} pixels high and wide, its dataset says {told}"
-        return _File(path, size, digest, problem)
-    return _File(path, size, digest)
+    stated = record.get("height", size[0]), record.get("width", size[1])
+    problem = None
+    if check_size and stated != size:
+        problem = f"{path}: height and width are {size}, the dataset says {stated}"
+    return _File(path, size, digest, problem)

@@ -1,8 +1,9 @@
-"""What the boxes of a network say about pseudo labels, as numbers and tables."""
+"""The quality of a network's pseudo labels, as numbers and tables."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,7 +27,7 @@ class Setting:
 
     Attributes:
         network: "teacher" or "student".
-        weights, dataset: where they came from.
+        weights, dataset: their sources.
         images: how many were measured.
         class_names: by class number.
         lowest_score: the network reports boxes scored above it.
@@ -51,34 +52,35 @@ class Table(NamedTuple):
 
     name: str
     title: str
-    header: List[str]
-    rows: List[list]
+    header: list[str]
+    rows: list[list]
 
 
+@dataclass(frozen=True)
 class Findings:
-    """The measures of the paper's Fig. 3 on the boxes of one network.
+    """The measures of Fig. 3 on the boxes of one network; boxes in a crowd are left out.
 
     Attributes:
-        boxes, setting: see :meth:`__init__`.
-        candidates: the boxes of Fig. 3b and c; those in a crowd are left out everywhere.
+        boxes: of all images.
+        setting: that they were measured in.
     """
 
-    def __init__(self, boxes: MeasuredBoxes, setting: Setting):
-        """
-        Args:
-            boxes: of all images.
-            setting: that they were measured in.
-        """
-        self.boxes = boxes
-        self.setting = setting
+    boxes: MeasuredBoxes
+    setting: Setting
 
+    @cached_property
+    def _judged(self) -> MeasuredBoxes:
         # Boxes in a crowd are neither right nor wrong.
-        self._judged = boxes.where(~boxes.neutral)
-        self.candidates = self._judged.where(self._judged.scores > setting.candidate_thresh)
+        return self.boxes.where(~self.boxes.neutral)
+
+    @cached_property
+    def candidates(self) -> MeasuredBoxes:
+        """The boxes of Fig. 3b and c."""
+        return self._judged.where(self._judged.scores > self.setting.candidate_thresh)
 
     @property
     def title(self) -> str:
-        """In one line."""
+        """What was measured, in one line."""
         return (
             f"{self.setting.network} on {self.setting.dataset}: {self.setting.images:,} images, "
             f"{self.boxes.objects.sum():,} objects, {len(self.boxes.scores):,} boxes"
@@ -90,17 +92,17 @@ class Findings:
         return self._curve(self._grid)
 
     @cached_property
-    def per_class(self) -> List[Curve]:
+    def per_class(self) -> list[Curve]:
         """Of each class, likewise."""
         return [self._curve(self._grid, n) for n in range(len(self.boxes.objects))]
 
-    def named_curves(self) -> List[Tuple[str, Curve]]:
-        """All of them by name: "all", then the classes."""
+    def named_curves(self) -> list[tuple[str, Curve]]:
+        """All curves by name: "all", then the classes."""
         names = ["all", *self.setting.class_names]
         return list(zip(names, [self.overall, *self.per_class]))
 
     @cached_property
-    def correlations(self) -> Dict[str, Correlation]:
+    def correlations(self) -> dict[str, Correlation]:
         """Of the IoU of the candidates with their score and variance (Fig. 3b, c)."""
         on_object = self.candidates.where(self.candidates.overlaps >= ON_OBJECT)
         return {
@@ -109,8 +111,8 @@ class Findings:
             for quantity, column in (("score", "scores"), ("variance", "variances"))
         }
 
-    def tables(self) -> List[Table]:
-        """What there is to read beside the figure."""
+    def tables(self) -> list[Table]:
+        """The tables beside the figure."""
         return [self._thresholds(), self._correlations(), self._kept(), self._classes()]
 
     @property
@@ -118,7 +120,7 @@ class Findings:
         grid = np.arange(STEPS) / STEPS
         return grid[grid >= self.setting.lowest_score]
 
-    def _curve(self, thresholds: Sequence[float], category: Optional[int] = None) -> Curve:
+    def _curve(self, thresholds: Sequence[float], category: int | None = None) -> Curve:
         boxes, objects = self._judged, self.boxes.objects
         if category is not None:
             boxes, objects = boxes.where(boxes.classes == category), objects[category]
@@ -137,19 +139,16 @@ class Findings:
 
     def _kept(self) -> Table:
         setting, boxes = self.setting, self._judged
+        confident = boxes.where(boxes.scores > setting.score_thresh)
+        stable = boxes.where(boxes.variances < setting.variance_thresh)
         kept = {
             f"score > {setting.candidate_thresh:g} (candidates)": self.candidates,
-            f"score > {setting.score_thresh:g} (for classification)": boxes.where(
-                boxes.scores > setting.score_thresh
-            ),
-            f"variance < {setting.variance_thresh:g} (for regression)": boxes.where(
-                boxes.variances < setting.variance_thresh
-            ),
+            f"score > {setting.score_thresh:g} (for classification)": confident,
+            f"variance < {setting.variance_thresh:g} (for regression)": stable,
         }
         rows = [[name, len(b.hits), _mean(b.hits), _mean(b.overlaps)] for name, b in kept.items()]
-        return Table(
-            "pseudo_boxes", "Pseudo boxes", ["kept", "boxes", "precision", "mean IoU"], rows
-        )
+        header = ["kept", "boxes", "precision", "mean IoU"]
+        return Table("pseudo_boxes", "Pseudo boxes", header, rows)
 
     def _classes(self) -> Table:
         rows = []
@@ -162,23 +161,24 @@ class Findings:
 
 
 def findings_of(
-    found: Dict[int, MeasuredBoxes], trained: Trained, *, network: str, dataset: str
+    found: dict[int, MeasuredBoxes], trained: Trained, *, network: str, dataset: str
 ) -> Findings:
-    """
+    """The findings about one network.
+
     Args:
         found: what :func:`~soft_teacher.analysis.measured_boxes.measure` returned.
-        trained, network: that it was called with.
-        dataset: loaded dataset that the images are from.
+        trained, network: its arguments.
+        dataset: the loaded dataset of the images.
 
     Raises:
         ConfigError: there is no image, no object, or no box.
     """
     if not found:
-        raise ConfigError("none of the images can be read: tools/check_data.py tells why")
+        raise ConfigError("none of the images can be read: tools/check_data.py reports why")
     boxes = join(list(found.values()))
     lowest_score = trained.model.family.score_floor(trained.model.student)
     if not boxes.objects.any():
-        raise ConfigError(f"the {len(found)} images have no object: take more with --images")
+        raise ConfigError(f"the {len(found)} images have no object: measure more with --images")
     if not len(boxes.scores):
         raise ConfigError(
             f"the {network} detects nothing above a score of {lowest_score:g} in {len(found)} "
@@ -199,5 +199,5 @@ def findings_of(
     return Findings(boxes, setting)
 
 
-def _mean(values: np.ndarray) -> Optional[float]:
+def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if len(values) else None

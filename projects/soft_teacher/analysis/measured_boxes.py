@@ -1,8 +1,8 @@
-"""A network's detections on images whose objects are known, each with what became of it."""
+"""A network's detections on images with ground truth, each with its verdict."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 import torch
@@ -59,10 +59,10 @@ def join(parts: Sequence[MeasuredBoxes]) -> MeasuredBoxes:
     return MeasuredBoxes(**columns, objects=sum(p.objects for p in parts))
 
 
-def choose_images(dicts: List[dict], count: Optional[int], seed: int) -> List[dict]:
-    """``count`` of the images in their order, drawn without replacement; all of them for None.
+def choose_images(dicts: list[dict], count: int | None, seed: int) -> list[dict]:
+    """``count`` of the images in their order, sampled without replacement; all of them for None.
 
-    The draw of a smaller count is part of that of a larger one.
+    The sample of a smaller count is part of that of a larger one.
     """
     if count is None:
         return dicts
@@ -72,13 +72,13 @@ def choose_images(dicts: List[dict], count: Optional[int], seed: int) -> List[di
 def measure(
     trained: Trained,
     network: str,
-    dicts: List[dict],
+    dicts: list[dict],
     *,
     variances: bool = True,
     seed: int = 0,
     title: str = "images",
-) -> Dict[int, MeasuredBoxes]:
-    """Lets a network label images as in training, one at a time, and compares with the truth.
+) -> dict[int, MeasuredBoxes]:
+    """Lets a network label images as in training, one at a time, and compares with ground truth.
 
     Args:
         trained: the model; its mapper makes the weak view, in which boxes are jittered.
@@ -89,12 +89,11 @@ def measure(
         title: of the progress bar.
 
     Returns:
-        number of the image -> its boxes; images that cannot be read are told of and missing.
+        number of the image -> its boxes; unreadable images are reported and left out.
     """
     found = {}
-    for number, (sample,) in enumerate(
-        tqdm(trained.loader(dicts), title, len(dicts), mininterval=1)
-    ):
+    progress = tqdm(trained.loader(dicts), title, len(dicts), mininterval=1)
+    for number, (sample,) in enumerate(progress):
         if "unreadable" in sample:
             tqdm.write(f"left out: {sample['unreadable']}", file=sys.stderr)
             continue
@@ -105,7 +104,7 @@ def measure(
 
 
 @torch.no_grad()
-def _detections(trained: Trained, network: str, sample: dict, seed: Optional[int]) -> Instances:
+def _detections(trained: Trained, network: str, sample: dict, seed: int | None) -> Instances:
     """With ``variances``, which are NaN without a seed, in the image's own pixels, on the CPU."""
     model = trained.model
     seen = model.family.teach(getattr(model, network), [sample["image"]])

@@ -1,7 +1,7 @@
-"""Pictures for people: what detectors see, and how their AP grew."""
+"""Pictures of detections, and of AP by step."""
 
 import itertools
-from typing import Dict, List, Optional, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -40,9 +40,9 @@ def ground_truth(dataset_dict: dict) -> Instances:
 
 
 def drawable(
-    image_size, boxes: np.ndarray, classes: Sequence[int], scores: Optional[np.ndarray] = None
+    image_size, boxes: np.ndarray, classes: Sequence[int], scores: np.ndarray | None = None
 ) -> Instances:
-    """What :func:`draw_boxes` takes.
+    """Instances for :func:`draw_boxes`.
 
     Args:
         image_size: (height, width).
@@ -79,7 +79,7 @@ def draw_boxes(image: np.ndarray, instances: Instances, metadata, *, side: int) 
 
 
 def detection_sheet(
-    networks: Dict[str, torch.nn.Module],
+    networks: dict[str, torch.nn.Module],
     dataset: str,
     path: str,
     *,
@@ -145,7 +145,7 @@ def picture_grid(
     _save(figure, path)
 
 
-def ap_curves(histories: Dict[str, List[tuple]], path: str) -> None:
+def ap_curves(histories: dict[str, list[tuple]], path: str) -> None:
     """Draws AP against the step.
 
     Args:

@@ -1,6 +1,4 @@
-"""Figure 3 of the paper: what the score of a pseudo box is worth, and what its variance is."""
-
-from typing import Optional
+"""Figure 3 of the paper: how score and variance of pseudo boxes relate to their quality."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,7 +11,7 @@ __all__ = ["pseudo_label_figure"]
 DPI = 100
 SIZE = (12.6, 4.1)  # inches
 POINTS = 3000  # drawn at full strength; more of them are fainter
-# Share of the variances that the axis shows: a few are far out.
+# Share of the variances that the axis shows: a few are outliers.
 SHOWN = 0.99
 
 
@@ -77,5 +75,5 @@ def _text(found: Correlation) -> str:
     return f"Pearson {_number(found.pearson)}, Spearman {_number(found.spearman)}"
 
 
-def _number(value: Optional[float]) -> str:
+def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"

@@ -4,7 +4,6 @@ import csv
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Dict, List, Optional
 
 from detectron2.utils.collect_env import collect_env_info
 from tabulate import tabulate
@@ -27,14 +26,14 @@ def report_text(findings: Findings) -> str:
 
 
 def write_findings(
-    findings: Findings, folder: Path, *, comparison: Optional[Path] = None, command: str = ""
-) -> List[Path]:
+    findings: Findings, folder: Path, *, comparison: Path | None = None, command: str = ""
+) -> list[Path]:
     """Writes Fig. 3, the numbers, and a page of it all that needs no other file.
 
     Args:
         folder: exists.
         comparison: PNG file of Fig. 4, for the page.
-        command: that the page tells.
+        command: for the page.
 
     Returns:
         the files, the page first.
@@ -68,20 +67,17 @@ def _write_curves(findings: Findings, path: Path) -> None:
             writer.writerows([name, *curve.point(place)] for place in places)
 
 
-def _write_page(findings: Findings, path: Path, pictures: Dict[str, Path], command: str) -> None:
-    shown = {
+def _write_page(findings: Findings, path: Path, pictures: dict[str, Path], command: str) -> None:
+    sections = {
         heading: embedded_picture(picture.read_bytes(), picture.name)
         for heading, picture in pictures.items()
         if picture is not None
     }
-    tables = {table.title: _formatted(table, "html") for table in findings.tables()}
-    texts = {
-        "Weights": findings.setting.weights,
-        "Command": command,
-        "Versions": collect_env_info(),
-    }
-    last = {heading: preformatted(text) for heading, text in texts.items()}
-    write_page(path, findings.title, {**shown, **tables, **last})
+    sections |= {table.title: _formatted(table, "html") for table in findings.tables()}
+    weights = findings.setting.weights
+    texts = {"Weights": weights, "Command": command, "Versions": collect_env_info()}
+    sections |= {heading: preformatted(text) for heading, text in texts.items()}
+    write_page(path, findings.title, sections)
 
 
 def _formatted(table: Table, style: str) -> str:

@@ -1,6 +1,6 @@
-"""What a transform did to an image, in a few words for people."""
+"""Transforms of an image as short phrases."""
 
-from typing import Iterable, List
+from collections.abc import Iterable
 
 import numpy as np
 from detectron2.data import transforms as T
@@ -11,14 +11,14 @@ from ..data.augmentation.transforms import AffineTransform, CutoutTransform
 __all__ = ["describe"]
 
 
-def describe(transforms: Iterable[T.Transform]) -> List[str]:
+def describe(transforms: Iterable[T.Transform]) -> list[str]:
     """One phrase for each transform that acts, with its parameters.
 
     Args:
-        transforms: e.g. a ``TransformList``'s ``transforms``, as an augmentation drew them.
+        transforms: e.g. a ``TransformList``'s ``transforms``, as sampled by an augmentation.
 
     Returns:
-        Phrases such as "rotate -12.0°" (clockwise is positive), "translate x +3.1% y -8.0%" (of
+        phrases such as "rotate -12.0°" (clockwise is positive), "translate x +3.1% y -8.0%" (of
         the width, of the height; right and down are positive), "solarize at 143", "brightness
         x0.43", "cutout 60x40 + 30x20" (pixels). Others than ours go by their class name.
     """
@@ -33,7 +33,7 @@ def _phrase(transform: T.Transform) -> str:
 
 
 def _affine(transform: AffineTransform) -> str:
-    """The operation is read off the matrix, whatever drew it."""
+    """The operation by its matrix, whatever sampled it."""
     (a, b, x), (c, d, y) = transform.matrix
     linear = transform.matrix[:, :2]
     if np.allclose(linear, np.eye(2)):

@@ -1,3 +1,5 @@
+import sys
+
 from .digits import main
 
-main()
+sys.exit(main())

@@ -1,6 +1,6 @@
 """A small ResNet-FPN, trained from scratch, for images of some hundred pixels."""
 
-from typing import Sequence
+from collections.abc import Sequence
 
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, ResNet

@@ -1,7 +1,7 @@
 """The embedded dataset as demo and replication use it: built in as ``digits_...``."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 from ..data.datasets.builtin import add_builtin, dataset_root, register_manifests
 from ..data.datasets.splits.families import read_coco_ids, without_replacement_split
@@ -19,10 +19,10 @@ def digits_root() -> Path:
 
 
 def make_digits(say: Callable[[str], None], data_seed: int = 0) -> None:
-    """The dataset in its folder, generated unless it is there.
+    """Generates the dataset in its folder, unless it exists.
 
     Args:
-        say: takes a line.
+        say: prints a line.
         data_seed: seed of the dataset.
     """
 
@@ -39,7 +39,7 @@ def make_split(name: str, fold: int, **size) -> None:
 
     Args:
         name: of the manifest; its datasets are ``digits_NAME_labeled`` and ``_unlabeled``.
-        fold: seed of the draw.
+        fold: seed of the sample.
         size: ``percent`` or ``count`` of labeled images.
     """
     ids = read_coco_ids(digits_root() / "annotations" / "train.json")["without_replacement"]
@@ -48,7 +48,7 @@ def make_split(name: str, fold: int, **size) -> None:
 
 
 def digits_files(name: str) -> list[Path]:
-    """What tells the dataset and one of its splits."""
+    """The files that identify the dataset and one of its splits."""
     return [digits_root() / "spec.json", split_file(name)]
 
 

@@ -10,16 +10,14 @@ photograph is shared between ``val`` and the other splits; each image and annota
 where its pixels come from.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Callable
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
@@ -27,13 +25,14 @@ from iopath.common.file_io import file_lock
 from PIL import Image
 
 from ..utils.atomic import atomic_write
+from ..utils.command_line import exit_status
 from ..utils.errors import ConfigError
 from .scene import SPLITS, Scene, render_scene
 from .spec import DigitsSpec
 
 __all__ = ["DigitsSpec", "generate", "register_digits"]
 
-# Raise it when the same spec starts to give other bytes.
+# Increase it when the same spec gives different bytes.
 FORMAT = 1
 # Ids are unique across splits, so that labeled and unlabeled images may be mixed.
 IDS_PER_SPLIT = 1_000_000
@@ -49,17 +48,17 @@ def generate(
     spec: DigitsSpec = DigitsSpec(),
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Path]:
-    """Write the dataset, or reuse it when the folder already holds this spec unharmed.
+    """Writes the dataset, or reuses it if the folder already holds this spec intact.
 
     Safe to call from several processes: one generates, the others wait and reuse.
 
     Args:
-        root: folder of this dataset; made if missing. Another spec in it is replaced.
+        root: folder of this dataset, created if missing. Another spec in it is replaced.
         spec: what to generate.
         progress: called with (images done, images in all) after each image.
 
     Returns:
-        Dataset ("train", "unlabeled", "unlabeled_gt", "val") to its COCO JSON.
+        dataset ("train", "unlabeled", "unlabeled_gt", "val") -> its COCO JSON.
 
     Raises:
         ConfigError: the folder holds files of something else.
@@ -74,17 +73,17 @@ def generate(
 
 
 def register_digits(root: Path | str, prefix: str = "digits") -> list[str]:
-    """Register a generated dataset lazily with Detectron2, as often as you like.
+    """Registers a generated dataset with Detectron2, as often as you like.
 
     Args:
         root: what ``generate`` was given.
         prefix: the names are ``<prefix>_train``, ``_unlabeled``, ``_unlabeled_gt`` and ``_val``.
 
     Returns:
-        The four names.
+        the four names.
 
     Raises:
-        ConfigError: nothing complete there, or a name is taken by another folder.
+        ConfigError: there is no complete dataset, or a name is registered for another folder.
     """
     root = Path(root)
     record = _read_record(root)
@@ -115,7 +114,7 @@ def _json_files(root: Path) -> dict[str, Path]:
 
 
 def _replace(root: Path, spec: DigitsSpec, progress):
-    """Generate beside the old files and swap folder by folder, incomplete until the last write."""
+    """Generates beside the old files, then swaps folders; incomplete until the last write."""
     partial = root / PARTIAL
     _write_record(root, {"complete": False, "format": FORMAT, "spec": spec.to_dict()})
     shutil.rmtree(partial, ignore_errors=True)
@@ -138,9 +137,7 @@ def _check_ownership(root: Path):
 def _is_intact(root: Path, spec: DigitsSpec) -> bool:
     record = _read_record(root)
     wanted = {"complete": True, "format": FORMAT, "spec": spec.to_dict()}
-    return all(record.get(k) == v for k, v in wanted.items()) and (
-        record.get("sha256") == _checksum(root)
-    )
+    return wanted.items() <= record.items() and record.get("sha256") == _checksum(root)
 
 
 def _read_record(root: Path) -> dict:
@@ -167,10 +164,9 @@ def _checksum(root: Path) -> str:
 
 
 def _write_dataset(root: Path, spec: DigitsSpec, progress):
-    counts = dict(zip(SPLITS, (spec.num_train, spec.num_unlabeled, spec.num_val)))
-    total, done = sum(counts.values()), 0
+    counts = (spec.num_train, spec.num_unlabeled, spec.num_val)
     (root / "annotations").mkdir(parents=True)
-    for number, (split, count) in enumerate(counts.items()):
+    for number, (split, count) in enumerate(zip(SPLITS, counts)):
         (root / split).mkdir()
         images, annotations = [], []
         for index in range(count):
@@ -179,9 +175,8 @@ def _write_dataset(root: Path, spec: DigitsSpec, progress):
             Image.fromarray(scene.image).save(root / split / image["file_name"], **JPEG)
             images.append(image)
             annotations += _annotation_records(scene, image["id"])
-            done += 1
             if progress is not None:
-                progress(done, total)
+                progress(sum(counts[:number]) + index + 1, sum(counts))
         _write_coco(root / "annotations", split, spec, images, annotations)
 
 
@@ -208,7 +203,7 @@ def _annotation_records(scene: Scene, image_id: int) -> list[dict]:
 
 
 def _write_coco(folder: Path, split: str, spec: DigitsSpec, images: list, annotations: list):
-    """One JSON, or two for the pool: its ground truth never stands in the file training reads."""
+    """One JSON, or two for unlabeled images: the one that training reads has no ground truth."""
     for name in (split, f"{split}_gt") if split == "unlabeled" else (split,):
         coco = {
             "info": {"description": f"digits {split}", "spec": spec.to_dict()},
@@ -222,8 +217,9 @@ def _write_coco(folder: Path, split: str, spec: DigitsSpec, images: list, annota
         (folder / f"{name}.json").write_text(json.dumps(coco, separators=(",", ":")))
 
 
+@exit_status
 def main(argv: list[str] | None = None) -> None:
-    """Generate from the command line; every field of DigitsSpec is an option."""
+    """Generates a dataset from the command line; every field of DigitsSpec is an option."""
     parser = argparse.ArgumentParser(description="Generate the embedded digits dataset.")
     parser.add_argument("root", type=Path)
     for field in fields(DigitsSpec):
@@ -235,10 +231,5 @@ def main(argv: list[str] | None = None) -> None:
             default=field.default,
         )
     options = vars(parser.parse_args(argv))
-    root = options.pop("root")
-    try:
-        files = generate(root, DigitsSpec(**options))
-    except ConfigError as error:
-        parser.exit(2, f"{error}\n")
-    for dataset, path in files.items():
+    for dataset, path in generate(options.pop("root"), DigitsSpec(**options)).items():
         print(f"{dataset}: {path}")

@@ -1,7 +1,5 @@
 """Draws one image of the digits dataset: a photograph crop, clutter, and digits on top."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 

@@ -5,8 +5,6 @@ photographs (scikit-image's packaged data folder, read by path because going thr
 ``skimage.data`` could fetch a missing file).
 """
 
-from __future__ import annotations
-
 import importlib.util
 from functools import lru_cache
 from pathlib import Path
