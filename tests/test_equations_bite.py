@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 from coco import ROOT
-from paper_page import PAGE, rows
+from paper_page import PAGE, rows, symbols
 
 PACKAGE = ROOT / "projects" / "soft_teacher"
 
@@ -162,9 +162,9 @@ every_mutation = pytest.mark.parametrize("mutation", MUTATIONS, ids=ids)
 
 @pytest.mark.parametrize("equation", [f"Eq. {number}" for number in range(1, 12)])
 def test_every_equation_is_changed_and_its_test_is_the_page_s(equation):
-    (row,) = [row for row in rows(PAGE.read_text()) if row.cells.get("Equation") == equation]
+    (row,) = [row for row in rows(PAGE.read_text()) if row.get("Equation") == equation]
     tests = {mutation.test for mutation in MUTATIONS if mutation.of == equation}
-    assert tests and tests <= set(row.symbols("Test"))
+    assert tests and tests <= set(symbols(row, "tests/"))
 
 
 @every_mutation
