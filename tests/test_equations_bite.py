@@ -15,10 +15,10 @@ from typing import Callable, NamedTuple
 
 import pytest
 from coco import ROOT
-from paper_page import PAGE, rows
+from paper_page import PAGE, rows, symbols
 
 ROWS = list(rows(PAGE.read_text()))
-TESTS = {s.rpartition("::")[2]: s for row in ROWS for s in row.symbols("Test")}
+TESTS = {s.rpartition("::")[2]: s for row in ROWS for s in symbols(row, "tests/")}
 DEFAULTS = "test_the_defaults_are_the_paper_s_for_partial_data"
 FORWARD = "modeling.soft_teacher.SoftTeacher.forward"
 PSEUDO_LOSSES = "modeling.families.rcnn.roi_heads.SoftTeacherROIHeads.pseudo_losses"
@@ -145,9 +145,9 @@ def run(index: str, *tests: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize("equation", [f"Eq. {number}" for number in range(1, 12)])
 def test_every_equation_is_mutated_and_its_test_is_the_page_s(equation):
-    (row,) = [row for row in ROWS if row.cells.get("Equation") == equation]
+    (row,) = [row for row in ROWS if row.get("Equation") == equation]
     tests = {TESTS[mutation.test] for mutation in MUTATIONS if mutation.of == equation}
-    assert tests and tests <= set(row.symbols("Test"))
+    assert tests and tests <= set(symbols(row, "tests/"))
 
 
 def test_every_target_exists():

@@ -124,7 +124,7 @@ def add_soft_teacher_config(cfg) -> None:
 
     # Let --resume continue although the config or the data has changed.
     _C.RESUME_CHANGED = False
-    # Monitoring; docs/watching.md.
+    # Monitoring; docs/monitoring.md.
     _C.WATCH = CN()
     # Steps with unlabeled images between checks of the health of the pseudo boxes.
     _C.WATCH.PATIENCE = 200

@@ -1,144 +1,80 @@
-"""docs/paper.md taken apart, and what on it does not exist."""
+"""docs/paper.md taken apart, and what a page names that does not exist."""
 
 import ast
-import functools
+import fnmatch
 import re
-from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Set
+from typing import Iterator
 
+import yaml
 from coco import NAMES, ROOT, leaves, load, load_lazy
 from omegaconf import OmegaConf
 
-from soft_teacher import ConfigError
-
 PAGE = ROOT / "docs" / "paper.md"
-LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
-REFERENCE = re.compile(r"\[([^\]]+)\]\[([^\]]+)\]")
-TARGET = re.compile(r"^\[([^\]]+)\]: (\S+)$", flags=re.M)
-CODE = re.compile(r"`([^`]+)`")
-SYMBOL = re.compile(r"`(\w+\.py): ([\w.]+)`")
-TABLE = re.compile(r"(?:^\|.*\n?)+", flags=re.M)
+LINK = re.compile(r"\[([^\]]+)\]\(([^)\s:]+)\)")
+CODE = re.compile(r"`([^`\n]+)`")
 YAML_KEY = re.compile(r"[A-Z][A-Z0-9_]*(?:\.[A-Z0-9_]+)+")
-LAZY_KEY = re.compile(r"[a-z_]+(?:\.\w+|\[\d+\])+")
+FOLDERS = ("configs/", "docs/", "projects/", "tests/", "tools/")
 
 
-class Row(NamedTuple):
-    """A row of a table: the headings above it, the text between, and its cells by column."""
-
-    section: str
-    intro: str
-    cells: Dict[str, str]
-
-    def keys(self, pattern: re.Pattern) -> List[str]:
-        """Its config keys in one language."""
-        return [code for code in CODE.findall(self.cells["Key"]) if pattern.fullmatch(code)]
-
-    def symbols(self, column: str) -> List[str]:
-        """Symbols that a column links to, as path::name."""
-        return [symbol for symbol in map(symbol_of, LINK.findall(self.cells[column])) if symbol]
-
-    def configs(self) -> List[str]:
-        """Shipped configs that the text above the table names."""
-        return [name for name in CODE.findall(self.intro) if name in NAMES]
+def rows(text: str) -> Iterator[dict[str, str]]:
+    """{heading: cell} of every row of every table."""
+    for table in re.findall(r"(?:^\|.*\n?)+", text, flags=re.M):
+        head, _, *lines = [[c.strip() for c in t.split("|")[1:-1]] for t in table.splitlines()]
+        yield from (dict(zip(head, line, strict=True)) for line in lines)
 
 
-def inline(text: str) -> str:
-    """The text with its [links][file] written as [links](path), where the file is given."""
-    targets = dict(TARGET.findall(text))
-
-    def written_out(link: re.Match) -> str:
-        return f"[{link[1]}]({targets[link[2]]})" if link[2] in targets else link[0]
-
-    return REFERENCE.sub(written_out, text)
+def keys(row: dict[str, str]) -> list[str]:
+    """Config keys of a row, the YAML configs' first."""
+    return CODE.findall(LINK.sub("", row.get("Key, code and test", "")))
 
 
-def rows(text: str) -> Iterator[Row]:
-    """Every row of every table."""
-    for part in re.split(r"^#+ ", "\n" + inline(text), flags=re.M):
-        section, _, body = part.partition("\n")
-        for table in TABLE.finditer(body):
-            lines = [[c.strip() for c in line.split("|")[1:-1]] for line in table[0].splitlines()]
-            for cells in lines[2:]:
-                intro = body[: table.start()]
-                yield Row(section, intro, dict(zip(lines[0], cells, strict=True)))
+def symbols(row: dict[str, str], folder: str) -> list[str]:
+    """path::name of the definitions that a row links to in files below a folder."""
+    links = LINK.findall(" ".join(row.values()))
+    return [f"{to[3:]}::{name.strip('`')}" for name, to in links if to.startswith(f"../{folder}")]
 
 
-def symbol_of(link) -> str:
-    """path::name of a link [`file.py: name`](path), "" of another."""
-    text, target = link
-    found = SYMBOL.fullmatch(text)
-    return f"{Path(target).relative_to('..')}::{found[2]}" if found else ""
+def values(row: dict[str, str]) -> dict[str, list]:
+    """{config: [paper's value, reference's]} of columns headed by a pattern of configs."""
+    codes = {head: CODE.findall(cell) for head, cell in row.items()}
+    both = {head: [yaml.safe_load(c[n]) for n in (0, -1)] for head, c in codes.items() if c}
+    return {name: both[h] for h in both for name in fnmatch.filter(NAMES, h.strip("`"))}
 
 
-@functools.cache
-def definitions(path: Path) -> Set[str]:
-    """Dotted names that a Python file defines: functions, classes, their members, constants."""
-    return set(_defined(ast.parse(path.read_text()).body))
-
-
-def _defined(body) -> Iterator[str]:
+def defines(body: list, first: str, *others: str) -> bool:
+    """Whether statements define a name: a function, a class with its members, a constant."""
     for node in body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            yield node.name
-        if isinstance(node, ast.ClassDef):
-            yield from (f"{node.name}.{name}" for name in _defined(node.body))
-        if isinstance(node, (ast.Assign, ast.AnnAssign)):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            yield from (t.id for t in targets if isinstance(t, ast.Name))
+        bound = getattr(node, "targets", [getattr(node, "target", node)])
+        if first in [getattr(to, "id", getattr(to, "name", "")) for to in bound]:
+            return not others or defines(node.body, *others)
+    return False
 
 
-@functools.cache
-def anchors(path: Path) -> Set[str]:
-    """What GitHub makes of the headings of a page."""
-    headings = re.findall(r"^#+ (.*)", path.read_text(), flags=re.M)
-    return {re.sub(r"[^\w\- ]", "", h).lower().replace(" ", "-") for h in headings}
-
-
-def broken_links(text: str) -> List[str]:
+def broken_links(text: str, page=PAGE) -> Iterator[str]:
     """Links to a file, a heading or a definition that is not there."""
-    text, labels = inline(text), [label for _, label in REFERENCE.findall(text)]
-    found = [f"[{label}]: is given nowhere" for _, label in REFERENCE.findall(text)]
-    found += [f"[{label}]: is not used" for label, _ in TARGET.findall(text) if label not in labels]
-    for label, target in LINK.findall(text):
-        name, _, anchor = target.partition("#")
-        path = (PAGE.parent / name).resolve()
-        symbol = SYMBOL.fullmatch(label)
+    for words, target in LINK.findall(text):
+        path = page.parent / target.split("#")[0] if target[0] != "#" else page
         if not path.is_file():
-            found.append(f"{target}: no such file")
-        elif anchor and anchor not in anchors(path):
-            found.append(f"{target}: no such heading")
-        elif path.suffix == ".py" and (not symbol or symbol[1] != path.name):
-            found.append(f"{label}: is to name a definition in {path.name}")
-        elif symbol and symbol[2] not in definitions(path):
-            found.append(f"{target}: does not define {symbol[2]}")
-    return found
+            yield f"{target}: no such file"
+        elif "#" in target:
+            heads = re.findall(r"^#+ (.*)", path.read_text(), flags=re.M)
+            slugs = [re.sub(r"[^\w\- ]", "", h).lower().replace(" ", "-") for h in heads]
+            if target.split("#")[1] not in slugs:
+                yield f"{target}: no such heading"
+        elif path.suffix == ".py":
+            name, body = words.strip("`"), ast.parse(path.read_text()).body
+            if name != path.name and not defines(body, *name.split(".")):
+                yield f"{target}: does not define {words}"
 
 
-def unknown_names(text: str) -> List[str]:
-    """Config keys, their values, and paths in backticks that are not there."""
-    found = []
-    for code in CODE.findall(LINK.sub("", inline(text))):
-        if YAML_KEY.match(code):
-            found += _refused(code)
-        elif "://" not in code and "/" in code and not (ROOT / code).exists():
-            found.append(f"{code}: no such path")
-    for row in rows(text):
-        for code in CODE.findall(row.cells.get("Key", "")):
-            if LAZY_KEY.fullmatch(code):
-                if OmegaConf.select(load_lazy("paper", NAMES[0]), code) is None:
-                    found.append(f"{code}: no such key in the LazyConfigs")
-            elif not YAML_KEY.fullmatch(code):
-                found.append(f"{code}: no config key")
-    return found
-
-
-def _refused(code: str) -> List[str]:
-    """What is wrong with a key, or a key and its value, of the YAML configs."""
-    key, *value = code.split(maxsplit=1)
-    if key not in leaves(load("paper", NAMES[0])):
-        return [f"{key}: no such key"]
-    try:
-        load("paper", NAMES[0], *([key, *value] if value else []))
-    except ConfigError as error:
-        return [str(error)]
-    return []
+def unknown_names(text: str) -> Iterator[str]:
+    """Config keys and paths in backticks that are not there."""
+    lazy_keys = [code for row in rows(text) for code in keys(row)]
+    for name in (code.split()[0] for code in CODE.findall(LINK.sub("", text))):
+        if YAML_KEY.fullmatch(name):
+            if name not in leaves(load("paper", NAMES[0])):
+                yield f"{name}: no such key"
+        elif name in lazy_keys and OmegaConf.select(load_lazy("paper", NAMES[0]), name) is None:
+            yield f"{name}: no such key"
+        elif name.startswith(FOLDERS) and not (ROOT / name).exists():
+            yield f"{name}: no such path"
