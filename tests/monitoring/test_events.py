@@ -80,7 +80,7 @@ def test_every_period_and_the_last_step_are_written_and_stay_when_a_complete_run
 def test_a_run_in_two_parts_writes_what_one_writes(cut, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir(), parts.mkdir()
-    settings = dict(evaluate_at=(3, 9, 10, 19))
+    settings = dict(evaluate_at=(3, 9, 10, 12, 19))
     train(whole, 0, 20, **settings)
     state = train(parts, 0, cut, **settings)
     assert "time" not in state[1]  # clocks are not kept

@@ -64,7 +64,11 @@ class Job:
         self.output = Path(output)
         self._known = set()
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        paths = [str(ROOT / "projects"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+        paths = [
+            str(ROOT / "projects"),
+            str(ROOT / "tests/utils"),
+            os.environ.get("PYTHONPATH", ""),
+        ]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         with open(output, "w") as log:
             self.process = subprocess.Popen(
