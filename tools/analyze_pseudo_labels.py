@@ -104,7 +104,9 @@ def main(argv=None) -> None:
             raise ConfigError(f"{TEST} is empty: name a dataset with --dataset")
         key, name = ("--dataset", args.dataset) if args.dataset else (TEST, names[0])
         classes_key = trained.model.family.num_classes_parameter
-        dicts = ground_truth_dicts(key, name, num_classes=trained.num_classes, classes_key=classes_key)
+        dicts = ground_truth_dicts(
+            key, name, num_classes=trained.num_classes, classes_key=classes_key
+        )
     dicts = choose_images(dicts, args.images, args.seed)
     found = measure(trained, args.network, dicts, seed=args.seed, title=f"ours, {name}")
     findings = findings_of(found, trained, network=args.network, dataset=name)
