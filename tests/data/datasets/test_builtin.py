@@ -29,14 +29,13 @@ def coco_names():
 
 
 @pytest.fixture(autouse=True)
-def clean_catalog(own_catalog):
-    """Detectron2's coco_2017_train back as it was, and none of our COCO names left."""
-    load, metadata = DatasetCatalog[TRAIN], MetadataCatalog[TRAIN]
+def same_catalogs():
+    """Both catalogs as they were: register_builtin also forgets what is in other folders."""
+    before = [(catalog, dict(catalog)) for catalog in (DatasetCatalog, MetadataCatalog)]
     yield
-    for name in coco_names():
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-    DatasetCatalog[TRAIN], MetadataCatalog[TRAIN] = load, metadata
+    for catalog, items in before:
+        catalog.clear()
+        catalog.update(items)
 
 
 @pytest.fixture

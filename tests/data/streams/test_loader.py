@@ -249,17 +249,21 @@ def test_at_share_one_there_is_no_unlabeled_stream():
 # --- weights ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("world_size, chunks", [(1, 1), (2, 1), (3, 1), (1, 3)])
 def test_an_image_weighs_the_number_of_ranks_over_the_images_of_the_global_batch(
-    world_size, monkeypatch
+    world_size, chunks, monkeypatch
 ):
-    sources = [on_rank(monkeypatch, rank, world_size) for rank in range(world_size)]
-    for step, ranks in enumerate(zip(*sources)):
-        everywhere = [divided(batch) for batch in ranks]
+    """A micro-batch counts as a rank."""
+    ranks = range(world_size)
+    sources = [on_rank(monkeypatch, rank, world_size, chunks=chunks) for rank in ranks]
+    found = [list(source) for source in sources]
+    for step in range(12):
+        parts = [batch for rank in found for batch in rank[step * chunks : (step + 1) * chunks]]
+        everywhere = [divided(batch) for batch in parts]
         for stream in (LABELED, UNLABELED):
             samples = [s for parts in everywhere for s in parts[stream]]
             assert len(samples) == sources[0].schedule.total(stream, step) > 0
-            assert {s["image_weight"] for s in samples} == {world_size / len(samples)}
+            assert {s["image_weight"] for s in samples} == {world_size * chunks / len(samples)}
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,9 @@ def test_an_image_may_lie_deeper_and_have_dots_in_its_name(tmp_path):
 
 def test_an_image_is_named_as_its_file_of_boxes_or_else_as_that_says(tmp_path):
     write_voc(tmp_path, PHOTOS[:2])
+    write_image(tmp_path / "JPEGImages" / "b.bmp", PHOTOS[0])
+    assert [image["file_name"] for image in parse(str(tmp_path)).images] == ["a.jpg", "b.png"]
+    (tmp_path / "JPEGImages" / "b.bmp").unlink()
     write_xml(tmp_path, voc_xml(PHOTOS[1]))  # copied from the other
     assert [image["file_name"] for image in parse(str(tmp_path)).images] == ["a.jpg", "b.png"]
     write_xml(tmp_path, voc_xml(PHOTOS[0]))
