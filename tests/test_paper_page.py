@@ -36,8 +36,8 @@ def named(first: str):
     [
         ("", []),
         ("[`ema.py: EMAHook.after_step`](../projects/soft_teacher/engine/ema.py)", []),
-        ("[`test_ema.py: ALL`][ema] [run](coco.md#run)\n\n[ema]: ../tests/engine/test_ema.py", []),
-        ("[`test_ema.py: ALL`][ema]", ["[ema]: is given nowhere"]),
+        ("[`test_ema.py: RUNS`][ema] [run](coco.md#run)\n\n[ema]: ../tests/engine/test_ema.py", []),
+        ("[`test_ema.py: RUNS`][ema]", ["[ema]: is given nowhere"]),
         ("[ema]: ../tests/engine/test_ema.py", ["[ema]: is not used"]),
         ("[`no.py: EMAHook`](../projects/soft_teacher/engine/no.py)", ["no such file"]),
         ("[page](no.md)", ["no such file"]),
