@@ -94,20 +94,19 @@ def test_momentum_0_copies_numbers_of_any_size_exactly():
     assert all(torch.equal(t, s) for t, s in zip(teacher, student))
 
 
+RUNS = [
+    dict(momentum=0.3, ramp=False),
+    dict(momentum=0.0, ramp=True),
+    dict(momentum=0.7, ramp=True),
+    dict(momentum=0.9, ramp=False, burn_in=3),
+    dict(momentum=0.9, ramp=False, interval=3),
+    # The end of the burn-in is an update, whatever the interval.
+    *(dict(momentum=0.9, ramp=True, interval=3, burn_in=n) for n in (1, 4, 5, 6)),
+]
+
+
 @pytest.mark.parametrize("buffers", [True, False])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        dict(momentum=0.3, ramp=False),
-        dict(momentum=0.0, ramp=True),
-        dict(momentum=0.7, ramp=True),
-        dict(momentum=0.9, ramp=False, burn_in=3),
-        dict(momentum=0.9, ramp=False, interval=3),
-        # The end of the burn-in is an update, whatever the interval.
-        *(dict(momentum=0.9, ramp=True, interval=3, burn_in=n) for n in (1, 4, 5, 6)),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("settings", RUNS, ids=str)
 def test_hook_equals_a_plain_loop_over_the_state_dict(settings, buffers):
     run = Run(**settings, buffers=buffers)
     of_buffers = {name for name, _ in run.teacher.named_buffers()}
