@@ -1,0 +1,269 @@
+"""Settings for a dataset of one's own, each with its reason.
+
+Rules of thumb, for a first run that is neither hours too long nor worse than its labels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..data.datasets.reading.reader import Reading
+from .annotations import annotated_boxes
+
+__all__ = ["DataStats", "Hardware", "Override", "Plan", "plan", "stats_of"]
+
+# Steps of 8 images for one labeled image; they grow with the square root of the number of images.
+STEPS_OF_ONE_IMAGE = 200
+SHORTEST, LONGEST = 600, 180_000
+# Share of the steps that learn from labels alone, from a detector and from random weights.
+BURN_IN = {True: 0.25, False: 0.45}
+# Boxes below this, in pixels of the view, have less than four cells of the finest level.
+SMALL_BOX = 16.0
+# Longest short edge of a view: the paper's on a GPU, what is bearable on a CPU.
+SHORT_EDGE = {"cuda": 800, "cpu": 240}
+LONG_EDGE = 1333
+# A third of the boxes belongs to each of three anchors.
+ANCHOR_QUANTILES = (1 / 6, 1 / 2, 5 / 6)
+RATIO_QUANTILES = (1 / 4, 3 / 4)
+# Images of a process: 8 at 800 pixels in float32 take 6.5 GiB with R-50-FPN.
+IMAGES, GIB_OF_IMAGES = 8, 8.0
+# Fewer labeled images than this are few: pseudo boxes must not outweigh them.
+MANY_LABELS = 1000
+# Fewer boxes than this do not teach a class.
+FEW_BOXES = 10
+
+
+@dataclass(frozen=True)
+class DataStats:
+    """What a plan looks at in a dataset.
+
+    Attributes:
+        images: number of images.
+        boxes: class -> number of boxes that can be learned from, classes without one included.
+        sides: (M,) square roots of their areas, pixels of the image.
+        weights: (M,) of the boxes, so that every class weighs the same.
+        ratios: (M,) height / width.
+        size: median (height, width) of the images, pixels.
+    """
+
+    images: int
+    boxes: Counter
+    sides: np.ndarray
+    weights: np.ndarray
+    ratios: np.ndarray
+    size: tuple[float, float]
+
+    @property
+    def boxes_per_image(self) -> float:
+        return len(self.sides) / max(self.images, 1)
+
+    @property
+    def small_side(self) -> float:
+        """A tenth of the boxes is smaller, classes weighted alike; pixels of the image."""
+        return float(weighted_quantiles(self.sides, self.weights, [0.1])[0])
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a run has.
+
+    Attributes:
+        device: "cuda" or "cpu".
+        processes: GPUs, or processes on the CPU.
+        memory: of a GPU, GiB; 0 on a CPU.
+    """
+
+    device: str
+    processes: int = 1
+    memory: float = 0.0
+
+
+@dataclass(frozen=True)
+class Override:
+    """A value for a key of YAML, and why."""
+
+    key: str
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Overrides, and what no override can fix."""
+
+    overrides: list[Override]
+    notes: list[str]
+
+
+def weighted_quantiles(values: np.ndarray, weights: np.ndarray, shares) -> np.ndarray:
+    """The values below which shares of all weight lie.
+
+    Args:
+        values, weights: (M,), at least one.
+        shares: (K,) in [0, 1].
+    """
+    order = np.argsort(values)
+    below = np.cumsum(weights[order])
+    places = np.searchsorted(below, np.asarray(shares) * below[-1])
+    return values[order][np.minimum(places, len(values) - 1)]
+
+
+def stats_of(readings: Sequence[Reading]) -> DataStats:
+    """Statistics of one or several datasets that are used together."""
+    names = next((list(r.classes) for r in readings if r.classes), [])
+    dicts = [d for reading in readings for d in reading.dicts]
+    found = [annotated_boxes(d) for d in dicts]
+    boxes = np.concatenate([b for b, _ in found]) if found else np.zeros((0, 4))
+    width, height = (boxes[:, 2:] - boxes[:, :2]).T
+    of_box = [number for _, classes in found for number in classes]
+    numbers = Counter(of_box)
+    sizes = np.array([(d["height"], d["width"]) for d in dicts], dtype=float).reshape(-1, 2)
+    return DataStats(
+        images=len(dicts),
+        boxes=Counter({name: numbers[n] for n, name in enumerate(names)}),
+        sides=np.sqrt(width * height),
+        weights=np.array([1 / numbers[number] for number in of_box]),
+        ratios=height / width,
+        size=tuple(np.median(sizes, axis=0)) if dicts else (0.0, 0.0),
+    )
+
+
+def plan(
+    labeled: DataStats,
+    unlabeled_images: int,
+    hardware: Hardware,
+    *,
+    pretrained: bool,
+    base_lr: float,
+) -> Plan:
+    """Overrides for a config of ``configs/custom``.
+
+    Args:
+        labeled: of the labeled images, at least one with a box.
+        unlabeled_images: how many there are.
+        hardware: that will train.
+        pretrained: whether the config starts from a detector; its anchors then stay as they are.
+        base_lr: the config's learning rate for 8 images a step.
+    """
+    edge, long_edge, sizes = _sizes(labeled, hardware)
+    batch, of_batch = _batch(hardware, base_lr)
+    steps, of_steps = _steps(labeled.images, batch, pretrained)
+    overrides = [
+        Override("MODEL.ROI_HEADS.NUM_CLASSES", len(labeled.boxes), ", ".join(labeled.boxes)),
+        *sizes,
+        *([] if pretrained else _anchors(labeled, edge)),
+        *of_batch,
+        *of_steps,
+        *_pseudo_labels(labeled.images),
+    ]
+    return Plan(overrides, _notes(labeled, unlabeled_images, edge))
+
+
+def _sizes(data: DataStats, hardware: Hardware) -> tuple[int, int, list[Override]]:
+    short, long = sorted(data.size)
+    small = data.small_side
+    wanted = max(short, short * SMALL_BOX / small)
+    edge = _rounded(min(wanted, SHORT_EDGE[hardware.device]), 16)
+    long_edge = min(_rounded(edge * long / short * 1.2, 16), LONG_EDGE)
+    limit = f"the longest for a {'GPU' if hardware.device == 'cuda' else 'CPU'}"
+    why = limit if wanted > SHORT_EDGE[hardware.device] else f"images of {short:g} x {long:g}"
+    if edge > short:
+        why = f"a tenth of the boxes is below {small:.0f} pixels, {SMALL_BOX:g} are needed"
+    found = [
+        Override("SOFT_TEACHER.AUGMENTATION.SHORT_EDGE", edge, why),
+        Override("SOFT_TEACHER.AUGMENTATION.MAX_SIZE", long_edge, "room for longer images"),
+        Override("INPUT.MIN_SIZE_TEST", edge, "tested as trained"),
+        Override("INPUT.MAX_SIZE_TEST", long_edge, "tested as trained"),
+    ]
+    return edge, long_edge, found
+
+
+def _anchors(data: DataStats, edge: int) -> list[Override]:
+    scale = edge / min(data.size)
+    quantiles = weighted_quantiles(data.sides, data.weights, ANCHOR_QUANTILES)
+    sides = sorted({max(_rounded(s, 2), 4) for s in quantiles * scale})
+    while len(sides) < len(ANCHOR_QUANTILES):
+        sides.append(_rounded(sides[-1] * 1.5, 2))
+    low, high = (
+        round(float(r), 1) for r in weighted_quantiles(data.ratios, data.weights, RATIO_QUANTILES)
+    )
+    ratios = [low, high] if high > low else [low, round(low * 1.5, 1)]
+    return [
+        Override(
+            "MODEL.ANCHOR_GENERATOR.SIZES",
+            [[side] for side in sides],
+            "a third of the boxes for each, classes weighted alike; pixels of the view",
+        ),
+        Override(
+            "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS",
+            [ratios],
+            "half of the boxes is between them (height / width)",
+        ),
+    ]
+
+
+def _batch(hardware: Hardware, base_lr: float) -> tuple[int, list[Override]]:
+    each = IMAGES if hardware.device == "cpu" or hardware.memory >= GIB_OF_IMAGES else IMAGES // 2
+    batch = each * hardware.processes
+    why = f"{each // 2} labeled and {each // 2} unlabeled images for each of {hardware.processes}"
+    rate = float(f"{base_lr * batch / IMAGES:.3g}")
+    return batch, [
+        Override("SOLVER.IMS_PER_BATCH", batch, why),
+        Override("SOLVER.BASE_LR", rate, f"{base_lr:g} for {IMAGES} images, in proportion"),
+    ]
+
+
+def _steps(images: int, batch: int, pretrained: bool) -> tuple[int, list[Override]]:
+    steps = STEPS_OF_ONE_IMAGE * images**0.5 * IMAGES / batch
+    steps = _rounded(min(max(steps, SHORTEST), LONGEST), 100)
+    seen = steps * batch / 2 / images
+    burn_in = _rounded(steps * BURN_IN[pretrained], 50)
+    start = "the detector meets new classes" if pretrained else "random weights label nothing"
+    period = max(_rounded(steps / 6, 50), 50)
+    return steps, [
+        Override("SOLVER.MAX_ITER", steps, f"each labeled image is seen {seen:.0f} times"),
+        Override(
+            "SOLVER.STEPS", (_rounded(steps * 0.8, 50),), "the last fifth at a tenth of the rate"
+        ),
+        Override("SOLVER.CHECKPOINT_PERIOD", period, "a sixth of the run"),
+        Override("TEST.EVAL_PERIOD", period, "model_best.pth is the best of six"),
+        Override("SOFT_TEACHER.BURN_IN", burn_in, start),
+    ]
+
+
+def _pseudo_labels(images: int) -> list[Override]:
+    if images >= MANY_LABELS:
+        return []
+    return [
+        Override("SOFT_TEACHER.ALPHA", 1.0, f"{images} labeled images must not be outweighed"),
+        Override("SOFT_TEACHER.SCORE_THRESH", 0.7, "a teacher of few labels is rarely surer"),
+    ]
+
+
+def _notes(labeled: DataStats, unlabeled_images: int, edge: int) -> list[str]:
+    rare = {name: n for name, n in labeled.boxes.items() if n < FEW_BOXES}
+    notes = [
+        f"class '{name}' has {n} boxes: label more of it, or leave it out"
+        for name, n in rare.items()
+    ]
+    if unlabeled_images < labeled.images:
+        notes.append(
+            f"{unlabeled_images} unlabeled images for {labeled.images} labeled ones: there is "
+            "little to gain"
+        )
+    small = labeled.small_side * edge / min(labeled.size)
+    if small < SMALL_BOX:
+        notes.append(
+            f"a tenth of the boxes is below {small:.0f} pixels in the views and will be missed: "
+            "train at a larger size on a GPU, or on parts of the images"
+        )
+    return notes
+
+
+def _rounded(value: float, to: int) -> int:
+    return int(to * round(value / to))
