@@ -1,0 +1,152 @@
+"""A plan says what a person with a few images would otherwise have to know."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from soft_teacher.analysis.plan import DataStats, Hardware, plan, stats_of, weighted_quantiles
+from soft_teacher.data.datasets.dataset_dicts import dataset_reading
+
+CPU, GPU = Hardware("cpu"), Hardware("cuda", processes=2, memory=24.0)
+CELLS = DataStats(
+    images=20,
+    boxes=Counter(red=80, white=20),
+    sides=np.repeat([100.0, 200.0], [80, 20]),
+    weights=np.repeat([1 / 80, 1 / 20], [80, 20]),
+    ratios=np.linspace(0.5, 2.0, 100),
+    size=(480.0, 640.0),
+)
+
+
+def planned(data=CELLS, unlabeled=300, hardware=CPU, *, pretrained=False, base_lr=0.001):
+    found = plan(data, unlabeled, hardware, pretrained=pretrained, base_lr=base_lr)
+    return {override.key: override.value for override in found.overrides}
+
+
+def notes(data=CELLS, unlabeled=300, hardware=CPU):
+    return plan(data, unlabeled, hardware, pretrained=False, base_lr=0.001).notes
+
+
+# --- statistics ---------------------------------------------------------------------------------
+
+
+def test_statistics_of_nothing():
+    found = stats_of([])
+    assert (found.images, found.boxes, found.size) == (0, Counter(), (0.0, 0.0))
+    assert found.boxes_per_image == 0 and len(found.sides) == len(found.weights) == 0
+
+
+def test_statistics_of_a_dataset(tiny_digits):
+    reading = dataset_reading("--labeled", "digits_train")
+    found = stats_of([reading, reading])
+    annotations = [a for d in reading.dicts for a in d["annotations"]]
+    assert found.images == 24 and found.size == (64, 64)
+    assert set(found.boxes) == set(reading.classes)
+    assert sum(found.boxes.values()) == len(found.sides) == 2 * len(annotations)
+    x, y, w, h = annotations[0]["bbox"]
+    assert found.sides[0] == pytest.approx((w * h) ** 0.5)
+    assert found.ratios[0] == pytest.approx(h / w)
+    present = sum(n > 0 for n in found.boxes.values())
+    assert found.weights.sum() == pytest.approx(present)  # every class weighs 1
+
+
+@pytest.mark.parametrize(
+    "values, weights, shares, expected",
+    [
+        ([5.0], [1.0], [0.0, 0.5, 1.0], [5.0, 5.0, 5.0]),
+        ([3.0, 1.0, 2.0], [1.0, 1.0, 1.0], [1 / 6, 1 / 2, 5 / 6], [1.0, 2.0, 3.0]),
+        ([1.0, 2.0], [9.0, 1.0], [0.5, 0.95], [1.0, 2.0]),
+    ],
+)
+def test_weighted_quantiles(values, weights, shares, expected):
+    found = weighted_quantiles(np.array(values), np.array(weights), shares)
+    assert found.tolist() == expected
+
+
+# --- the plan -----------------------------------------------------------------------------------
+
+
+def test_every_override_has_a_reason_and_a_key_of_its_own():
+    found = plan(CELLS, 300, GPU, pretrained=True, base_lr=0.0025).overrides
+    assert all(override.reason for override in found)
+    assert len({override.key for override in found}) == len(found)
+
+
+@pytest.mark.parametrize(
+    "images, steps",
+    [(1, 600), (5, 600), (20, 900), (100, 2000), (10_000, 20_000), (10**7, 180_000)],
+)
+def test_the_steps_grow_with_the_root_of_the_labeled_images(images, steps):
+    assert planned(replace(CELLS, images=images))["SOLVER.MAX_ITER"] == steps
+
+
+def test_all_steps_fit_into_the_run():
+    for pretrained, burn_in in ((False, 400), (True, 200)):
+        found = planned(pretrained=pretrained)
+        assert found["SOLVER.MAX_ITER"] == 900 and found["SOLVER.STEPS"] == (700,)
+        assert found["SOFT_TEACHER.BURN_IN"] == burn_in
+        assert found["TEST.EVAL_PERIOD"] == found["SOLVER.CHECKPOINT_PERIOD"] == 150
+
+
+@pytest.mark.parametrize(
+    "hardware, images, rate",
+    [
+        (CPU, 8, 0.001),
+        (GPU, 16, 0.002),
+        (Hardware("cuda", memory=6.0), 4, 0.0005),
+        (Hardware("cuda", processes=8, memory=80.0), 64, 0.008),
+    ],
+)
+def test_the_batch_fits_the_machine_and_the_learning_rate_the_batch(hardware, images, rate):
+    found = planned(hardware=hardware)
+    assert found["SOLVER.IMS_PER_BATCH"] == images
+    assert found["SOLVER.BASE_LR"] == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    "size, hardware, edges",
+    [
+        ((480.0, 640.0), CPU, (240, 384)),
+        ((480.0, 640.0), GPU, (480, 768)),
+        ((640.0, 480.0), GPU, (480, 768)),
+        ((2000.0, 6000.0), GPU, (800, 1333)),
+        ((128.0, 128.0), CPU, (128, 160)),
+    ],
+)
+def test_views_are_as_large_as_the_images_and_the_machine_allow(size, hardware, edges):
+    found = planned(replace(CELLS, size=size), hardware=hardware)
+    assert (found["INPUT.MIN_SIZE_TEST"], found["INPUT.MAX_SIZE_TEST"]) == edges
+    assert found["SOFT_TEACHER.AUGMENTATION.SHORT_EDGE"] == edges[0]
+    assert found["SOFT_TEACHER.AUGMENTATION.MAX_SIZE"] == edges[1]
+
+
+def test_images_of_small_boxes_are_enlarged():
+    small = replace(CELLS, sides=np.full(100, 8.0))
+    assert planned(small, hardware=GPU)["SOFT_TEACHER.AUGMENTATION.SHORT_EDGE"] == 800
+    assert "below 8 pixels" not in " ".join(notes(small, hardware=GPU))
+    assert "below 4 pixels in the views" in " ".join(notes(small, hardware=CPU))
+
+
+def test_anchors_follow_the_boxes_classes_weighted_alike():
+    """At half the size red boxes have 50 pixels, white ones 100; a third anchor is made up."""
+    found = planned()
+    assert found["MODEL.ANCHOR_GENERATOR.SIZES"] == [[50], [100], [150]]
+    # Half of red is below 1.1, half of white above 1.9.
+    assert found["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"] == [[1.1, 1.9]]
+    assert "MODEL.ANCHOR_GENERATOR.SIZES" not in planned(pretrained=True)
+
+
+@pytest.mark.parametrize("images, said", [(20, True), (999, True), (1000, False)])
+def test_few_labels_are_not_to_be_outweighed(images, said):
+    found = planned(replace(CELLS, images=images))
+    assert ("SOFT_TEACHER.ALPHA" in found) == ("SOFT_TEACHER.SCORE_THRESH" in found) == said
+
+
+def test_what_no_override_can_fix_is_said():
+    assert notes() == []
+    (rare,) = notes(replace(CELLS, boxes=Counter(red=80, white=3)))
+    assert rare.startswith("class 'white' has 3 boxes")
+    (few,) = notes(unlabeled=7)
+    assert few.startswith("7 unlabeled images for 20 labeled ones")
