@@ -1,12 +1,14 @@
-"""tools/plan_lr.py: the printed overrides and the written config are the plan."""
+"""tools/plan.py: the printed overrides and the written config are the plan."""
 
 import shlex
 
 import pytest
-from plan_lr import main
+from plan import main
 from training import CONFIGS
 
 from soft_teacher.experiment import lazy_config, yaml_config
+from soft_teacher.experiment.lazy_experiment import LazyExperiment
+from soft_teacher.experiment.yaml_experiment import YamlExperiment
 
 YAML, LAZY = (str(CONFIGS / name) for name in ("soft_teacher.yaml", "soft_teacher.py"))
 
@@ -39,6 +41,39 @@ def test_a_lazy_config_gets_its_own_overrides(run):
     cfg = lazy_config.load_config(LAZY, overrides(printed))
     assert cfg.dataloader.train.batch_size == 6 and cfg.optimizer.lr == pytest.approx(0.0006)
     assert list(cfg.lr_multiplier.scheduler.milestones) == [2500, 3000]
+
+
+CUSTOM = str(CONFIGS.parent / "custom" / "small_images.yaml")
+DATA = ["DATASETS.TRAIN_LABELED", "digits_train", "DATASETS.TRAIN_UNLABELED", "digits_unlabeled"]
+LAZY_DATA = ["dataloader.train.labeled_names=digits_train", "dataloader.train.labeled_share=0.4"]
+LAZY_DATA.append("dataloader.train.unlabeled_names=digits_unlabeled")
+
+
+def test_a_plan_for_data_is_a_config_that_passes_every_check(run, tiny_digits, tmp_path):
+    """Twelve labeled images of 64 pixels with five classes."""
+    path = tmp_path / "mine.yaml"
+    status, printed = run(CUSTOM, "--write", path, *DATA)
+    assert status == 0 and "rarely surer" in printed.out
+    written = YamlExperiment.load(str(path))
+    planned = yaml_config.load_config(CUSTOM, [*DATA, *overrides(printed)])
+    assert written.cfg.dump() == planned.dump()
+    assert planned.MODEL.ROI_HEADS.NUM_CLASSES == 5 and planned.SOLVER.MAX_ITER == 700
+    written.check(eval_only=False)
+
+
+def test_a_plan_for_data_names_the_keys_of_a_lazy_config(run, tiny_digits):
+    status, printed = run(LAZY, *LAZY_DATA)
+    experiment = LazyExperiment.load(LAZY, [*LAZY_DATA, *overrides(printed)])
+    assert status == 0 and experiment["SOLVER.MAX_ITER"] == 700
+    assert experiment["SOFT_TEACHER.ALPHA"] == 1.0
+    experiment.check(eval_only=False)
+
+
+def test_nothing_to_plan_for(run, tiny_digits):
+    status, printed = run(CUSTOM)
+    assert status == 2 and "DATASETS.TRAIN_LABELED is empty" in printed.err
+    status, printed = run(CUSTOM, "DATASETS.TRAIN_LABELED", "digits_unlabeled", *DATA[2:])
+    assert status == 2 and "no image has an annotation to plan for" in printed.err
 
 
 def test_as_many_images_as_before_change_nothing(run):
