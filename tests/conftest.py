@@ -40,15 +40,20 @@ def tiny_digits(datasets_folder):
         yield datasets_folder
 
 
+@pytest.fixture(autouse=True)
+def same_catalogs():
+    """Both catalogs as they were before a test, whatever it registers or forgets."""
+    before = [(catalog, dict(catalog)) for catalog in (DatasetCatalog, MetadataCatalog)]
+    yield
+    for catalog, items in before:
+        catalog.clear()
+        catalog.update(items)
+
+
 @pytest.fixture
 def own_catalog(tmp_path, monkeypatch):
-    """A cache of its own, and Detectron2's catalogs as they were before."""
+    """A cache of its own beside the catalogs."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    before = set(DatasetCatalog.list())
-    yield
-    for name in set(DatasetCatalog.list()) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.pop(name, None)
 
 
 @pytest.fixture

@@ -29,13 +29,11 @@ def coco_names():
 
 
 @pytest.fixture(autouse=True)
-def same_catalogs():
-    """Both catalogs as they were: register_builtin also forgets what is in other folders."""
-    before = [(catalog, dict(catalog)) for catalog in (DatasetCatalog, MetadataCatalog)]
-    yield
-    for catalog, items in before:
-        catalog.clear()
-        catalog.update(items)
+def nothing_built_in():
+    """No built-in dataset of COCO yet, whatever other tests have used."""
+    for name in coco_names():
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
 
 
 @pytest.fixture
