@@ -1,5 +1,6 @@
 """The input of the sections."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,8 +104,8 @@ class Job:
         )
 
     def photos(self, count: int) -> list[dict]:
-        """Dataset dicts of JPEGs in ``folder``."""
-        folder = self.folder / "photos"
+        """Dataset dicts of JPEGs in a folder that no other process writes to."""
+        folder = self.folder / f"photos_{os.getpid()}"
         folder.mkdir(exist_ok=True)
         return make_images(folder, count)
 
