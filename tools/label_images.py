@@ -13,7 +13,8 @@ from pathlib import Path
 
 from config_tool import config_parser, experiment_of, new_file, writing
 
-from soft_teacher.data.datasets.dataset_dicts import check_datasets, unlabeled_dicts
+from soft_teacher.data.datasets.dataset_checks import check_datasets
+from soft_teacher.data.datasets.dataset_dicts import unlabeled_dicts
 from soft_teacher.evaluation.evaluate import NETWORKS
 from soft_teacher.evaluation.labeling import check_label_threshold, coco_categories, label_images
 from soft_teacher.experiment.experiment import Experiment

@@ -15,7 +15,7 @@ from gpu_sections.job import Job, Rows
 from numpy import median
 from numpy.random import default_rng
 
-from soft_teacher.data.datasets.dataset_dicts import check_datasets
+from soft_teacher.data.datasets.dataset_checks import check_datasets
 from soft_teacher.experiment import SoftTeacherTrainer
 from soft_teacher.modeling import SoftTeacher
 

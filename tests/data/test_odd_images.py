@@ -13,7 +13,7 @@ from training import CONFIGS
 from written import Photo, voc_object, voc_xml
 
 from soft_teacher import ConfigError, add_soft_teacher_config
-from soft_teacher.data.datasets.dataset_dicts import check_datasets
+from soft_teacher.data.datasets.dataset_checks import check_datasets
 from soft_teacher.data.roles import LABELED, UNLABELED
 from soft_teacher.data.streams.loader import build_two_stream_train_loader
 from soft_teacher.experiment.lazy_experiment import LazyExperiment

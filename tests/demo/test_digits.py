@@ -26,19 +26,13 @@ from soft_teacher.utils.errors import ConfigError
 SPEC = DigitsSpec(num_train=12, num_unlabeled=10, num_val=8)
 
 
+PREFIX = "digits_test"
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     root = tmp_path_factory.mktemp("digits")
     return root, generate(root, SPEC)
-
-
-@pytest.fixture
-def prefix():
-    """A name prefix whose datasets are gone after the test."""
-    yield "digits_test"
-    for name in [n for n in DatasetCatalog.list() if n.startswith("digits_test")]:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
 
 
 def load(path):
@@ -332,11 +326,11 @@ def test_damaged_files_are_noticed(tmp_path):
 
 
 @pytest.mark.parametrize("images", [1, 7])
-def test_interrupted_generation_is_not_taken_for_a_finished_one(tmp_path, images, prefix):
+def test_interrupted_generation_is_not_taken_for_a_finished_one(tmp_path, images):
     with pytest.raises(ZeroDivisionError):
         generate(tmp_path, TINY, progress=lambda done, total: 1 / (images - done))
     with pytest.raises(ConfigError, match="no complete digits dataset"):
-        register_digits(tmp_path, prefix)
+        register_digits(tmp_path, PREFIX)
     assert generated(tmp_path) == 7
     assert not list(tmp_path.glob(".partial*"))
 
@@ -362,11 +356,11 @@ def test_foreign_files_are_left_alone(tmp_path):
 # --- registration -------------------------------------------------------------------------------
 
 
-def test_registration_is_lazy_complete_and_repeatable(dataset, prefix):
+def test_registration_is_lazy_complete_and_repeatable(dataset):
     root, files = dataset
     for _ in range(2):
-        names = register_digits(root, prefix)
-    assert names == [f"{prefix}_{n}" for n in ("train", "unlabeled", "unlabeled_gt", "val")]
+        names = register_digits(root, PREFIX)
+    assert names == [f"{PREFIX}_{n}" for n in ("train", "unlabeled", "unlabeled_gt", "val")]
     for name in names:
         meta = MetadataCatalog.get(name)
         assert meta.thing_classes == ["zero", "one", "two", "three", "four"]
@@ -379,22 +373,22 @@ def test_registration_is_lazy_complete_and_repeatable(dataset, prefix):
         Image.open(record["file_name"]).close()
 
 
-def test_registration_follows_a_regenerated_folder(tmp_path, prefix):
+def test_registration_follows_a_regenerated_folder(tmp_path):
     for classes in (2, 4):
         generate(tmp_path, DigitsSpec(num_classes=classes, num_train=2, num_unlabeled=0, num_val=1))
-        name = register_digits(tmp_path, prefix)[0]
+        name = register_digits(tmp_path, PREFIX)[0]
         assert len(MetadataCatalog.get(name).thing_classes) == classes
         DatasetCatalog.get(name)
 
 
-def test_registration_refuses_a_missing_dataset_and_a_taken_name(dataset, tmp_path, prefix):
+def test_registration_refuses_a_missing_dataset_and_a_taken_name(dataset, tmp_path):
     with pytest.raises(ConfigError, match="run python -m soft_teacher.demo"):
-        register_digits(tmp_path / "nothing", prefix)
+        register_digits(tmp_path / "nothing", PREFIX)
     assert not (tmp_path / "nothing").exists()
-    register_digits(dataset[0], prefix)
+    register_digits(dataset[0], PREFIX)
     generate(tmp_path, TINY)
     with pytest.raises(ConfigError, match="use another prefix"):
-        register_digits(tmp_path, prefix)
+        register_digits(tmp_path, PREFIX)
 
 
 def test_the_command_takes_every_field_and_reports_a_mistake_in_one_line(tmp_path, capsys):

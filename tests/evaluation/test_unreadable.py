@@ -10,7 +10,6 @@ from detectron2.config import LazyCall
 from detectron2.data import (
     DatasetCatalog,
     DatasetMapper,
-    MetadataCatalog,
     build_detection_test_loader,
 )
 from detectron2.data.datasets import register_coco_instances, register_pascal_voc
@@ -36,12 +35,8 @@ NAME = "unreadable_test"
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch):
-    """Nothing was logged before, nothing stays registered."""
+    """Nothing was logged before."""
     monkeypatch.setattr(detectron2_logger, "_LOG_COUNTER", type(detectron2_logger._LOG_COUNTER)())
-    yield
-    if NAME in DatasetCatalog.list():
-        DatasetCatalog.remove(NAME)
-    MetadataCatalog.pop(NAME, None)
 
 
 @pytest.fixture

@@ -56,9 +56,9 @@ def split_file(name: str) -> Path:
     return digits_root() / "splits" / f"{name}.json"
 
 
-def _register(root: Path) -> None:
+def _register() -> None:
     """What has been generated; with ground truth the unlabeled images are ``unlabeled_gt``."""
-    root = root / "digits"
+    root = digits_root()
     if (root / "spec.json").is_file():
         register_digits(root)
         register_manifests("digits", "digits_train", root / "splits")

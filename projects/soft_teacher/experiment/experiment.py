@@ -12,12 +12,8 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..data.datasets.builtin import register_builtin
-from ..data.datasets.dataset_dicts import (
-    TEACHER,
-    as_list,
-    check_datasets,
-    describe_datasets,
-)
+from ..data.datasets.dataset_checks import check_datasets, describe_datasets
+from ..data.datasets.dataset_dicts import TEACHER, as_list
 from ..data.datasets.loading import loaded_once
 from ..data.images.image import MAX_PIXELS
 from ..engine.checkpoint import SoftTeacherCheckpointer

@@ -8,10 +8,9 @@ from detectron2.structures import BoxMode
 from PIL import Image
 
 from soft_teacher import add_soft_teacher_config
+from soft_teacher.data.datasets.dataset_checks import check_datasets, describe_datasets
 from soft_teacher.data.datasets.dataset_dicts import (
-    check_datasets,
     class_names,
-    describe_datasets,
     ground_truth_dicts,
     labeled_dicts,
     train_names,

@@ -12,7 +12,7 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 
-from soft_teacher.data.datasets.dataset_dicts import check_datasets
+from soft_teacher.data.datasets.dataset_checks import check_datasets
 from soft_teacher.data.datasets.evaluated import evaluation_name
 
 NAME = "evaluated_test"

@@ -1,8 +1,9 @@
 """Datasets that configs can name without writing code, and how packages add theirs."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
@@ -18,15 +19,14 @@ __all__ = [
 
 
 # Prefix of names -> what add_builtin was given.
-_BUILTIN: dict[str, tuple[Callable[[Path], None], Callable[[str], str]]] = {}
+_BUILTIN: dict[str, tuple[Callable[[], None], Callable[[str], str]]] = {}
 
 
-def add_builtin(prefix: str, register: Callable[[Path], None], hint: Callable[[str], str]) -> None:
+def add_builtin(prefix: str, register: Callable[[], None], hint: Callable[[str], str]) -> None:
     """Makes datasets built in whose names start with a prefix of their own.
 
     Args:
-        register: takes $DETECTRON2_DATASETS and registers what is there; called again where that
-            changes.
+        register: registers what is in :func:`dataset_root`; called again where that changes.
         hint: name of a dataset that is missing -> the command that makes it, or nothing.
     """
     _BUILTIN[prefix] = register, hint
@@ -51,7 +51,7 @@ def register_builtin() -> None:
             if MetadataCatalog.get(name).get("built_in"):
                 DatasetCatalog.remove(name)
                 MetadataCatalog.remove(name)
-        register(dataset_root())
+        register()
 
 
 def missing_dataset_hint(name: str) -> str:
@@ -60,7 +60,12 @@ def missing_dataset_hint(name: str) -> str:
     return next(hints, "")
 
 
-def register_manifests(prefix: str, source: str, folder: Path, **unlabeled_sources: str) -> None:
+def register_manifests(
+    prefix: str,
+    source: str,
+    folder: Path,
+    unlabeled_sources: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Registers ``PREFIX_NAME_labeled`` and ``_unlabeled`` for each manifest ``NAME.json``.
 
     Args:

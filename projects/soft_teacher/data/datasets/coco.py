@@ -1,9 +1,9 @@
 """COCO's unlabeled images and the splits of its labeled ones, as built-in datasets.
 
-===================================== ============================================
-``coco_2017_unlabeled``               unlabeled2017
-``coco_2017_NAME_labeled, _unlabeled``  for each manifest ``coco/splits/NAME.json``
-===================================== ============================================
+====================================== ===========================================
+``coco_2017_unlabeled``                unlabeled2017
+``coco_2017_NAME_labeled, _unlabeled`` for each manifest ``coco/splits/NAME.json``
+====================================== ===========================================
 
 The images and boxes of the splits are those of Detectron2's ``coco_2017_train``.
 """
@@ -35,16 +35,17 @@ def coco_root() -> Path:
     return dataset_root() / "coco"
 
 
-def _register(root: Path) -> None:
+def _register() -> None:
+    root = coco_root()
     if UNLABELED not in DatasetCatalog.list():
         paths = {
-            "json_file": str(root / "coco" / "annotations" / "image_info_unlabeled2017.json"),
-            "image_root": str(root / "coco" / "unlabeled2017"),
+            "json_file": str(root / "annotations" / "image_info_unlabeled2017.json"),
+            "image_root": str(root / "unlabeled2017"),
         }
         DatasetCatalog.register(UNLABELED, partial(_load_unlabeled, **paths))
         # No classes: the images serve a detector of any.
         MetadataCatalog.get(UNLABELED).set(built_in=True, **paths)
-    register_manifests(COCO, f"{COCO}_train", root / "coco" / "splits", **{FULL: UNLABELED})
+    register_manifests(COCO, f"{COCO}_train", root / "splits", {FULL: UNLABELED})
 
 
 def _load_unlabeled(json_file: str, image_root: str) -> list[dict]:

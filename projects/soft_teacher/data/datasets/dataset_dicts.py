@@ -1,13 +1,11 @@
 """Datasets as lists of dicts, with every mistake in them reported in one line."""
 
-import itertools
-import os
 from collections.abc import Sequence
 
 from detectron2.data import DatasetCatalog
 
 from ...utils.errors import ConfigError, did_you_mean, one_line
-from ..roles import KEYS, LABELED, ROLES, TEST, UNLABELED
+from ..roles import KEYS, LABELED, UNLABELED
 from ..unlabeled_annotations import (
     HIDDEN_ANNOTATIONS,
     LABEL_SOURCES,
@@ -15,31 +13,25 @@ from ..unlabeled_annotations import (
     take_pseudo_labels,
 )
 from .builtin import missing_dataset_hint
-from .class_checks import (
-    CLASSES,
-    boxless_classes,
-    check_class_numbers,
-    check_classes,
-    class_names,
-    placeholder_hint,
-)
-from .evaluated import prepare_evaluation
-from .loading import load_reading, loaded_once
+from .class_checks import CLASSES, check_classes, class_names
+from .loading import load_reading
 from .paths import register_path
 from .reading.reader import Reading
-from .role_checks import check_given, check_ground_truth, check_images, check_labels, label_warnings
+from .role_checks import check_given, check_images, check_labels
 
 __all__ = [
+    "GIVEN",
     "TEACHER",
+    "are_comparable",
     "as_list",
-    "check_datasets",
     "class_names",
     "dataset_reading",
-    "describe_datasets",
     "ground_truth_dicts",
     "labeled_dicts",
+    "labeled_readings",
     "train_names",
     "unlabeled_dicts",
+    "unlabeled_readings",
 ]
 
 TEACHER, GIVEN = LABEL_SOURCES
@@ -69,7 +61,7 @@ def labeled_dicts(names: Sequence[str], *, filter_empty: bool = True) -> list[di
     Raises:
         ConfigError: if a dataset or one of its files is missing, or nothing is left.
     """
-    dicts = [d for reading in _labeled(names) for d in reading.dicts]
+    dicts = [d for reading in labeled_readings(names) for d in reading.dicts]
     return [_boxes_only(d) for d in dicts if not filter_empty or _has_box(d)]
 
 
@@ -95,11 +87,11 @@ def unlabeled_dicts(
             annotation where they are asked for.
     """
     dicts: list[dict] = []
-    for where, reading in _unlabeled(names, label_source):
+    for where, reading in unlabeled_readings(names, label_source):
         part = reading.dicts_to_measure()
         if label_source == GIVEN:
             part = take_pseudo_labels(where, part)
-        keep = hidden_labels and not reading.faults and _are_comparable(reading, classes)
+        keep = hidden_labels and not reading.faults and are_comparable(reading, classes)
         dicts += hold_out_ground_truth(part, keep=keep)
     return dicts
 
@@ -111,7 +103,7 @@ def ground_truth_dicts(
 
     Args:
         key, name: see :func:`dataset_reading`.
-        num_classes, classes_key: see :func:`check_datasets`.
+        num_classes, classes_key: see :func:`.dataset_checks.check_datasets`.
 
     Returns:
         dicts with ``annotations``; images without known ground truth are left out.
@@ -133,75 +125,6 @@ def ground_truth_dicts(
             "images as FILE.json@FOLDER"
         )
     return [{**d, "annotations": known} for d, known in found if known is not None]
-
-
-@loaded_once()
-def check_datasets(
-    *,
-    labeled: Sequence[str],
-    unlabeled: Sequence[str],
-    test: Sequence[str],
-    num_classes: int,
-    label_source: str = TEACHER,
-    classes_key: str = CLASSES,
-) -> list[str]:
-    """Checks that all datasets can be used in their roles and have the model's classes.
-
-    Args:
-        labeled, unlabeled, test: registered datasets, or paths; any may be empty.
-        num_classes: of the model.
-        label_source: where pseudo boxes come from, "teacher" or "dataset" (precomputed).
-        classes_key: what messages call the model's number of classes.
-
-    Returns:
-        warnings: annotations that are left out, classes without a box, images that are in more
-        than one of the three.
-
-    Raises:
-        ConfigError: for data that cannot be used, with file, annotation and fix; for a number of
-            classes that is not the model's, or for categories that differ between datasets.
-    """
-    found: dict[str, dict[str, Reading]] = {
-        key: {name: dataset_reading(key, name) for name in names}
-        for key, names in zip(ROLES.values(), (labeled, unlabeled, test))
-    }
-    classes = class_names(list(labeled))
-    boxless = boxless_classes(list(found[KEYS[LABELED]].values()))
-    with_classes = [key for key in found if key != KEYS[UNLABELED] or label_source == GIVEN]
-    check_classes(
-        {key: list(found[key]) for key in with_classes}, num_classes, classes_key, boxless
-    )
-    if labeled:
-        _labeled(labeled)
-    if unlabeled:
-        _unlabeled(unlabeled, label_source)
-    for name, reading in found[TEST].items():
-        check_ground_truth(f"{TEST} '{name}'", reading)
-        prepare_evaluation(name)
-    for key in with_classes:
-        for name, reading in found[key].items():
-            check_class_numbers(f"{key} '{name}'", reading, num_classes, classes_key)
-    return [
-        *_warnings(found, with_classes, classes),
-        *placeholder_hint(KEYS[LABELED], boxless, classes, classes_key),
-        *_shared_images(found),
-    ]
-
-
-@loaded_once()
-def describe_datasets(
-    *, labeled: Sequence[str], unlabeled: Sequence[str], test: Sequence[str]
-) -> list[str]:
-    """A line for the log about each dataset: its images and what becomes of its annotations."""
-    found = [
-        (key, name, dataset_reading(key, name).balance)
-        for key, names in zip(ROLES.values(), (labeled, unlabeled, test))
-        for name in names
-    ]
-    return [
-        f"{key} '{name}': {f'{b.images:,} images' if key == KEYS[UNLABELED] else b}"
-        for key, name, b in found
-    ]
 
 
 def dataset_reading(key: str, name: str) -> Reading:
@@ -227,7 +150,8 @@ def dataset_reading(key: str, name: str) -> Reading:
         raise ConfigError(f"{key} '{name}' cannot be read: {reason}") from error
 
 
-def _labeled(names: Sequence[str]) -> list[Reading]:
+def labeled_readings(names: Sequence[str]) -> list[Reading]:
+    """The labeled datasets. Raises ConfigError unless they can be learned from."""
     key, names = KEYS[LABELED], _some(KEYS[LABELED], names)
     readings = [dataset_reading(key, name) for name in names]
     for name, reading in zip(names, readings):
@@ -240,8 +164,8 @@ def _labeled(names: Sequence[str]) -> list[Reading]:
     return readings
 
 
-def _unlabeled(names: Sequence[str], label_source: str) -> list[tuple[str, Reading]]:
-    """Names for messages, and the datasets."""
+def unlabeled_readings(names: Sequence[str], label_source: str) -> list[tuple[str, Reading]]:
+    """Names for messages, and the datasets. Raises ConfigError unless they can be used."""
     key = KEYS[UNLABELED]
     found = [(f"{key} '{name}'", dataset_reading(key, name)) for name in _some(key, names)]
     for where, reading in found:
@@ -256,24 +180,7 @@ def _some(key: str, names: Sequence[str]) -> list[str]:
     return names
 
 
-def _warnings(found: dict, with_classes: Sequence[str], classes: Sequence[str]) -> list[str]:
-    """What is left out of each dataset."""
-    lines = []
-    for key, readings in found.items():
-        for name, reading in readings.items():
-            where = f"{key} '{name}'"
-            lines += [f"{where}: {note}" for note in reading.notes]
-            if key in with_classes:
-                lines += label_warnings(where, reading, test=key == TEST)
-            elif reading.balance.read and not _are_comparable(reading, classes):
-                lines.append(
-                    f"{where} has other classes than {KEYS[LABELED]}: its annotations are not "
-                    "looked at, so pseudo boxes are not measured on its images"
-                )
-    return lines
-
-
-def _are_comparable(reading: Reading, classes: Sequence[str]) -> bool:
+def are_comparable(reading: Reading, classes: Sequence[str]) -> bool:
     """Whether annotations are of these classes, as far as both are known."""
     return reading.classes is None or not classes or list(reading.classes) == list(classes)
 
@@ -286,24 +193,6 @@ def _filled(key: str, names: Sequence[str], values: dict) -> list[str]:
             f"{key} {_joined(names)}: braces are filled with {', '.join(values)} of "
             f"DATASETS.SPLIT, there is no {error}"
         ) from error
-
-
-def _shared_images(found: dict[str, dict[str, Reading]]) -> list[str]:
-    """A line for each two keys that name the same image files."""
-    files = {
-        key: {d["file_name"] for reading in readings.values() for d in reading.dicts}
-        for key, readings in found.items()
-    }
-    paths = {key: {os.path.abspath(f) for f in names} for key, names in files.items()}
-    warnings = []
-    for one, other in itertools.combinations(paths, 2):
-        shared = sorted(paths[one] & paths[other])
-        if shared:
-            what = "evaluation is not honest" if other == TEST else "they are learned from twice"
-            warnings.append(
-                f"{one} and {other} share {len(shared)} images, first {shared[0]}: {what}"
-            )
-    return warnings
 
 
 def _has_box(dataset_dict: dict) -> bool:

@@ -20,7 +20,8 @@ from written import (
 )
 
 from soft_teacher.data.datasets.coco_ground_truth import ground_truth_file
-from soft_teacher.data.datasets.dataset_dicts import check_datasets, labeled_dicts, unlabeled_dicts
+from soft_teacher.data.datasets.dataset_checks import check_datasets
+from soft_teacher.data.datasets.dataset_dicts import labeled_dicts, unlabeled_dicts
 from soft_teacher.data.datasets.loading import load_reading
 from soft_teacher.data.datasets.paths import register_path
 

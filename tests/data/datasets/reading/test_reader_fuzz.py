@@ -15,7 +15,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from soft_teacher.data.datasets.dataset_dicts import check_datasets, labeled_dicts, unlabeled_dicts
+from soft_teacher.data.datasets.dataset_checks import check_datasets
+from soft_teacher.data.datasets.dataset_dicts import labeled_dicts, unlabeled_dicts
 from soft_teacher.data.datasets.loading import load_reading, loaded_once
 from soft_teacher.utils.errors import ConfigError
 
