@@ -65,6 +65,12 @@ class Setting:
         return re.split("[ |]", self.lazy) if self.lazy else []
 
 
+def of_policies(parameter: str, check) -> Setting:
+    """The setting of a parameter that the policies of all three views have."""
+    paths = " ".join(f"{view}.{parameter}" for view in VIEWS)
+    return Setting(paths, check, f"build_policy.{parameter}")
+
+
 SETTINGS = {
     "MODEL.DEVICE": Setting("train.device", Text(empty=False), free=True),
     "MODEL.WEIGHTS": Setting(
@@ -240,24 +246,12 @@ SETTINGS = {
     "SOFT_TEACHER.EMA.RAMP": Setting("ema.ramp", flag),
     "SOFT_TEACHER.EMA.INTERVAL": Setting("ema.interval", whole, "EMAHook.interval"),
     "SOFT_TEACHER.EMA.BUFFERS": Setting("ema.buffers", flag),
-    "SOFT_TEACHER.AUGMENTATION.VARIANT": Setting(
-        " ".join(f"{v}.variant" for v in VIEWS), text, "build_policy.variant"
-    ),
-    "SOFT_TEACHER.AUGMENTATION.SHORT_EDGE": Setting(
-        " ".join(f"{v}.short_edge" for v in VIEWS), whole, "build_policy.short_edge"
-    ),
-    "SOFT_TEACHER.AUGMENTATION.MAX_SIZE": Setting(
-        " ".join(f"{v}.max_size" for v in VIEWS), whole, "build_policy.max_size"
-    ),
-    "SOFT_TEACHER.AUGMENTATION.SCALE_RANGE": Setting(
-        " ".join(f"{v}.scale_range" for v in VIEWS),
-        Each(number, length=2),
-        "build_policy.scale_range",
-    ),
-    "SOFT_TEACHER.AUGMENTATION.FLIP": Setting(" ".join(f"{v}.flip" for v in VIEWS), flag),
-    "SOFT_TEACHER.AUGMENTATION.MAX_ANGLE": Setting(
-        " ".join(f"{v}.max_angle" for v in VIEWS), number, "build_policy.max_angle"
-    ),
+    "SOFT_TEACHER.AUGMENTATION.VARIANT": of_policies("variant", text),
+    "SOFT_TEACHER.AUGMENTATION.SHORT_EDGE": of_policies("short_edge", whole),
+    "SOFT_TEACHER.AUGMENTATION.MAX_SIZE": of_policies("max_size", whole),
+    "SOFT_TEACHER.AUGMENTATION.SCALE_RANGE": of_policies("scale_range", Each(number, length=2)),
+    "SOFT_TEACHER.AUGMENTATION.FLIP": of_policies("flip", flag),
+    "SOFT_TEACHER.AUGMENTATION.MAX_ANGLE": of_policies("max_angle", number),
     "SOFT_TEACHER.RESUME_CHANGED": Setting(
         "train.resume_changed", flag, "RunIdentity.allow_changes", free=True
     ),

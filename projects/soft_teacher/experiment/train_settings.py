@@ -6,14 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from .settings import SETTINGS
-
 __all__ = ["TrainSettings"]
 
 
 def setting(key: str, **options):
     """A field of one key; whether a resumed run may change it is in its :class:`.Setting`."""
-    return field(metadata={"key": key, "free": SETTINGS[key].free}, **options)
+    return field(metadata={"key": key}, **options)
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class TrainSettings:
     wandb_name: str = setting("SOFT_TEACHER.WATCH.WANDB.NAME")
     resume_changed: bool = setting("SOFT_TEACHER.RESUME_CHANGED")
     # YAML has no key for it: Detectron2's trainer logs every 20 steps.
-    log_period: int = field(default=20, metadata={"key": "", "free": True})
+    log_period: int = setting("", default=20)
 
     @classmethod
     def of(cls, value_of: Callable[[str], Any], **others) -> TrainSettings:
