@@ -13,7 +13,7 @@ import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 
 import torch
 from config_tool import config_parser, experiment_of
-from omegaconf import OmegaConf
+from omegaconf import ListConfig, OmegaConf
 from tabulate import tabulate
 
 from soft_teacher import ConfigError
@@ -21,7 +21,7 @@ from soft_teacher.analysis.plan import Hardware, Override, plan, stats_of
 from soft_teacher.data.datasets.dataset_dicts import dataset_reading
 from soft_teacher.data.roles import KEYS, LABELED, UNLABELED
 from soft_teacher.experiment.experiment import Experiment
-from soft_teacher.experiment.scaling import LAZY_KEYS, YAML_KEYS, scaled_values
+from soft_teacher.experiment.scaling import SCALES, scaled_values
 from soft_teacher.utils.command_line import exit_status
 
 EPILOG = """
@@ -55,14 +55,12 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def planned(args, experiment: Experiment) -> tuple[list[Override], list[str]]:
-    """Overrides by the keys of the config's language, and notes."""
+    """Overrides by YAML keys, and notes."""
     if args.images is None and args.num_gpus is None:
         return planned_for_data(args, experiment)
-    rules = LAZY_KEYS if is_lazy(args) else YAML_KEYS
-    now = {key: value_at(args, experiment, key) for key in rules}
-    (images_key,) = [key for key, rule in rules.items() if rule == "images"]
-    then = scaled_values(now, rules, target_images(args, now[images_key]))
-    return [Override(key, value, f"{rules[key]} scale") for key, value in then.items()], []
+    now = {key: plain(experiment[key]) for key in SCALES if experiment.values(key)}
+    then = scaled_values(now, target_images(args, now["SOLVER.IMS_PER_BATCH"]))
+    return [Override(key, value, f"{SCALES[key]} scale") for key, value in then.items()], []
 
 
 def planned_for_data(args, experiment: Experiment) -> tuple[list[Override], list[str]]:
@@ -78,14 +76,9 @@ def planned_for_data(args, experiment: Experiment) -> tuple[list[Override], list
         pretrained=bool(experiment["MODEL.WEIGHTS"]),
         base_lr=experiment["SOLVER.BASE_LR"] * 8 / experiment["SOLVER.IMS_PER_BATCH"],
     )
-    overrides = [
-        Override(name, o.value, o.reason)
-        for o in found.overrides
-        for name, _ in experiment.values(o.key)
-        # A LazyConfig's milestones are stretched with train.max_iter.
-        if not (is_lazy(args) and o.key == "SOLVER.STEPS")
-    ]
-    return overrides, found.notes
+    # A LazyConfig's milestones are stretched with train.max_iter.
+    stretched = ["SOLVER.STEPS"] if is_lazy(args) else []
+    return [o for o in found.overrides if o.key not in stretched], found.notes
 
 
 def this_machine() -> Hardware:
@@ -99,14 +92,6 @@ def this_machine() -> Hardware:
 
 def is_lazy(args) -> bool:
     return args.config_file.endswith(".py")
-
-
-def value_at(args, experiment: Experiment, key: str):
-    """The config's value of a key of its own language."""
-    if not is_lazy(args):
-        return experiment[key]
-    value = OmegaConf.select(experiment.cfg, key.replace("[", ".").replace("]", ""))
-    return OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
 
 
 def target_images(args, now: int) -> int:
@@ -124,9 +109,10 @@ def report(args, experiment: Experiment) -> str:
         ConfigError: for a mistake in the arguments, the config or its datasets.
     """
     overrides, notes = planned(args, experiment)
-    now = {o.key: value_at(args, experiment, o.key) for o in overrides}
-    changed = {o.key: o.value for o in overrides if plain(o.value) != plain(now[o.key])}
-    rows = [[o.key, now[o.key], o.value, o.reason] for o in overrides]
+    rows = [
+        [name, now, o.value, o.reason] for o in overrides for name, now in experiment.values(o.key)
+    ]
+    changed = {name: then for name, now, then, _ in rows if plain(then) != plain(now)}
     parts = [tabulate(rows, ["key", "config", "plan", "reason"], disable_numparse=True)]
     parts += [f"note: {note}" for note in notes]
     parts.append("overrides:\n" + command_line(changed, args) if changed else "nothing changes")
@@ -138,7 +124,7 @@ def report(args, experiment: Experiment) -> str:
 
 def plain(value):
     """A value whose lists compare equal whatever their type."""
-    return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+    return [plain(v) for v in value] if isinstance(value, (list, tuple, ListConfig)) else value
 
 
 def command_line(values: dict, args) -> str:

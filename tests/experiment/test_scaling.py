@@ -1,7 +1,8 @@
 import pytest
 
 from soft_teacher import ConfigError
-from soft_teacher.experiment.scaling import LAZY_KEYS, YAML_KEYS, scaled_values
+from soft_teacher.experiment.scaling import SCALES, scaled_values
+from soft_teacher.experiment.settings import SETTINGS
 
 PARTIAL = {
     "SOLVER.IMS_PER_BATCH": 40,
@@ -18,11 +19,11 @@ PARTIAL = {
 
 
 def test_the_same_number_of_images_is_the_same_training():
-    assert scaled_values(PARTIAL, YAML_KEYS, 40) == PARTIAL
+    assert scaled_values(PARTIAL, 40) == PARTIAL
 
 
 def test_half_the_images_are_half_the_rate_and_twice_the_steps():
-    assert scaled_values(PARTIAL, YAML_KEYS, 20) == {
+    assert scaled_values(PARTIAL, 20) == {
         "SOLVER.IMS_PER_BATCH": 20,
         "SOLVER.BASE_LR": 0.005,
         "SOLVER.MAX_ITER": 360_000,
@@ -38,16 +39,17 @@ def test_half_the_images_are_half_the_rate_and_twice_the_steps():
 
 
 def test_a_number_of_steps_never_vanishes():
-    found = scaled_values({**PARTIAL, "SOLVER.WARMUP_ITERS": 1}, YAML_KEYS, 400)
+    found = scaled_values({**PARTIAL, "SOLVER.WARMUP_ITERS": 1}, 400)
     assert found["SOLVER.WARMUP_ITERS"] == 1
     assert found["SOFT_TEACHER.EMA.MOMENTUM"] == pytest.approx(0.99004488, abs=1e-6)
 
 
 def test_both_languages_scale_the_same_things():
-    assert sorted(YAML_KEYS.values()) == sorted([*LAZY_KEYS.values(), "steps"])
+    assert list(SCALES) == list(PARTIAL)
+    assert [key for key in SCALES if not SETTINGS[key].lazy] == ["SOLVER.WARMUP_ITERS"]
 
 
 @pytest.mark.parametrize("images", [0, -5])
 def test_less_than_one_image_is_refused(images):
     with pytest.raises(ConfigError, match="SOLVER.IMS_PER_BATCH must be at least 1"):
-        scaled_values(PARTIAL, YAML_KEYS, images)
+        scaled_values(PARTIAL, images)
