@@ -22,6 +22,7 @@ from soft_teacher.data.datasets.dataset_dicts import dataset_reading
 from soft_teacher.data.roles import KEYS, LABELED, UNLABELED
 from soft_teacher.experiment.experiment import Experiment
 from soft_teacher.experiment.scaling import SCALES, scaled_values
+from soft_teacher.experiment.words import YAML_WORDS
 from soft_teacher.utils.command_line import exit_status
 
 EPILOG = """
@@ -69,12 +70,16 @@ def planned_for_data(args, experiment: Experiment) -> tuple[list[Override], list
     if not len(labeled.sides):
         raise ConfigError(f"{KEYS[LABELED]}: no image has an annotation to plan for")
     unlabeled = [dataset_reading(KEYS[UNLABELED], name) for name in names["unlabeled"]]
+    family = experiment.family
+    levels = family.anchor_levels_parameter
     found = plan(
         labeled,
         sum(len(reading.dicts) for reading in unlabeled),
         this_machine(),
         pretrained=bool(experiment["MODEL.WEIGHTS"]),
         base_lr=experiment["SOLVER.BASE_LR"] * 8 / experiment["SOLVER.IMS_PER_BATCH"],
+        classes_key=YAML_WORDS(family.num_classes_parameter),
+        levels=len(experiment[YAML_WORDS(levels)]) if levels else 0,
     )
     # A LazyConfig's milestones are stretched with train.max_iter.
     stretched = ["SOLVER.STEPS"] if is_lazy(args) else []

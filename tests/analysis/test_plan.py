@@ -20,13 +20,17 @@ CELLS = DataStats(
 )
 
 
-def planned(data=CELLS, unlabeled=300, hardware=CPU, *, pretrained=False, base_lr=0.001):
-    found = plan(data, unlabeled, hardware, pretrained=pretrained, base_lr=base_lr)
-    return {override.key: override.value for override in found.overrides}
+def plan_of(data=CELLS, unlabeled=300, hardware=CPU, **config):
+    usual = {"pretrained": False, "base_lr": 0.001, "classes_key": "CLASSES", "levels": 3}
+    return plan(data, unlabeled, hardware, **usual | config)
 
 
-def notes(data=CELLS, unlabeled=300, hardware=CPU):
-    return plan(data, unlabeled, hardware, pretrained=False, base_lr=0.001).notes
+def planned(data=CELLS, **options):
+    return {override.key: override.value for override in plan_of(data, **options).overrides}
+
+
+def notes(data=CELLS, **options):
+    return plan_of(data, **options).notes
 
 
 # --- statistics ---------------------------------------------------------------------------------
@@ -69,7 +73,7 @@ def test_weighted_quantiles(values, weights, shares, expected):
 
 
 def test_every_override_has_a_reason_and_a_key_of_its_own():
-    found = plan(CELLS, 300, GPU, pretrained=True, base_lr=0.0025).overrides
+    found = plan_of(hardware=GPU, pretrained=True, base_lr=0.0025).overrides
     assert all(override.reason for override in found)
     assert len({override.key for override in found}) == len(found)
 
@@ -136,6 +140,18 @@ def test_anchors_follow_the_boxes_classes_weighted_alike():
     # Half of red is below 1.1, half of white above 1.9.
     assert found["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"] == [[1.1, 1.9]]
     assert "MODEL.ANCHOR_GENERATOR.SIZES" not in planned(pretrained=True)
+
+
+def test_there_is_an_anchor_for_each_level_of_the_detector():
+    """The boxes are 1 to 100 pixels at half the size; a fifth of them belongs to each level."""
+    even = replace(CELLS, sides=np.arange(1.0, 101) * 2, weights=np.ones(100))
+    sizes = planned(even, levels=5)["MODEL.ANCHOR_GENERATOR.SIZES"]
+    assert sizes == [[10], [30], [50], [70], [90]]
+    assert "MODEL.ANCHOR_GENERATOR.SIZES" not in planned(levels=0)
+
+
+def test_the_classes_go_by_the_key_of_the_detector():
+    assert planned(classes_key="MODEL.RETINANET.NUM_CLASSES")["MODEL.RETINANET.NUM_CLASSES"] == 2
 
 
 @pytest.mark.parametrize("images, said", [(20, True), (999, True), (1000, False)])

@@ -61,6 +61,24 @@ def test_a_plan_for_data_is_a_config_that_passes_every_check(run, tiny_digits, t
     written.check(eval_only=False)
 
 
+@pytest.mark.parametrize("number", [5, 6])
+def test_a_plan_follows_the_detector_of_the_config(number, run, tiny_digits):
+    """A RetinaNet with another number of classes than the dataset has, and of levels."""
+    config = str(CONFIGS / "retinanet.yaml")
+    opts = [
+        "MODEL.RETINANET.NUM_CLASSES",
+        str(number),
+        "MODEL.RETINANET.IN_FEATURES",
+        "['p2','p3']",
+    ]
+    opts += ["MODEL.ANCHOR_GENERATOR.SIZES", "[[18],[28]]", *DATA]
+    status, printed = run(config, *opts)
+    planned = YamlExperiment.load(config, [*opts, *overrides(printed)])
+    assert status == 0 and planned["MODEL.RETINANET.NUM_CLASSES"] == 5
+    assert len(planned["MODEL.ANCHOR_GENERATOR.SIZES"]) == 2
+    planned.check(eval_only=False)
+
+
 def test_a_plan_for_data_names_the_keys_of_a_lazy_config(run, tiny_digits):
     status, printed = run(LAZY, *LAZY_DATA)
     experiment = LazyExperiment.load(LAZY, [*LAZY_DATA, *overrides(printed)])

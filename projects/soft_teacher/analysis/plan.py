@@ -27,8 +27,6 @@ SMALL_BOX = 16.0
 # Longest short edge of a view: the paper's on a GPU, what is bearable on a CPU.
 SHORT_EDGE = {"cuda": 800, "cpu": 240}
 LONG_EDGE = 1333
-# A third of the boxes belongs to each of three anchors.
-ANCHOR_QUANTILES = (1 / 6, 1 / 2, 5 / 6)
 RATIO_QUANTILES = (1 / 4, 3 / 4)
 # Images of a process: 8 at 800 pixels in float32 take 6.5 GiB with R-50-FPN.
 IMAGES, GIB_OF_IMAGES = 8, 8.0
@@ -140,6 +138,8 @@ def plan(
     *,
     pretrained: bool,
     base_lr: float,
+    classes_key: str,
+    levels: int,
 ) -> Plan:
     """Overrides for a config of ``configs/custom``.
 
@@ -149,22 +149,23 @@ def plan(
         hardware: that will train.
         pretrained: whether the config starts from a detector; its anchors then stay as they are.
         base_lr: the config's learning rate for 8 images a step.
+        classes_key: of the detector's number of classes.
+        levels: feature maps with anchors; 0 for a detector without.
     """
-    edge, long_edge, sizes = _sizes(labeled, hardware)
+    edge, sizes = _sizes(labeled, hardware)
     batch, of_batch = _batch(hardware, base_lr)
-    steps, of_steps = _steps(labeled.images, batch, pretrained)
     overrides = [
-        Override("MODEL.ROI_HEADS.NUM_CLASSES", len(labeled.boxes), ", ".join(labeled.boxes)),
+        Override(classes_key, len(labeled.boxes), ", ".join(labeled.boxes)),
         *sizes,
-        *([] if pretrained else _anchors(labeled, edge)),
+        *(_anchors(labeled, edge, levels) if levels and not pretrained else []),
         *of_batch,
-        *of_steps,
+        *_steps(labeled.images, batch, pretrained),
         *_pseudo_labels(labeled.images),
     ]
     return Plan(overrides, _notes(labeled, unlabeled_images, edge))
 
 
-def _sizes(data: DataStats, hardware: Hardware) -> tuple[int, int, list[Override]]:
+def _sizes(data: DataStats, hardware: Hardware) -> tuple[int, list[Override]]:
     short, long = sorted(data.size)
     small = data.small_side
     wanted = max(short, short * SMALL_BOX / small)
@@ -180,14 +181,16 @@ def _sizes(data: DataStats, hardware: Hardware) -> tuple[int, int, list[Override
         Override("INPUT.MIN_SIZE_TEST", edge, "tested as trained"),
         Override("INPUT.MAX_SIZE_TEST", long_edge, "tested as trained"),
     ]
-    return edge, long_edge, found
+    return edge, found
 
 
-def _anchors(data: DataStats, edge: int) -> list[Override]:
+def _anchors(data: DataStats, edge: int, levels: int) -> list[Override]:
     scale = edge / min(data.size)
-    quantiles = weighted_quantiles(data.sides, data.weights, ANCHOR_QUANTILES)
+    # In the middle of the share of each level.
+    middles = (np.arange(levels) + 0.5) / levels
+    quantiles = weighted_quantiles(data.sides, data.weights, middles)
     sides = sorted({max(_rounded(s, 2), 4) for s in quantiles * scale})
-    while len(sides) < len(ANCHOR_QUANTILES):
+    while len(sides) < levels:
         sides.append(_rounded(sides[-1] * 1.5, 2))
     low, high = (
         round(float(r), 1) for r in weighted_quantiles(data.ratios, data.weights, RATIO_QUANTILES)
@@ -197,7 +200,7 @@ def _anchors(data: DataStats, edge: int) -> list[Override]:
         Override(
             "MODEL.ANCHOR_GENERATOR.SIZES",
             [[side] for side in sides],
-            "a third of the boxes for each, classes weighted alike; pixels of the view",
+            "as many boxes for each, classes weighted alike; pixels of the view",
         ),
         Override(
             "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS",
@@ -218,14 +221,14 @@ def _batch(hardware: Hardware, base_lr: float) -> tuple[int, list[Override]]:
     ]
 
 
-def _steps(images: int, batch: int, pretrained: bool) -> tuple[int, list[Override]]:
+def _steps(images: int, batch: int, pretrained: bool) -> list[Override]:
     steps = STEPS_OF_ONE_IMAGE * images**0.5 * IMAGES / batch
     steps = _rounded(min(max(steps, SHORTEST), LONGEST), 100)
     seen = steps * batch / 2 / images
     burn_in = _rounded(steps * BURN_IN[pretrained], 50)
     start = "the detector meets new classes" if pretrained else "random weights label nothing"
     period = max(_rounded(steps / 6, 50), 50)
-    return steps, [
+    return [
         Override("SOLVER.MAX_ITER", steps, f"each labeled image is seen {seen:.0f} times"),
         Override(
             "SOLVER.STEPS", (_rounded(steps * 0.8, 50),), "the last fifth at a tenth of the rate"
