@@ -5,16 +5,19 @@ from detectron2.config import LazyCall as L
 
 from soft_teacher.modeling import (
     BoxJitter,
+    DensityThresholds,
     FasterRCNNFamily,
     PseudoLabeler,
     SoftFastRCNNOutputLayers,
     SoftTeacher,
     SoftTeacherROIHeads,
+    SoftTeacherRPN,
 )
 
 detector = model_zoo.get_config("common/models/mask_rcnn_fpn.py").model
 detector.backbone.bottom_up.freeze_at = 2
 # (training, test), per image.
+detector.proposal_generator._target_ = SoftTeacherRPN
 detector.proposal_generator.post_nms_topk = (2000, 1000)
 heads = detector.roi_heads
 heads._target_ = SoftTeacherROIHeads
@@ -34,8 +37,15 @@ model = L(SoftTeacher)(
         teacher_proposals="test",
     ),
     pseudo_labeler=L(PseudoLabeler)(
-        score_thresh=0.9, candidate_thresh=0.5, variance_thresh=0.02, measure_stability=True
+        score_thresh=0.9,
+        candidate_thresh=0.5,
+        variance_thresh=0.02,
+        measure_stability=True,
+        stable_share=0.0,
+        by_density=False,
+        density=L(DensityThresholds)(foreground=0.8, ignore=0.0, window=200, floor=0.05),
     ),
     alpha=4.0,
     label_source="${train.label_source}",
+    statistics="all",
 )

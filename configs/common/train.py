@@ -23,3 +23,4 @@ train = dict(
     device="cuda",
 )
 ema = L(EMAHook)(momentum=0.999, ramp=True, interval=1, burn_in="${train.burn_in}", buffers=True)
+ema.through_burn_in = False

@@ -65,6 +65,19 @@ def add_soft_teacher_config(cfg) -> None:
     _C.LABEL_SOURCE = "teacher"
     # tau_cls: a detection scored above it is a pseudo box for classification (Table 9).
     _C.SCORE_THRESH = 0.9
+    # Thresholds for each class in place of SCORE_THRESH, where they start, and of
+    # JITTER.SCORE_THRESH: those at which pseudo boxes per image are as dense as labeled boxes.
+    _C.DENSITY = CN()
+    _C.DENSITY.ENABLED = False
+    # Pseudo boxes per labeled box.
+    _C.DENSITY.FOREGROUND = 0.8
+    # Detections per labeled box above the lower threshold; what lies between the two is neither
+    # object nor background. 0: there is no lower threshold.
+    _C.DENSITY.IGNORE = 0.0
+    # Unlabeled images over which the teacher's scores are averaged.
+    _C.DENSITY.WINDOW = 200
+    # No threshold is lower.
+    _C.DENSITY.FLOOR = 0.05
     # Reliability of a background box (Table 8): "bg_teacher", "bg_student", "pred_diff", "iou",
     # "reverse_iou", or "none" for Detectron2's plain mean.
     _C.INDICATOR = "bg_teacher"
@@ -81,6 +94,10 @@ def add_soft_teacher_config(cfg) -> None:
     # RPN proposals of the teacher while it labels: as many as at "test" or as in "train".
     _C.TEACHER_PROPOSALS = "test"
 
+    # Whose BatchNorm statistics the networks keep: those of "all" images, in one pass of both
+    # streams, or of the "labeled" ones, augmented as weakly as test images, in a pass of their own.
+    _C.STATISTICS = "all"
+
     # Box jittering (Eq. 7-9). Without it the boxes for classification train regression, too.
     _C.JITTER = CN()
     _C.JITTER.ENABLED = True
@@ -93,6 +110,9 @@ def add_soft_teacher_config(cfg) -> None:
     _C.JITTER.SCORE_THRESH = 0.5
     # tau_var: boxes with a smaller variance are pseudo boxes for regression (Table 10).
     _C.JITTER.VARIANCE_THRESH = 0.02
+    # In place of VARIANCE_THRESH: the share of an image's measured boxes that are stable, those of
+    # the smallest variances. 0: the threshold.
+    _C.JITTER.STABLE_SHARE = 0.0
     # "candidate": 0.5 (h + w) of the jittered box (Eq. 9). "refined": x by w and y by h of the
     # mean refined box, at least 1 pixel (released code).
     _C.JITTER.NORMALIZER = "candidate"
@@ -105,6 +125,8 @@ def add_soft_teacher_config(cfg) -> None:
     _C.EMA.MOMENTUM = 0.999
     # Rise to MOMENTUM as 1 - 1 / (t + 1), t counted from the end of the burn-in.
     _C.EMA.RAMP = True
+    # Average from the first step on; False copies the student until the end of the burn-in.
+    _C.EMA.THROUGH_BURN_IN = False
     # Update every INTERVAL steps.
     _C.EMA.INTERVAL = 1
     # Average floating-point buffers (BN statistics), too; False leaves the teacher's alone.

@@ -341,5 +341,5 @@ def test_every_config_key_is_read_and_checked(tiny_cfg, key):
 
 
 def test_no_config_key_is_forgotten_here(tiny_cfg):
-    of_the_labeler = {"ENABLED", "SCORE_THRESH", "VARIANCE_THRESH"}
+    of_the_labeler = {"ENABLED", "SCORE_THRESH", "VARIANCE_THRESH", "STABLE_SHARE"}
     assert set(tiny_cfg.SOFT_TEACHER.JITTER) == {*of_the_labeler, *SETTINGS}

@@ -175,8 +175,9 @@ SETTINGS = {
 
 def test_the_paper_is_the_default(tiny_cfg):
     paper = dict(score_thresh=0.9, candidate_thresh=0.5, variance_thresh=0.02)
-    expected = {**paper, "measure_stability": True}
-    assert vars(PseudoLabeler()) == vars(PseudoLabeler(tiny_cfg)) == expected
+    expected = {**paper, "measure_stability": True, "stable_share": 0.0, "density": None}
+    for labeler in (PseudoLabeler(), PseudoLabeler(tiny_cfg)):
+        assert {name: getattr(labeler, name) for name in expected} == expected
 
 
 @pytest.mark.parametrize("key", SETTINGS)

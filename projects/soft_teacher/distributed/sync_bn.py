@@ -48,7 +48,7 @@ def check_no_idle_rank(model: nn.Module, images: Sequence[int], batches: int) ->
 
     Args:
         model: a SoftTeacher after :func:`synchronize_batch_norm`.
-        images: of each step, over all ranks.
+        images: of each step in a pass of the backbone, over all ranks.
         batches: that a step deals them to.
     """
     modules = model.student.backbone.modules() if comm.get_world_size() > 1 else ()

@@ -46,12 +46,14 @@ class EMAHook(HookBase):
         ramp: bool = True,
         interval: int = 1,
         burn_in: int = 0,
+        through_burn_in: bool = False,
         buffers: bool = True,
     ):
         """
         Args:
             student, teacher: networks with the same state dict.
             momentum, ramp, burn_in: see :func:`ema_momentum`.
+            through_burn_in: average from the first step on instead of copying the student.
             interval: steps between updates; the end of the burn-in is always one.
             buffers: average floating-point buffers and copy the others; False leaves the
                 teacher's buffers as they are.
@@ -61,7 +63,8 @@ class EMAHook(HookBase):
         if interval < 1:
             raise ConfigError(f"EMAHook.interval must be at least 1, got {interval}")
         check_not_negative("EMAHook.burn_in", burn_in)
-        self.schedule = {"momentum": momentum, "ramp": ramp, "burn_in": burn_in}
+        copied = 0 if through_burn_in else burn_in
+        self.schedule = {"momentum": momentum, "ramp": ramp, "burn_in": copied}
         self.interval = interval
         self.burn_in = burn_in
         self._shared = _pairs(student.named_parameters(), teacher.named_parameters())

@@ -10,6 +10,7 @@ from detectron2.utils import comm
 
 from ..distributed.sync_bn import check_no_idle_rank, synchronize_batch_norm
 from ..engine.checkpoint import SoftTeacherCheckpointer
+from ..engine.density import DensityThresholdsHook
 from ..engine.evaluation_hooks import Evaluation, PendingEvaluation
 from ..engine.identity import RunIdentity
 from ..engine.nonfinite import NonFiniteGuard
@@ -52,7 +53,8 @@ def build_train_loop(model, loader, optimizer, settings: TrainSettings) -> SoftT
     """
     synchronize_batch_norm(model)
     schedule = loader.schedule
-    check_no_idle_rank(model, schedule.images, schedule.world_size)
+    for images in schedule.passes(apart=model.statistics == "labeled"):
+        check_no_idle_rank(model, images, schedule.world_size)
     return SoftTeacherLoop(
         wrap_ddp(model),
         loader,
@@ -110,6 +112,7 @@ def build_hooks(
         hooks.IterationTimer(),
         scheduler or hooks.LRScheduler(),
         ema,
+        *_thresholds(settings, checkpointer.model, class_names),
         steps_done,
         *_monitors(settings, loop, checkpointer.model, class_names),
         *before,
@@ -156,6 +159,14 @@ def saves_after(loop: SoftTeacherLoop, settings: TrainSettings) -> Callable[[int
         return done % settings.checkpoint_period == 0 or evaluates or loop.stops
 
     return saves
+
+
+def _thresholds(settings: TrainSettings, model, class_names) -> list[HookBase]:
+    density = model.pseudo_labeler.density
+    if density is None:
+        return []
+    period = settings.log_period
+    return [DensityThresholdsHook(density, class_names=class_names, period=period)]
 
 
 def _monitors(settings: TrainSettings, loop, model, class_names) -> list[HookBase]:

@@ -23,6 +23,7 @@ PREDICTOR = f"{HEADS}.box_predictor"
 FAMILY = "model.family"
 JITTER = f"{FAMILY}.jitter"
 LABELER = "model.pseudo_labeler"
+DENSITY = f"{LABELER}.density"
 RESIZE = f"{TEST}.mapper.augmentations[0]"
 VIEWS = [f"{TRAIN}.{view}_augmentations" for view in ("labeled", "strong", "weak")]
 
@@ -205,9 +206,17 @@ SETTINGS = {
     ),
     "SOFT_TEACHER.LABELED_DRAW": Setting(f"{TRAIN}.draw", text, "BatchSchedule.draw"),
     "SOFT_TEACHER.LABEL_SOURCE": Setting("train.label_source", text, "SoftTeacher.label_source"),
+    "SOFT_TEACHER.STATISTICS": Setting("model.statistics", text, "SoftTeacher.statistics"),
     "SOFT_TEACHER.SCORE_THRESH": Setting(
         f"{LABELER}.score_thresh", number, "PseudoLabeler.score_thresh"
     ),
+    "SOFT_TEACHER.DENSITY.ENABLED": Setting(f"{LABELER}.by_density", flag),
+    "SOFT_TEACHER.DENSITY.FOREGROUND": Setting(
+        f"{DENSITY}.foreground", number, "DensityThresholds.foreground"
+    ),
+    "SOFT_TEACHER.DENSITY.IGNORE": Setting(f"{DENSITY}.ignore", number, "DensityThresholds.ignore"),
+    "SOFT_TEACHER.DENSITY.WINDOW": Setting(f"{DENSITY}.window", whole, "DensityThresholds.window"),
+    "SOFT_TEACHER.DENSITY.FLOOR": Setting(f"{DENSITY}.floor", number, "DensityThresholds.floor"),
     "SOFT_TEACHER.INDICATOR": Setting(
         f"{HEADS}.indicator|{FAMILY}.indicator",
         text,
@@ -240,10 +249,14 @@ SETTINGS = {
     "SOFT_TEACHER.JITTER.VARIANCE_THRESH": Setting(
         f"{LABELER}.variance_thresh", number, "PseudoLabeler.variance_thresh"
     ),
+    "SOFT_TEACHER.JITTER.STABLE_SHARE": Setting(
+        f"{LABELER}.stable_share", number, "PseudoLabeler.stable_share"
+    ),
     "SOFT_TEACHER.JITTER.NORMALIZER": Setting(f"{JITTER}.normalizer", text, "BoxJitter.normalizer"),
     "SOFT_TEACHER.JITTER.CLIP_REFINED": Setting(f"{JITTER}.clip", flag),
     "SOFT_TEACHER.EMA.MOMENTUM": Setting("ema.momentum", number, "EMAHook.momentum"),
     "SOFT_TEACHER.EMA.RAMP": Setting("ema.ramp", flag),
+    "SOFT_TEACHER.EMA.THROUGH_BURN_IN": Setting("ema.through_burn_in", flag),
     "SOFT_TEACHER.EMA.INTERVAL": Setting("ema.interval", whole, "EMAHook.interval"),
     "SOFT_TEACHER.EMA.BUFFERS": Setting("ema.buffers", flag),
     "SOFT_TEACHER.AUGMENTATION.VARIANT": of_policies("variant", text),

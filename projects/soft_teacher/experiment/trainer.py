@@ -129,6 +129,7 @@ class SoftTeacherTrainer(DefaultTrainer):
             ramp=_C.EMA.RAMP,
             interval=_C.EMA.INTERVAL,
             burn_in=_C.BURN_IN,
+            through_burn_in=_C.EMA.THROUGH_BURN_IN,
             buffers=_C.EMA.BUFFERS,
         )
 

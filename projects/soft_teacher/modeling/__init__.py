@@ -1,12 +1,19 @@
 from .box_jitter import BoxJitter
 from .families.dense import RetinaNetFamily
-from .families.rcnn import FasterRCNNFamily, SoftFastRCNNOutputLayers, SoftTeacherROIHeads
+from .families.rcnn import (
+    FasterRCNNFamily,
+    SoftFastRCNNOutputLayers,
+    SoftTeacherROIHeads,
+    SoftTeacherRPN,
+)
 from .pseudo_labels import PseudoLabeler
 from .soft_teacher import SoftTeacher
 from .step_record import PseudoLabels
+from .thresholds import DensityThresholds
 
 __all__ = [
     "BoxJitter",
+    "DensityThresholds",
     "FasterRCNNFamily",
     "PseudoLabeler",
     "PseudoLabels",
@@ -14,4 +21,5 @@ __all__ = [
     "SoftFastRCNNOutputLayers",
     "SoftTeacher",
     "SoftTeacherROIHeads",
+    "SoftTeacherRPN",
 ]

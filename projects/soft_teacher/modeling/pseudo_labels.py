@@ -1,22 +1,29 @@
 """From the teacher's detections to the two sets of pseudo boxes in the student's view."""
 
+import math
 from collections.abc import Sized
 
 import torch
 from detectron2.config import configurable
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage
+from torch import nn
 
 from ..utils.checks import check_fraction
+from ..utils.errors import ConfigError
 from .families.base import TeacherPass
 from .step_record import PseudoLabels, TeacherBoxes
+from .thresholds import DensityThresholds
 from .views import ViewTransport
 
 __all__ = ["PseudoLabeler", "log_mean_count", "rows_where"]
 
 
-class PseudoLabeler:
-    """Chooses G_cls by foreground score and G_reg by box regression variance."""
+class PseudoLabeler(nn.Module):
+    """Chooses G_cls by foreground score and G_reg by box regression variance.
+
+    A module for its state alone, which belongs to a run and not to its weights.
+    """
 
     @configurable
     def __init__(
@@ -26,6 +33,9 @@ class PseudoLabeler:
         candidate_thresh: float = 0.5,
         variance_thresh: float = 0.02,
         measure_stability: bool = True,
+        stable_share: float = 0.0,
+        by_density: bool = False,
+        density: DensityThresholds | None = None,
     ):
         """
         Args:
@@ -33,17 +43,26 @@ class PseudoLabeler:
             candidate_thresh: only boxes scored above it are measured (0.5 in the paper).
             variance_thresh: tau_var, boxes of a smaller variance make up G_reg (Table 10).
             measure_stability: without it G_reg = G_cls.
+            stable_share: in place of variance_thresh, the share of an image's candidates, those
+                of the smallest variances, that make up G_reg; 0 for the threshold.
+            by_density: use ``density``, thresholds for each class, in place of score_thresh,
+                which is where they start; the boxes of G_cls are then the candidates.
 
         Raises:
-            ConfigError: for a threshold outside (0, 1).
+            ConfigError: for a threshold outside (0, 1), or a share outside [0, 1].
         """
+        super().__init__()
         check_fraction("PseudoLabeler.score_thresh", score_thresh)
         check_fraction("PseudoLabeler.candidate_thresh", candidate_thresh)
         check_fraction("PseudoLabeler.variance_thresh", variance_thresh)
         self.score_thresh = score_thresh
         self.candidate_thresh = candidate_thresh
         self.variance_thresh = variance_thresh
+        if not 0 <= stable_share <= 1:
+            raise ConfigError(f"PseudoLabeler.stable_share must lie in [0, 1], got {stable_share}")
         self.measure_stability = measure_stability
+        self.stable_share = stable_share
+        self.density = density if by_density else None
 
     @classmethod
     def from_config(cls, cfg):
@@ -53,17 +72,22 @@ class PseudoLabeler:
             "candidate_thresh": jitter.SCORE_THRESH,
             "variance_thresh": jitter.VARIANCE_THRESH,
             "measure_stability": jitter.ENABLED,
+            "stable_share": jitter.STABLE_SHARE,
+            "by_density": cfg.SOFT_TEACHER.DENSITY.ENABLED,
+            "density": DensityThresholds(cfg),
         }
 
     @property
     def lowest_score(self) -> float:
         """Detections with this score or a lower one are neither pseudo boxes nor measured."""
+        if self.density is not None:
+            return self.density.floor
         if not self.measure_stability:
             return self.score_thresh
         return min(self.score_thresh, self.candidate_thresh)
 
     @torch.no_grad()
-    def __call__(
+    def forward(
         self, teacher_pass: TeacherPass, transport: ViewTransport, seeds: list[int]
     ) -> PseudoLabels:
         """Two host-device syncs, one without measuring, for any number of images.
@@ -77,12 +101,15 @@ class PseudoLabeler:
             PseudoLabels in the strong view; boxes outside it are dropped.
         """
         detections = teacher_pass.detections
-        confident = [d.scores > self.score_thresh for d in detections]
+        confident, ignored = self._by_score(detections)
         if not self.measure_stability:
             nothing = [d.scores.new_zeros(0) for d in detections]
             candidates, variances, stable = [n.long() for n in nothing], nothing, confident
         else:
-            candidates, variances, stable = self._measured(teacher_pass, seeds)
+            measured = confident
+            if self.density is None:
+                measured = [d.scores > self.candidate_thresh for d in detections]
+            candidates, variances, stable = self._measured(teacher_pass, measured, seeds)
         moved = transport.to_strong([d.pred_boxes for d in detections])
         inside = [boxes.nonempty() for boxes in moved]
         chosen = [*confident, *stable]
@@ -97,19 +124,39 @@ class PseudoLabeler:
             [_targets(*x) for x in zip(detections, moved, sizes, g_cls)],
             [_targets(*x) for x in zip(detections, moved, sizes, g_reg)],
             [TeacherBoxes(*x) for x in zip(detections, confident, candidates, variances, stable)],
+            [boxes[rows] for boxes, rows in zip(moved, rows_where(ignored))],
         )
 
-    def _measured(self, teacher_pass: TeacherPass, seeds: list[int]):
+    def _by_score(self, detections: list[Instances]):
+        """Per image, masks of the foregrounds, and of what is ignored; none of these if none is."""
+        if self.density is None:
+            return [d.scores > self.score_thresh for d in detections], []
+        self.density.count_scores(detections)
+        upper, *lower = zip(*(self.density.of(d) for d in detections))
+        confident = [d.scores > u for d, u in zip(detections, upper)]
+        if not lower:
+            return confident, []
+        return confident, [
+            (d.scores > low) & ~c for d, low, c in zip(detections, lower[0], confident)
+        ]
+
+    def _measured(self, teacher_pass: TeacherPass, masks: list[torch.Tensor], seeds: list[int]):
         """Per image: rows of the measured boxes, their variances, and the mask of stable boxes."""
         detections = teacher_pass.detections
-        rows = rows_where([d.scores > self.candidate_thresh for d in detections])
+        rows = rows_where(masks)
         log_mean_count("num_reg_candidates", rows)
         variances = teacher_pass.variances(rows, seeds)
         stable = [
-            torch.zeros_like(d.scores, dtype=torch.bool).index_copy_(0, r, v < self.variance_thresh)
+            torch.zeros_like(d.scores, dtype=torch.bool).index_copy_(0, r, self._are_stable(v))
             for d, r, v in zip(detections, rows, variances)
         ]
         return rows, variances, stable
+
+    def _are_stable(self, variances: torch.Tensor) -> torch.Tensor:
+        if not self.stable_share or not len(variances):
+            return variances < self.variance_thresh
+        kept = math.ceil(self.stable_share * len(variances))
+        return (variances <= variances.kthvalue(kept).values) & variances.isfinite()
 
 
 def rows_where(masks: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from detectron2.config import configurable
@@ -12,6 +13,7 @@ from torch import nn
 from ..data.unlabeled_annotations import LABEL_SOURCES
 from ..utils.checks import check_choice, check_not_negative
 from ..utils.errors import ConfigError
+from .batch_norm import SOURCES, fixed_statistics
 from .families.base import DetectorFamily, Encoded, family_of
 from .precomputed import precomputed_pass
 from .pseudo_labels import PseudoLabeler
@@ -42,6 +44,7 @@ class SoftTeacher(nn.Module):
         pseudo_labeler: PseudoLabeler,
         alpha: float = 4.0,
         label_source: str = "teacher",
+        statistics: str = "all",
     ):
         """
         Args:
@@ -51,6 +54,9 @@ class SoftTeacher(nn.Module):
             alpha: weight of the unsupervised loss in Eq. 1.
             label_source: of the detections on unlabeled images: "teacher", end to end; "dataset",
                 precomputed pseudo labels, so that no teacher runs on these images.
+            statistics: the images whose BatchNorm statistics the student keeps, and the teacher
+                averages: "all", in one pass of both streams, or "labeled", weakly augmented as
+                test images are, in a pass of their own.
 
         Raises:
             ConfigError: if the detector cannot be wrapped or a value is out of range.
@@ -59,6 +65,9 @@ class SoftTeacher(nn.Module):
         family.check(student)
         check_not_negative("SoftTeacher.alpha", alpha)
         check_choice("SoftTeacher.label_source", label_source, LABEL_SOURCES)
+        check_choice("SoftTeacher.statistics", statistics, SOURCES)
+        if pseudo_labeler.density is not None:
+            _prepare_density(family, student, pseudo_labeler)
         check = _check_score_floor if label_source == "teacher" else _check_precomputed
         check(family, student, pseudo_labeler)
         if pseudo_labeler.measure_stability and not family.measures_stability:
@@ -72,6 +81,7 @@ class SoftTeacher(nn.Module):
         self.pseudo_labeler = pseudo_labeler
         self.alpha = alpha
         self.label_source = label_source
+        self.statistics = statistics
         self.observers: list[Callable[[StepView], None]] = []
 
     @classmethod
@@ -84,6 +94,7 @@ class SoftTeacher(nn.Module):
             "pseudo_labeler": PseudoLabeler(cfg),
             "alpha": cfg.SOFT_TEACHER.ALPHA,
             "label_source": cfg.SOFT_TEACHER.LABEL_SOURCE,
+            "statistics": cfg.SOFT_TEACHER.STATISTICS,
         }
 
     @property
@@ -134,23 +145,39 @@ class SoftTeacher(nn.Module):
     def _step(self, batched_inputs: list[dict]) -> dict[str, torch.Tensor]:
         labeled = [x for x in batched_inputs if "weak_image" not in x]
         unlabeled = [x for x in batched_inputs if "weak_image" in x]
+        if self.pseudo_labeler.density is not None:
+            self.pseudo_labeler.density.count_labels(labeled)
         taught = self._teach(unlabeled) if unlabeled else None
-        if batched_inputs:
-            encoded = self.family.encode(self.student, labeled + unlabeled)
+        weak, strong = self._encode(labeled, unlabeled)
         if labeled:
-            part = encoded[: len(labeled)]
-            sup = self._scaled(self.family.losses(self.student, part, labeled), labeled)
+            sup = self._scaled(self.family.losses(self.student, weak, labeled), labeled)
         else:
             sup = self._absent_stream(self.family.loss_names)
         if unlabeled:
-            part = encoded[len(labeled) :]
-            with get_event_storage().name_scope("unsup"):
-                unsup = self._scaled(self._pseudo_losses(part, unlabeled, *taught), unlabeled)
+            with get_event_storage().name_scope("unsup"), self._kept_statistics():
+                unsup = self._scaled(self._pseudo_losses(strong, unlabeled, *taught), unlabeled)
         else:
             unsup = self._absent_stream(self.family.pseudo_loss_names)
         # Eq. 1, term by term.
         losses = {f"sup/{k}": v for k, v in sup.items()}
         return {**losses, **{f"unsup/{k}": self.alpha * v for k, v in unsup.items()}}
+
+    def _encode(self, labeled: list[dict], unlabeled: list[dict]):
+        """What the student's backbone makes of each stream; None for a stream without images."""
+
+        def encode(inputs):
+            return self.family.encode(self.student, inputs) if inputs else None
+
+        if self.statistics == "labeled":
+            with self._kept_statistics():
+                strong = encode(unlabeled)
+            return encode(labeled), strong
+        joint = encode(labeled + unlabeled)
+        return joint and joint[: len(labeled)], joint and joint[len(labeled) :]
+
+    def _kept_statistics(self):
+        labeled_only = self.statistics == "labeled"
+        return fixed_statistics(self.student) if labeled_only else nullcontext()
 
     @torch.no_grad()
     def _teach(self, unlabeled: list[dict]):
@@ -185,6 +212,14 @@ class SoftTeacher(nn.Module):
         """Zeros that give every trainable parameter a gradient of zero, as DDP needs."""
         zero = sum(p.sum() for p in self.student.parameters() if p.requires_grad) * 0.0
         return dict.fromkeys(names, zero)
+
+
+def _prepare_density(family: DetectorFamily, student: nn.Module, labeler: PseudoLabeler) -> None:
+    if labeler.density.ignores and not family.ignores_boxes(student):
+        raise ConfigError(
+            "the detector cannot leave boxes out of its losses: set DensityThresholds.ignore to 0"
+        )
+    labeler.density.allocate(family.num_classes(student), labeler.score_thresh)
 
 
 def _check_score_floor(family: DetectorFamily, student: nn.Module, labeler: PseudoLabeler) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 import torch
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
 
 __all__ = ["COLUMNS", "PseudoLabels", "StepView", "TeacherBoxes", "table"]
 
@@ -41,11 +41,14 @@ class PseudoLabels:
         classification: G_cls, Instances with ``gt_boxes`` and ``gt_classes``.
         regression: G_reg, likewise.
         chosen_from: per image, the detections that they were chosen from, in the weak view.
+        ignored: per image, Boxes that are neither objects nor background; empty if there is no
+            such band of scores.
     """
 
     classification: list[Instances]
     regression: list[Instances]
     chosen_from: list[TeacherBoxes] = field(default_factory=list)
+    ignored: list[Boxes] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,10 @@ class DetectorFamily(ABC):
         """Whether losses are means over images; else all ranks weigh the same (released code)."""
         return True
 
+    def ignores_boxes(self, student: nn.Module) -> bool:
+        """Whether :meth:`pseudo_losses` heeds the ignored boxes of the pseudo labels."""
+        return False
+
     def questions_to_teacher(self, student: nn.Module) -> list[str]:
         """Settings to change before a run without a teacher, each as "Class.parameter to x"."""
         return []

@@ -1,5 +1,6 @@
 from .family import FasterRCNNFamily
 from .fast_rcnn import SoftFastRCNNOutputLayers
 from .roi_heads import SoftTeacherROIHeads
+from .rpn import SoftTeacherRPN
 
-__all__ = ["FasterRCNNFamily", "SoftFastRCNNOutputLayers", "SoftTeacherROIHeads"]
+__all__ = ["FasterRCNNFamily", "SoftFastRCNNOutputLayers", "SoftTeacherROIHeads", "SoftTeacherRPN"]

@@ -1,5 +1,7 @@
 """Faster R-CNN as a family: an RPN, and one box head that scores the background."""
 
+from contextlib import nullcontext
+
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import GeneralizedRCNN
@@ -12,6 +14,7 @@ from ...background_weights import NEEDS_TEACHER
 from ...box_jitter import BoxJitter
 from ..base import FAMILY_REGISTRY, DetectorFamily, PseudoLosses
 from .roi_heads import SoftTeacherROIHeads
+from .rpn import SoftTeacherRPN
 from .teacher_pass import PROPOSAL_SETTINGS, RCNNTeacherPass
 
 __all__ = ["FasterRCNNFamily"]
@@ -84,6 +87,8 @@ class FasterRCNNFamily(DetectorFamily):
         detector = cfg.clone()
         detector.defrost()
         detector.MODEL.ROI_HEADS.NAME = "SoftTeacherROIHeads"
+        if cfg.MODEL.PROPOSAL_GENERATOR.NAME == "RPN":
+            detector.MODEL.PROPOSAL_GENERATOR.NAME = "SoftTeacherRPN"
         return detector
 
     def check(self, student: nn.Module) -> None:
@@ -115,6 +120,9 @@ class FasterRCNNFamily(DetectorFamily):
     def averages_images(self, student: nn.Module) -> bool:
         return student.roi_heads.average == "image"
 
+    def ignores_boxes(self, student: nn.Module) -> bool:
+        return isinstance(student.proposal_generator, SoftTeacherRPN)
+
     def questions_to_teacher(self, student: nn.Module) -> list[str]:
         indicator = student.roi_heads.indicator
         asks = indicator in NEEDS_TEACHER
@@ -131,9 +139,9 @@ class FasterRCNNFamily(DetectorFamily):
     def pseudo_losses(
         self, student, encoded, inputs, labels, teacher_pass, transport
     ) -> PseudoLosses:
-        proposals, rpn_losses = student.proposal_generator(
-            encoded.images, encoded.features, labels.classification
-        )
+        rpn = student.proposal_generator
+        with rpn.ignoring(labels.ignored) if labels.ignored else nullcontext():
+            proposals, rpn_losses = rpn(encoded.images, encoded.features, labels.classification)
 
         def score_with_teacher(boxes: list[Boxes]) -> list[torch.Tensor]:
             return teacher_pass.background_scores(transport.to_weak(boxes))

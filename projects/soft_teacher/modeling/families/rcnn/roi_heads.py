@@ -134,6 +134,8 @@ class SoftTeacherROIHeads(StandardROIHeads):
         predictions = self.predict(features, [r.proposal_boxes for r in rows])
         reliabilities = self._reliabilities(samples, rows, predictions, pseudo, score_with_teacher)
         cls_weights = self._classification_weights(samples, reliabilities)
+        if pseudo.ignored:
+            cls_weights = self._without_ignored(cls_weights, samples, pseudo.ignored)
         reg_weights = self._regression_weights(regression, sizes)
         for row, cls_weight, reg_weight in zip(rows, cls_weights, reg_weights):
             row.cls_weight = torch.cat([cls_weight, torch.zeros_like(reg_weight)])
@@ -172,6 +174,17 @@ class SoftTeacherROIHeads(StandardROIHeads):
         return [
             classification_weights(f, r, self.cls_formula) / len(samples)
             for f, r in zip(foreground, reliabilities)
+        ]
+
+    def _without_ignored(self, weights, samples, ignored) -> list[torch.Tensor]:
+        """Weights of 0 for backgrounds that would be foregrounds of an ignored box."""
+        # The first threshold is -inf.
+        smallest = self.proposal_matcher.thresholds[1]
+        return [
+            w.where(
+                (s.gt_classes < self.num_classes) | (overlap(s.proposal_boxes, i) < smallest), 0
+            )
+            for w, s, i in zip(weights, samples, ignored)
         ]
 
     def _regression_weights(self, regression, sizes) -> list[torch.Tensor]:

@@ -1,0 +1,59 @@
+"""Thresholds for each class follow what all ranks have seen."""
+
+from collections.abc import Sequence
+
+import torch
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+from ..modeling.thresholds import DensityThresholds
+
+__all__ = ["DensityThresholdsHook"]
+
+# More classes than this are not logged one by one.
+MANY_CLASSES = 20
+
+
+class DensityThresholdsHook(HookBase):
+    """Updates the thresholds after every step, alike on all ranks, and keeps them over a resume.
+
+    Register it before the checkpointer.
+    """
+
+    def __init__(
+        self, thresholds: DensityThresholds, *, class_names: Sequence[str] = (), period: int = 20
+    ):
+        """
+        Args:
+            thresholds: of the model.
+            class_names: for the log.
+            period: steps between log lines.
+        """
+        self.thresholds = thresholds
+        self.class_names = class_names
+        self.period = period
+
+    def before_step(self) -> None:
+        # A step that was broken off is repeated.
+        self.thresholds.pending.zero_()
+
+    def after_step(self) -> None:
+        if comm.get_world_size() > 1:
+            torch.distributed.all_reduce(self.thresholds.pending)
+        self.thresholds.update()
+        if (self.trainer.iter + 1) % self.period == 0 and comm.is_main_process():
+            self._log(self.thresholds.thresholds[0].tolist())
+
+    def _log(self, scores: list[float]) -> None:
+        names = self.class_names if len(self.class_names) == len(scores) else range(len(scores))
+        storage = self.trainer.storage
+        if len(scores) <= MANY_CLASSES:
+            for name, score in zip(names, scores):
+                storage.put_scalar(f"pseudo/score_thresh/{name}", score, smoothing_hint=False)
+
+    def state_dict(self) -> dict:
+        return dict(self.thresholds.named_buffers())
+
+    def load_state_dict(self, state: dict) -> None:
+        for name, buffer in self.thresholds.named_buffers():
+            buffer.copy_(state[name])
