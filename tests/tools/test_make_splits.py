@@ -4,6 +4,7 @@ import json
 
 import make_splits
 import pytest
+from written import CLASSES, write_coco, write_voc, write_yolo
 
 from soft_teacher.data.datasets.dataset_dicts import labeled_dicts, unlabeled_dicts
 from soft_teacher.data.datasets.splits import families as splits
@@ -58,9 +59,9 @@ def manifests(folder):
 
 
 def test_by_default_stac_s_folds_are_written_where_training_looks(coco, capsys, monkeypatch):
-    loads = []
+    loads, read = [], make_splits.json_source
     monkeypatch.setattr(
-        make_splits, "read_coco_ids", lambda f: loads.append(f.name) or splits.read_coco_ids(f)
+        make_splits, "json_source", lambda f, *a: loads.append(f.name) or read(f, *a)
     )
     assert run() == 0
     assert loads == ["instances_train2017.json"], "read once"
@@ -137,11 +138,25 @@ def test_a_file_that_differs_is_replaced_only_when_forced(small, tmp_path, damag
         (["--percent", "50", "--folds", "-1"], "fold = -1"),
         (["--percent", "50", "--output", f"{__file__}/splits"], __file__),
         (["--percent"], "expected at least one argument"),
+        (["--count", "11"], "count = 11: use 1 to 10"),
+        (["--count", "0.5"], "invalid int value: '0.5'"),
+        (["--count", "2", "--percent", "20"], "--percent: not allowed with argument --count"),
+        (["--count", "2", "--family", "unbiased_teacher"], "unbiased_teacher needs --percent"),
+        (["--family", "shots"], "--family shots needs --shots"),
+        (["--shots", "1", "--family", "stac"], "--family stac needs --percent or --count"),
+        (["--shots", "0"], "images[0] needs a file_name"),
+        (["--dataset", "x"], "--dataset: not allowed with argument --json"),
         (["--fast"], "unrecognized arguments: --fast"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(small, options, message, failure):
     assert message in failure(*small, *options)
+
+
+@pytest.mark.parametrize("sizes", [["--percent", 50, 1], ["--count", 5, 11]])
+def test_a_mistake_in_the_last_split_leaves_no_file_of_the_first(small, tmp_path, sizes, failure):
+    failure(*small, *sizes, "--folds", 1)
+    assert not (tmp_path / "splits").exists()
 
 
 def test_help_shows_examples(capsys):
@@ -176,3 +191,105 @@ def test_images_without_annotations_are_split_too(small, tmp_path):
     assert run(*small, "--percent", "20", "--folds", "1") == 0
     part = json.loads((tmp_path / "splits" / "stac_20p_fold1" / "unlabeled.json").read_text())
     assert len(part["images"]) == 8 and part["annotations"] == []
+
+
+# --- numbers of images, and of images for each class --------------------------------------------
+
+
+def test_a_count_labels_exactly_as_many_images_unless_stac_is_named(small, tmp_path):
+    assert run(*small, "--count", 2, 6, "--folds", 1) == 0
+    assert run(*small, "--family", "stac", "--count", 6, "--folds", 1) == 0
+    made = manifests(tmp_path / "splits")
+    counts = {name: (split.count, len(split.labeled)) for name, split in made.items()}
+    assert counts == {
+        "without_replacement_2_fold1.json": (2, 2),
+        "without_replacement_6_fold1.json": (6, 6),
+        "stac_6_fold1.json": (6, len(splits.stac_split(range(10), count=6).labeled)),
+    }
+    assert counts["stac_6_fold1.json"][1] < 6
+
+
+@pytest.fixture
+def boxes(tmp_path):
+    """Options for a COCO JSON in which a cat is in images 0 to 7, a dog in 8 and a fox in none."""
+    cats = [{"image_id": i, "category_id": 1, "bbox": [0, 0, 4, 4]} for i in range(8)]
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.jpg"} for i in range(10)],
+        "annotations": [*cats, {**cats[0], "image_id": 8, "category_id": 2}],
+        "categories": [{"id": n, "name": name} for n, name in enumerate(("cat", "dog", "fox"), 1)],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    return ["--json", tmp_path / "boxes.json", "--output", tmp_path / "splits"]
+
+
+def test_shots_label_images_of_every_class_and_name_the_classes_with_too_few(
+    boxes, tmp_path, capsys
+):
+    assert run(*boxes, "--shots", 1, 3, "--folds", 1, 2) == 0
+    made = manifests(tmp_path / "splits")
+    assert sorted(made) == [f"shots_{k}_fold{fold}.json" for k in (1, 3) for fold in (1, 2)]
+    for name, split in made.items():
+        assert len(split.labeled) == split.count + 1 and 8 in split.labeled, name
+        assert split.family == "shots" and 9 in split.unlabeled
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("note: ")] == [
+        "note: fewer than 1 images show fox (none)",
+        "note: fewer than 3 images show dog (1), fox (none)",
+    ]
+    part = json.loads((tmp_path / "splits" / "shots_3_fold1" / "labeled.json").read_text())
+    assert [a["category_id"] for a in part["annotations"]] == [1, 1, 1, 2]
+
+
+def test_shots_of_no_images_or_classes_are_refused(boxes, tmp_path, failure):
+    assert "shots = 0: use at least 1" in failure(*boxes, "--shots", 0)
+    content = json.loads((tmp_path / "boxes.json").read_text())
+    (tmp_path / "boxes.json").write_text(json.dumps({**content, "annotations": []}))
+    assert "boxes.json: no image shows a class" in failure(*boxes, "--shots", 1)
+    assert not (tmp_path / "splits").exists()
+
+
+# --- datasets of every form ---------------------------------------------------------------------
+
+FORMATS = {
+    "coco": lambda folder: write_coco(folder),
+    "voc": lambda folder: f"{write_voc(folder, sets={'train': ['a', 'b', 'c']})}@train",
+    "yolo": lambda folder: f"{write_yolo(folder)}@train",
+}
+
+
+@pytest.mark.parametrize("write", FORMATS.values(), ids=FORMATS)
+def test_any_dataset_is_split_into_parts_that_a_run_takes(
+    write, tmp_path, capsys, monkeypatch, own_catalog
+):
+    monkeypatch.chdir(tmp_path)
+    assert run("--dataset", write(tmp_path / "my"), "--shots", 1, "--folds", 1) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    names = dict(line for line in lines if line[0].startswith("DATASETS."))
+    labeled = labeled_dicts([names["DATASETS.TRAIN_LABELED"]])
+    unlabeled = unlabeled_dicts([names["DATASETS.TRAIN_UNLABELED"]], classes=CLASSES)
+    # The only dog is in b, with a cat.
+    assert [d["file_name"].rpartition("/")[2] for d in labeled] == ["b.png"]
+    assert [d["file_name"].rpartition("/")[2] for d in unlabeled] == ["a.jpg", "c.png"]
+    assert [len(d["hidden_annotations"]) for d in unlabeled] == [1, 0]
+    (manifest,) = (tmp_path / "output" / "splits").rglob("shots_1_fold1.json")
+    assert read_manifest(manifest).labeled == (2,)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--dataset", "gone"], "--dataset names 'gone', which is neither a registered dataset"),
+        (["--dataset", "gone.json"], "gone.json cannot be read"),
+        (["--dataset", "my", "--count", "4"], "count = 4: use 1 to 3"),
+        (["--dataset", "my", "--images", "my"], "--images is the folder of --json"),
+        (["--dataset", "my", "--family", "full"], "made of --json and --unlabeled-json"),
+        (["--dataset", "my/JPEGImages", "--count", "1"], "no image has an annotation"),
+    ],
+)
+def test_a_mistake_in_a_dataset_is_one_line_and_leaves_no_file(
+    options, message, tmp_path, monkeypatch, failure, own_catalog
+):
+    monkeypatch.chdir(tmp_path)
+    write_voc(tmp_path / "my")
+    assert message in failure(*options)
+    assert not (tmp_path / "output").exists()

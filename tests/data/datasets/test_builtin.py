@@ -209,12 +209,19 @@ def test_datasets_of_the_user_s_own_stay(coco):
         ("coco_2017_stac_10p_labeled", None),
         ("coco_2017_stac_10p_fold1", None),
         ("coco_2017_full", None),
+        ("coco_2017_shots_10p_fold1_labeled", None),
+        ("coco_2017_unbiased_teacher_20_fold0_labeled", None),
         ("coco_2017_stac_10p_fold1_labeled", "stac --percent 10 --folds 1"),
         ("coco_2017_stac_0.5p_fold12_unlabeled", "stac --percent 0.5 --folds 12"),
         (
             "coco_2017_unbiased_teacher_2p_fold0_labeled",
             "unbiased_teacher --percent 2 --folds 0 --index-file COCO_supervision.txt",
         ),
+        (
+            "coco_2017_without_replacement_20_fold3_labeled",
+            "without_replacement --count 20 --folds 3",
+        ),
+        ("coco_2017_shots_10_fold2_unlabeled", "shots --shots 10 --folds 2"),
         ("coco_2017_full_unlabeled", "full"),
     ],
 )

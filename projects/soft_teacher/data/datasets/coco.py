@@ -17,7 +17,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from .builtin import add_builtin, dataset_root, register_manifests
 from .formats.coco import parse_file
 from .reading.records import records_of
-from .splits.families import FULL, PARTIAL_FAMILIES
+from .splits.families import FULL, PARTIAL_FAMILIES, SHOTS, SIZES
 from .splits.registration import without_ground_truth
 
 __all__ = ["coco_root"]
@@ -25,8 +25,8 @@ __all__ = ["coco_root"]
 COCO = "coco_2017"
 UNLABELED = f"{COCO}_unlabeled"
 SPLIT_NAME = re.compile(
-    rf"{COCO}_(?:(?P<family>{'|'.join(PARTIAL_FAMILIES)})_(?P<percent>[^_]+)p_fold(?P<fold>\d+)"
-    rf"|{FULL})_(?:un)?labeled"
+    rf"{COCO}_(?:(?P<family>{'|'.join(PARTIAL_FAMILIES)})_"
+    rf"(?:(?P<percent>[^_]+)p|(?P<count>\d+))_fold(?P<fold>\d+)|{FULL})_(?:un)?labeled"
 )
 
 
@@ -58,10 +58,13 @@ def _hint(name: str) -> str:
     wanted = SPLIT_NAME.fullmatch(name)
     if wanted is None:
         return ""
-    family, percent, fold = wanted.group("family", "percent", "fold")
+    family, percent, count, fold = wanted.group("family", "percent", "count", "fold")
     options = f"--family {family or FULL}"
     if family:
-        options += f" --percent {percent} --folds {fold}"
+        size = "percent" if percent else SHOTS if family == SHOTS else "count"
+        if size not in SIZES[family]:
+            return ""
+        options += f" --{size} {percent or count} --folds {fold}"
     if family == "unbiased_teacher":
         options += " --index-file COCO_supervision.txt"
     folder = coco_root() / "splits"

@@ -13,7 +13,7 @@ from .reading.balance import MEASURED
 from .reading.raw_dataset import NOT_MEASURED
 from .reading.reader import Reading
 
-__all__ = ["all_measured", "ground_truth_file"]
+__all__ = ["all_measured", "as_coco", "ground_truth_file"]
 
 
 def ground_truth_file(reading: Reading) -> str:
@@ -29,7 +29,7 @@ def ground_truth_file(reading: Reading) -> str:
     """
     if _is_usable(reading):
         return reading.records.json_file
-    text = json.dumps(_normalised(reading))
+    text = json.dumps(_ground_truth(reading))
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     path = cache_folder() / f"truth-{digest}.json"
     try:
@@ -43,6 +43,38 @@ def ground_truth_file(reading: Reading) -> str:
             "can be"
         ) from error
     return str(path)
+
+
+def as_coco(reading: Reading) -> dict:
+    """A reading as the content of a COCO JSON, from which it can be read again.
+
+    It holds what can be learned from or measured with. Images and categories keep their ids, and
+    annotations are numbered from 1.
+    """
+    records, checked = reading.records, reading.checked
+    numbers = np.flatnonzero(_is_measured(reading)).tolist()
+    known = [checked.annotations[n] for n in numbers]
+    largest = max((a["category_id"] for a in known), default=-1)
+    names = reading.classes or [str(n) for n in range(largest + 1)]
+    ids = {number: category for category, number in reading.id_map.items()}
+    keys = {"image_id": "id", "file_name": "file_name", "height": "height", "width": "width"}
+    return {
+        "info": {},
+        "images": [{new: d[k] for k, new in keys.items() if k in d} for d in reading.dicts],
+        "annotations": [
+            {
+                "id": count,
+                "image_id": reading.dicts[checked.places[n]]["image_id"],
+                "category_id": ids.get(a["category_id"], a["category_id"]),
+                "bbox": checked.boxes[n].tolist(),
+                "area": _area(records.areas and records.areas[n], checked.boxes[n]),
+                "iscrowd": int(bool(a.get("iscrowd", 0))),
+                **_own_values(a),
+            }
+            for count, (n, a) in enumerate(zip(numbers, known), 1)
+        ],
+        "categories": [{"id": ids.get(n, n), "name": name} for n, name in enumerate(names)],
+    }
 
 
 def all_measured(reading: Reading) -> bool:
@@ -65,7 +97,7 @@ def _is_usable(reading: Reading) -> bool:
         and max(records.ids, default=1) <= LARGEST_ID
         and has_only(records.areas, int, float)
         and all(0 <= area <= LARGEST_NUMBER for area in records.areas)
-        and all("iscrowd" in a for a in annotations)
+        and all("iscrowd" in a and not a.get(NOT_MEASURED) for a in annotations)
     )
 
 
@@ -73,33 +105,22 @@ def _is_measured(reading: Reading) -> np.ndarray:
     return (reading.checked.reasons < 0) | reading.checked.are(*MEASURED)
 
 
-def _normalised(reading: Reading) -> dict:
-    records, checked = reading.records, reading.checked
-    numbers = np.flatnonzero(_is_measured(reading)).tolist()
-    known = [checked.annotations[n]["category_id"] for n in numbers]
-    names = reading.classes or [str(n) for n in range(max(known, default=-1) + 1)]
-    ids = {number: category for category, number in reading.id_map.items()}
-    keys = {"image_id": "id", "file_name": "file_name", "height": "height", "width": "width"}
-    return {
-        "info": {},
-        "images": [{new: d[k] for k, new in keys.items() if k in d} for d in reading.dicts],
-        "annotations": [
-            {
-                "id": count,
-                "image_id": reading.dicts[checked.places[n]]["image_id"],
-                "category_id": ids.get(category, category),
-                "bbox": checked.boxes[n].tolist(),
-                "area": _area(records.areas and records.areas[n], checked.boxes[n]),
-                "iscrowd": int(_is_ignored(checked.annotations[n])),
-            }
-            for count, (n, category) in enumerate(zip(numbers, known), 1)
-        ],
-        "categories": [{"id": ids.get(n, n), "name": name} for n, name in enumerate(names)],
-    }
+def _ground_truth(reading: Reading) -> dict:
+    """COCO JSON in which what is not measured is a crowd."""
+    content = as_coco(reading)
+    for annotation in content["annotations"]:
+        annotation.pop("score", None)
+        annotation["iscrowd"] |= int(annotation.pop(NOT_MEASURED, False))
+    return content
 
 
-def _is_ignored(annotation: dict) -> bool:
-    return bool(annotation.get("iscrowd", 0) or annotation.get(NOT_MEASURED, False))
+def _own_values(annotation: dict) -> dict:
+    """What an annotation has beyond COCO's."""
+    found: dict = {NOT_MEASURED: True} if annotation.get(NOT_MEASURED) else {}
+    if "score" in annotation:
+        score = as_number(annotation["score"])
+        found["score"] = None if score is None else float(score)
+    return found
 
 
 def _area(given, box: np.ndarray) -> float:

@@ -8,7 +8,7 @@ import pytest
 from detectron2.data.datasets import load_coco_json
 from PIL import Image
 
-from soft_teacher.data.datasets.coco_ground_truth import ground_truth_file
+from soft_teacher.data.datasets.coco_ground_truth import as_coco, ground_truth_file
 from soft_teacher.data.datasets.formats.coco import matches, parse_file
 from soft_teacher.data.datasets.reading.balance import Balance, Reason
 from soft_teacher.data.datasets.reading.faults import Kind, record_faults
@@ -266,6 +266,18 @@ def test_crowds_and_specks_are_left_to_the_rules_of_the_evaluation(reading, tmp_
     found = reading(change)
     assert ground_truth_file(found) == str(tmp_path / "some.json")
     assert found.balance.faulty(test=True) == {} and list(found.balance.faulty()) == [Reason.PIXEL]
+
+
+def test_what_is_not_measured_is_a_crowd_of_the_ground_truth_alone(reading, tmp_path):
+    found = reading(first(not_measured=True, score=0.5))
+    path = ground_truth_file(found)
+    assert path != str(tmp_path / "some.json")
+    truth, same = json.loads(open(path).read()), as_coco(found)
+    assert [a["iscrowd"] for a in truth["annotations"]] == [1, 0, 0]
+    assert not {"not_measured", "score"} & set(truth["annotations"][0])
+    assert [a["iscrowd"] for a in same["annotations"]] == [0, 0, 0]
+    assert same["annotations"][0]["not_measured"] and same["annotations"][0]["score"] == 0.5
+    assert "not_measured" not in same["annotations"][1]
 
 
 def test_a_cache_that_cannot_be_written_is_reported(reading, tmp_path, monkeypatch):

@@ -194,6 +194,8 @@ def test_unbiased_teacher_refuses_other_files(tmp_path, text):
         (("full",), "full"),
         (("stac", 10.0, 1), "stac_10p_fold1"),
         (("unbiased_teacher", 0.5, 0), "unbiased_teacher_0.5p_fold0"),
+        (("without_replacement", None, 1, 20), "without_replacement_20_fold1"),
+        (("shots", None, 3, 10), "shots_10_fold3"),
     ],
 )
 def test_names_of_splits(arguments, name):
@@ -260,6 +262,22 @@ def test_a_manifest_lists_labeled_ids_and_the_steps_between_unlabeled_ones(tmp_p
 def test_the_checksum_covers_the_order_of_ids_and_the_part_they_are_in():
     orders = [((4, 8), (3, 5)), ((8, 4), (3, 5)), ((4, 8), (5, 3)), ((4,), (8, 3, 5))]
     assert len({Split("s", "stac", 10.0, None, 1, *parts).sha256 for parts in orders}) == 4
+
+
+def test_a_manifest_that_an_earlier_version_wrote_is_read(tmp_path):
+    text = """{"sha256":"020e1a867596365aa4c6e70d223597838d53112df5c5b0b1932c6e531e7fa072",
+"source":"s",
+"family":"stac",
+"percent":30.0,
+"count":null,
+"fold":2,
+"labeled":[4,8],
+"unlabeled_steps":[3,2]}
+"""
+    path = written(tmp_path / "split.json", text)
+    split = Split("s", "stac", 30.0, None, 2, (4, 8), (3, 5))
+    assert read_manifest(path) == split
+    assert write_manifest(split, tmp_path / "again.json").read_text() == text
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,16 @@ family                ids                          sampled                    fo
 stac                  all, in the JSON's order     with replacement, deduped  1 - 5
 without_replacement   all, in the JSON's order     without replacement        any
 unbiased_teacher      with boxes only, ascending   positions from their file  0 - 9
+shots                 all, ascending               k images for every class   any
 full                  all of two JSONs             none                       none
 ===================== ============================ ========================== ======
+
+``shots`` has a module of its own, :mod:`.shots`.
 """
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
 from functools import partial
 from operator import index
 from pathlib import Path
@@ -29,7 +33,13 @@ __all__ = [
     "FAMILIES",
     "FULL",
     "PARTIAL_FAMILIES",
+    "SHOTS",
+    "SIZES",
+    "checked_ids",
+    "coco_errors",
+    "coco_ids",
     "full_split",
+    "random_state",
     "read_coco_ids",
     "split_name",
     "stac_split",
@@ -37,32 +47,57 @@ __all__ = [
     "without_replacement_split",
 ]
 
-PARTIAL_FAMILIES = ("stac", "without_replacement", "unbiased_teacher")
-FULL = "full"
+SHOTS, FULL = "shots", "full"
+# Family -> how the size of its labeled part may be given.
+SIZES = {
+    "stac": ("percent", "count"),
+    "without_replacement": ("percent", "count"),
+    "unbiased_teacher": ("percent",),
+    SHOTS: ("shots",),
+}
+PARTIAL_FAMILIES = tuple(SIZES)
 FAMILIES = (*PARTIAL_FAMILIES, FULL)
 
 
-def split_name(family: str, percent: float | None = None, fold: int | None = None) -> str:
-    """``stac_10p_fold1`` or ``full``: a manifest's file name, and part of its datasets' names."""
-    return FULL if family == FULL else f"{family}_{percent:g}p_fold{fold}"
+def split_name(
+    family: str, percent: float | None = None, fold: int | None = None, count: int | None = None
+) -> str:
+    """``stac_10p_fold1``, ``stac_20_fold1``, ``shots_10_fold1`` or ``full``.
+
+    It is a manifest's file name, and part of its datasets' names. A number with a p is a
+    percentage, one without a number of images, for "shots" of each class.
+    """
+    if family == FULL:
+        return FULL
+    return f"{family}_{f'{percent:g}p' if count is None else count}_fold{fold}"
 
 
 def read_coco_ids(json_file: Path | str) -> dict[str, list[int]]:
-    """Image ids of a COCO JSON, for each family in the order that it samples from.
+    """:func:`coco_ids` of a file.
 
     Raises:
         ConfigError: the file is missing or is no COCO JSON.
     """
-    try:
-        with PathManager.open(str(json_file)) as file:
-            coco = json.load(file)
-        ids = [index(image["id"]) for image in coco["images"]]
-        annotations = coco.get("annotations", ())
-        with_boxes = {a["image_id"] for a in annotations if not a.get("iscrowd", 0)}
-        ascending = sorted(with_boxes.intersection(ids))
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{json_file} cannot be read as COCO JSON: {one_line(error)}") from error
+    with coco_errors(json_file), PathManager.open(str(json_file)) as file:
+        return coco_ids(json.load(file))
+
+
+def coco_ids(coco: dict) -> dict[str, list[int]]:
+    """Image ids of a COCO JSON's content, for each family in the order that it samples from."""
+    ids = [index(image["id"]) for image in coco["images"]]
+    annotations = coco.get("annotations", ())
+    with_boxes = {a["image_id"] for a in annotations if not a.get("iscrowd", 0)}
+    ascending = sorted(with_boxes.intersection(ids))
     return {family: ascending if family == "unbiased_teacher" else ids for family in FAMILIES}
+
+
+@contextmanager
+def coco_errors(json_file: Path | str):
+    """Reports in one line what keeps a file from being read as COCO JSON."""
+    try:
+        yield
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{json_file} cannot be read as COCO JSON: {one_line(error)}") from error
 
 
 def stac_split(
@@ -87,12 +122,9 @@ def stac_split(
     Raises:
         ConfigError: an argument is out of range.
     """
-    ids = _checked_ids(image_ids)
+    ids = checked_ids(image_ids)
     size = _labeled_count(len(ids), percent, count)
-    if not 0 <= fold < 2**32:
-        raise ConfigError(f"fold = {fold}: use 0 to 2**32 - 1")
-    # The stream that np.random.seed(fold) starts, without touching the global one.
-    chosen = np.random.RandomState(fold).choice(len(ids), size=size, replace=replace)
+    chosen = random_state(fold).choice(len(ids), size=size, replace=replace)
     family = "stac" if replace else "without_replacement"
     return _split(
         ids, chosen, source=source, family=family, percent=percent, count=count, fold=fold
@@ -123,7 +155,7 @@ def unbiased_teacher_split(
     Raises:
         ConfigError: the file cannot be read, lacks the entry, or does not fit ``image_ids``.
     """
-    ids = _checked_ids(image_ids)
+    ids = checked_ids(image_ids)
     positions = _published_positions(index_file, percent, fold)
     expected = _labeled_count(len(ids), percent, None)
     fits = len(set(positions)) == len(positions) == expected
@@ -153,12 +185,20 @@ def full_split(
         percent=100.0,
         count=None,
         fold=None,
-        labeled=tuple(sorted(_checked_ids(labeled_ids))),
-        unlabeled=tuple(sorted(_checked_ids(unlabeled_ids))),
+        labeled=tuple(sorted(checked_ids(labeled_ids))),
+        unlabeled=tuple(sorted(checked_ids(unlabeled_ids))),
     )
 
 
-def _checked_ids(image_ids: Sequence[int]) -> list[int]:
+def random_state(fold: int) -> np.random.RandomState:
+    """The stream that np.random.seed(fold) starts, without touching the global one."""
+    if not 0 <= fold < 2**32:
+        raise ConfigError(f"fold = {fold}: use 0 to 2**32 - 1")
+    return np.random.RandomState(fold)
+
+
+def checked_ids(image_ids: Iterable[int]) -> list[int]:
+    """The ids as a list. Raises ConfigError unless there are some, each once."""
     ids = [index(i) for i in image_ids]
     if not ids:
         raise ConfigError("a split needs at least one image (unbiased_teacher: one with boxes)")

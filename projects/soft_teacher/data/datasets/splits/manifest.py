@@ -15,7 +15,7 @@ from detectron2.utils.file_io import PathManager
 from ....utils.atomic import atomic_write
 from ....utils.errors import ConfigError, one_line
 
-__all__ = ["Split", "read_manifest", "write_manifest"]
+__all__ = ["Split", "read_manifest", "store_manifest", "write_manifest"]
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class Split:
 
     Attributes:
         source: name or JSON of the dataset, for the reader; it is part of the checksum.
-        family: "stac", "without_replacement", "unbiased_teacher" or "full".
-        percent, count: what was asked for; exactly one of them is set.
+        family: "stac", "without_replacement", "unbiased_teacher", "shots" or "full".
+        percent, count: what was asked for; exactly one of them is set. The count is of images, of
+            samples for "stac", and of images for each class for "shots".
         fold: the seed, or the fold of the index file; None for "full".
         labeled, unlabeled: image ids, ascending as Detectron2 loads a COCO JSON.
     """
@@ -62,6 +63,33 @@ def write_manifest(split: Split, path: Path | str) -> Path:
     with atomic_write(str(path)) as file:
         file.write("{" + ",\n".join(lines) + "}\n")
     return path
+
+
+def store_manifest(split: Split, path: Path, *, force: bool = False) -> str:
+    """Write a split unless the file has it already.
+
+    Args:
+        force: replace a file that differs.
+
+    Returns:
+        "written" or "kept".
+
+    Raises:
+        ConfigError: the file differs, and ``force`` is not given.
+        OSError: see :func:`write_manifest`.
+    """
+    if path.exists():
+        try:
+            if read_manifest(path) == split:
+                return "kept"
+        except ConfigError:
+            pass  # a damaged file is one that differs
+        if not force:
+            raise ConfigError(
+                f"{path} exists and differs: pass --force to replace it, or another --output"
+            )
+    write_manifest(split, path)
+    return "written"
 
 
 def read_manifest(path: Path | str) -> Split:
