@@ -17,7 +17,7 @@ from omegaconf import ListConfig, OmegaConf
 from tabulate import tabulate
 
 from soft_teacher import ConfigError
-from soft_teacher.analysis.plan import Hardware, Override, plan, stats_of
+from soft_teacher.analysis.plan import DataStats, Hardware, Override, plan, shown, stats_of
 from soft_teacher.data.datasets.dataset_dicts import dataset_reading
 from soft_teacher.data.roles import KEYS, LABELED, UNLABELED
 from soft_teacher.experiment.experiment import Experiment
@@ -69,12 +69,13 @@ def planned_for_data(args, experiment: Experiment) -> tuple[list[Override], list
     labeled = stats_of([dataset_reading(KEYS[LABELED], name) for name in names["labeled"]])
     if not len(labeled.sides):
         raise ConfigError(f"{KEYS[LABELED]}: no image has an annotation to plan for")
-    unlabeled = [dataset_reading(KEYS[UNLABELED], name) for name in names["unlabeled"]]
+    unlabeled = stats_of([dataset_reading(KEYS[UNLABELED], name) for name in names["unlabeled"]])
+    print(described(labeled, unlabeled), end="\n\n")
     family = experiment.family
     levels = family.anchor_levels_parameter
     found = plan(
         labeled,
-        sum(len(reading.dicts) for reading in unlabeled),
+        unlabeled,
         this_machine(),
         pretrained=bool(experiment["MODEL.WEIGHTS"]),
         base_lr=experiment["SOLVER.BASE_LR"] * 8 / experiment["SOLVER.IMS_PER_BATCH"],
@@ -84,6 +85,23 @@ def planned_for_data(args, experiment: Experiment) -> tuple[list[Override], list
     # A LazyConfig's milestones are stretched with train.max_iter.
     stretched = ["SOLVER.STEPS"] if is_lazy(args) else []
     return [o for o in found.overrides if o.key not in stretched], found.notes
+
+
+def described(labeled: DataStats, unlabeled: DataStats) -> str:
+    """A table of both."""
+    classes = [
+        [name, count, f"{count / labeled.images:.1f}"] for name, count in labeled.boxes.items()
+    ]
+    images = [
+        [role, data.images, shown(data.size)]
+        for role, data in (("labeled", labeled), ("unlabeled", unlabeled))
+    ]
+    return "\n\n".join(
+        [
+            tabulate(images, ["images", "number", "median size"]),
+            tabulate(classes, ["class", "boxes", "per labeled image"], disable_numparse=True),
+        ]
+    )
 
 
 def this_machine() -> Hardware:

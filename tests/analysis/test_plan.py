@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from soft_teacher.analysis.plan import DataStats, Hardware, plan, stats_of, weighted_quantiles
 from soft_teacher.data.datasets.dataset_dicts import dataset_reading
@@ -20,7 +21,8 @@ CELLS = DataStats(
 )
 
 
-def plan_of(data=CELLS, unlabeled=300, hardware=CPU, **config):
+def plan_of(data=CELLS, unlabeled=300, size=CELLS.size, hardware=CPU, **config):
+    unlabeled = replace(stats_of([]), images=unlabeled, size=size)
     usual = {"pretrained": False, "base_lr": 0.001, "classes_key": "CLASSES", "levels": 3}
     return plan(data, unlabeled, hardware, **usual | config)
 
@@ -87,7 +89,7 @@ def test_the_steps_grow_with_the_root_of_the_labeled_images(images, steps):
 
 
 def test_all_steps_fit_into_the_run():
-    for pretrained, burn_in in ((False, 400), (True, 200)):
+    for pretrained, burn_in in ((False, 450), (True, 300)):
         found = planned(pretrained=pretrained)
         assert found["SOLVER.MAX_ITER"] == 900 and found["SOLVER.STEPS"] == (700,)
         assert found["SOFT_TEACHER.BURN_IN"] == burn_in
@@ -166,3 +168,24 @@ def test_what_no_override_can_fix_is_said():
     assert rare.startswith("class 'white' has 3 boxes")
     (few,) = notes(unlabeled=7)
     assert few.startswith("7 unlabeled images for 20 labeled ones")
+
+
+@pytest.mark.parametrize("size, said", [((480.0, 640.0), False), ((960.0, 1280.0), True)])
+def test_objects_of_another_size_in_the_unlabeled_images_are_said(size, said):
+    found = [note for note in notes(size=size) if note.startswith("unlabeled images are")]
+    assert bool(found) == said
+    assert not said or "1280 x 960, labeled ones 640 x 480" in found[0]
+
+
+def test_images_without_a_known_size_are_measured_by_their_files(tmp_path):
+    for number, side in enumerate((10, 20, 60)):
+        Image.new("RGB", (side * 2, side)).save(tmp_path / f"{number}.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    found = stats_of([dataset_reading("--unlabeled", str(tmp_path))])
+    assert (found.images, found.size) == (4, (20, 40))
+
+
+def test_an_evaluation_falls_on_the_end_of_the_burn_in():
+    for images in (1, 5, 20, 77, 300):
+        found = planned(replace(CELLS, images=images))
+        assert found["SOFT_TEACHER.BURN_IN"] % found["TEST.EVAL_PERIOD"] == 0

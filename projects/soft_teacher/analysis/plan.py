@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..data.datasets.reading.reader import Reading
+from ..data.images.sizes import image_sizes
 from .annotations import annotated_boxes
 
-__all__ = ["DataStats", "Hardware", "Override", "Plan", "plan", "stats_of"]
+__all__ = ["DataStats", "Hardware", "Override", "Plan", "plan", "shown", "stats_of"]
 
 # Steps of 8 images for one labeled image; they grow with the square root of the number of images.
 STEPS_OF_ONE_IMAGE = 200
@@ -30,6 +31,10 @@ LONG_EDGE = 1333
 RATIO_QUANTILES = (1 / 4, 3 / 4)
 # Images of a process: 8 at 800 pixels in float32 take 6.5 GiB with R-50-FPN.
 IMAGES, GIB_OF_IMAGES = 8, 8.0
+# Image files whose headers are read where a dataset has no sizes.
+READ_SIZES = 200
+# Views have the same short edge, so that images of another scale show other sizes of objects.
+OTHER_SIZE = 1.5
 # Fewer labeled images than this are few: pseudo boxes must not outweigh them.
 MANY_LABELS = 1000
 # Fewer boxes than this do not teach a class.
@@ -120,20 +125,30 @@ def stats_of(readings: Sequence[Reading]) -> DataStats:
     width, height = (boxes[:, 2:] - boxes[:, :2]).T
     of_box = [number for _, classes in found for number in classes]
     numbers = Counter(of_box)
-    sizes = np.array([(d["height"], d["width"]) for d in dicts], dtype=float).reshape(-1, 2)
     return DataStats(
         images=len(dicts),
         boxes=Counter({name: numbers[n] for n, name in enumerate(names)}),
         sides=np.sqrt(width * height),
         weights=np.array([1 / numbers[number] for number in of_box]),
         ratios=height / width,
-        size=tuple(np.median(sizes, axis=0)) if dicts else (0.0, 0.0),
+        size=_median_size(dicts),
     )
+
+
+def _median_size(dicts: list[dict]) -> tuple[float, float]:
+    """By the files of some of the images where the dataset does not tell; 0 if it is unknown."""
+    known = [(d["height"], d["width"]) for d in dicts if "height" in d and "width" in d]
+    if not known:
+        step = max(len(dicts) // READ_SIZES, 1)
+        known = image_sizes([d["file_name"] for d in dicts[::step]])
+    sizes = np.array(known, dtype=float).reshape(-1, 2)
+    sizes = sizes[sizes[:, 0] > 0]
+    return tuple(np.median(sizes, axis=0)) if len(sizes) else (0.0, 0.0)
 
 
 def plan(
     labeled: DataStats,
-    unlabeled_images: int,
+    unlabeled: DataStats,
     hardware: Hardware,
     *,
     pretrained: bool,
@@ -145,7 +160,7 @@ def plan(
 
     Args:
         labeled: of the labeled images, at least one with a box.
-        unlabeled_images: how many there are.
+        unlabeled: of the unlabeled images.
         hardware: that will train.
         pretrained: whether the config starts from a detector; its anchors then stay as they are.
         base_lr: the config's learning rate for 8 images a step.
@@ -162,7 +177,7 @@ def plan(
         *_steps(labeled.images, batch, pretrained),
         *_pseudo_labels(labeled.images),
     ]
-    return Plan(overrides, _notes(labeled, unlabeled_images, edge))
+    return Plan(overrides, _notes(labeled, unlabeled, edge))
 
 
 def _sizes(data: DataStats, hardware: Hardware) -> tuple[int, list[Override]]:
@@ -225,9 +240,10 @@ def _steps(images: int, batch: int, pretrained: bool) -> list[Override]:
     steps = STEPS_OF_ONE_IMAGE * images**0.5 * IMAGES / batch
     steps = _rounded(min(max(steps, SHORTEST), LONGEST), 100)
     seen = steps * batch / 2 / images
-    burn_in = _rounded(steps * BURN_IN[pretrained], 50)
-    start = "the detector meets new classes" if pretrained else "random weights label nothing"
     period = max(_rounded(steps / 6, 50), 50)
+    # An evaluation at its end shows what the unlabeled images add to.
+    burn_in = period * max(round(steps * BURN_IN[pretrained] / period), 1)
+    start = "the detector meets new classes" if pretrained else "random weights label nothing"
     return [
         Override("SOLVER.MAX_ITER", steps, f"each labeled image is seen {seen:.0f} times"),
         Override(
@@ -248,16 +264,22 @@ def _pseudo_labels(images: int) -> list[Override]:
     ]
 
 
-def _notes(labeled: DataStats, unlabeled_images: int, edge: int) -> list[str]:
+def _notes(labeled: DataStats, unlabeled: DataStats, edge: int) -> list[str]:
     rare = {name: n for name, n in labeled.boxes.items() if n < FEW_BOXES}
     notes = [
         f"class '{name}' has {n} boxes: label more of it, or leave it out"
         for name, n in rare.items()
     ]
-    if unlabeled_images < labeled.images:
+    if unlabeled.images < labeled.images:
         notes.append(
-            f"{unlabeled_images} unlabeled images for {labeled.images} labeled ones: there is "
+            f"{unlabeled.images} unlabeled images for {labeled.images} labeled ones: there is "
             "little to gain"
+        )
+    ratio = min(unlabeled.size) / min(labeled.size)
+    if ratio and not 1 / OTHER_SIZE < ratio < OTHER_SIZE:
+        notes.append(
+            f"unlabeled images are {shown(unlabeled.size)}, labeled ones {shown(labeled.size)}: "
+            "objects of another size in the views are found worse"
         )
     small = labeled.small_side * edge / min(labeled.size)
     if small < SMALL_BOX:
@@ -266,6 +288,11 @@ def _notes(labeled: DataStats, unlabeled_images: int, edge: int) -> list[str]:
             "train at a larger size on a GPU, or on parts of the images"
         )
     return notes
+
+
+def shown(size: tuple[float, float]) -> str:
+    """(height, width) as people write it."""
+    return f"{size[1]:g} x {size[0]:g}"
 
 
 def _rounded(value: float, to: int) -> int:
