@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ..data.annotations import annotated_boxes
 from ..data.datasets.reading.reader import Reading
-from .annotations import annotated_boxes
 
 __all__ = ["DataStats", "Hardware", "Override", "Plan", "plan", "stats_of"]
 
