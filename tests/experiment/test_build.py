@@ -236,7 +236,7 @@ def test_the_hooks_get_what_they_need():
     _, second, third, steps_done, watch, pictures, before, evaluation, best = found[:9]
     files, history, saver, report, stop, pending = found[9:]
     assert (watch.period, watch.health.patience) == (9, 200)
-    assert (pictures.period, pictures.pictures.path) == (3, "output/pictures")
+    assert (pictures.period, pictures.files.path) == (3, "output/pictures")
     assert pictures.class_names == ["a"]
     assert (second, third) == (scheduler, ema)
     assert (saver.checkpointer, saver.period, saver.max_to_keep) == (checkpointer, 5, 2)
@@ -271,7 +271,7 @@ def test_images_of_the_first_test_dataset_are_drawn_between_evaluation_and_writi
         assert kinds.index(Evaluation) < place < kinds.index(EventFiles)
         pictures = found[place]
         assert (pictures.dataset, pictures.mapper, pictures.class_names) == (drawn, mapper, ["a"])
-        assert pictures.pictures.path == "output/pictures"
+        assert pictures.files.path == "output/pictures"
         assert pictures.evaluation is found[kinds.index(Evaluation)]
         assert pictures in found[-1].closing
 

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from detectron2.engine import launch
+from detectron2.engine.train_loop import TrainerBase
 from detectron2.utils import comm
-from watching import LEFT, RIGHT, Trainer, model, step, targets, teacher_boxes
+from watching import LEFT, RIGHT, step_view, targets, teacher_boxes
 
 from soft_teacher.data.streams.schedule import BatchSchedule
 from soft_teacher.distributed.launch import leave_group
@@ -24,6 +26,16 @@ TRUTH = targets([LEFT], [1])
 HOOKS = "soft_teacher.monitoring.hooks"
 
 
+def model():
+    labeler = SimpleNamespace(score_thresh=0.9, variance_thresh=0.02, measure_stability=True)
+    return SimpleNamespace(
+        observers=[],
+        device=torch.device("cpu"),
+        pseudo_labeler=labeler,
+        label_source="teacher",
+    )
+
+
 def schedule(**changes):
     """Four images per step, one of them labeled."""
     settings = dict(
@@ -31,6 +43,33 @@ def schedule(**changes):
         world_size=1, seed=0,
     )  # fmt: skip
     return BatchSchedule(**{**settings, **changes})
+
+
+class Trainer(TrainerBase):
+    """Shows given views at given steps, and keeps what is logged at each step."""
+
+    def __init__(self, model, hooks, views, interrupted_at=None, broken_at=None):
+        super().__init__()
+        self.model = model
+        self.views = views
+        self.observed = {}
+        self.interrupted_at, self.broken_at = interrupted_at, broken_at
+        self.register_hooks(hooks)
+
+    def run_step(self):
+        if self.iter == self.interrupted_at:
+            raise KeyboardInterrupt
+        self.observed[self.iter] = len(self.model.observers)
+        for view in self.views.get(self.iter, ()):
+            for observe in self.model.observers:
+                observe(view)
+        if self.iter == self.broken_at:
+            raise KeyboardInterrupt
+
+    def logged(self, name):
+        """{step: value}"""
+        history = self.storage.histories().get(name)
+        return {int(step): value for value, step in history.values()} if history else {}
 
 
 def watched(
@@ -52,6 +91,10 @@ def watched(
 def totals_of(trainer):
     """In the trainer's checkpoint."""
     return trainer.state_dict()["hooks"]["WatchHook"]["totals"]
+
+
+def step(*images, **fields):
+    return [step_view(*images, **fields)]
 
 
 def warnings(caplog):

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from detectron2.engine import HookBase
+from detectron2.engine.train_loop import TrainerBase
 from examples import example
 from PIL import Image
-from watching import LEFT, RIGHT, Trainer, model, step, teacher_boxes
+from watching import LEFT, RIGHT, step_view, teacher_boxes
 
 from soft_teacher import ConfigError
 from soft_teacher.monitoring.picture_hooks import (
@@ -20,6 +21,27 @@ MAX_ITER = 12
 HIT = teacher_boxes([LEFT], [1], [0.95], confident=[0], variances={0: 0.01}, stable=[0])
 MISS = teacher_boxes([RIGHT], [1], [0.91], confident=[0], variances={0: 0.03})
 HOOKS = "soft_teacher.monitoring.picture_hooks"
+
+
+class Trainer(TrainerBase):
+    """Shows given views at given steps."""
+
+    def __init__(self, model, hooks, views):
+        super().__init__()
+        self.model = model
+        self.views = views
+        self.observed = {}
+        self.register_hooks(hooks)
+
+    def run_step(self):
+        self.observed[self.iter] = len(self.model.observers)
+        for view in self.views.get(self.iter, ()):
+            for observe in self.model.observers:
+                observe(view)
+
+
+def step(*images):
+    return [step_view(*images)]
 
 
 # --- files
@@ -40,8 +62,9 @@ def test_a_folder_is_made_when_it_is_needed_and_tells_once_why_it_fails(tmp_path
 
 
 def drawn(folder, views, *, period=5, stop=MAX_ITER):
-    hook = PictureHook(model(), str(folder), period=period, class_names=["a", "b"])
-    trainer = Trainer(hook.model, [hook], views)
+    model = SimpleNamespace(observers=[])
+    hook = PictureHook(model, str(folder), period=period, class_names=["a", "b"])
+    trainer = Trainer(model, [hook], views)
     trainer.train(0, stop)
     assert trainer.model.observers == []
     return trainer
@@ -65,9 +88,14 @@ def test_a_picture_every_period_and_no_look_at_other_steps(steps, period, expect
         assert [n for n, count in trainer.observed.items() if count] == list(expected)
 
 
+def test_a_view_without_unlabeled_images_is_not_drawn(tmp_path):
+    drawn(tmp_path, {0: step(), 1: step(HIT)}, period=5, stop=3)
+    assert [path.name for path in tmp_path.iterdir()] == ["step_0000001.png"]
+
+
 def test_a_negative_period_is_refused():
     with pytest.raises(ConfigError, match="^PictureHook.period must not be negative, got -1"):
-        PictureHook(model(), "", period=-1)
+        PictureHook(SimpleNamespace(), "", period=-1)
 
 
 def test_a_picture_that_cannot_be_written_is_logged_once_and_the_run_continues(tmp_path, caplog):

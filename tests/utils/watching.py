@@ -1,9 +1,6 @@
-"""Views of steps, made by hand, and a trainer that shows them, for the tests of monitoring."""
-
-from types import SimpleNamespace
+"""Views of steps, made by hand, for the tests of monitoring."""
 
 import torch
-from detectron2.engine.train_loop import TrainerBase
 from detectron2.structures import Boxes, Instances
 
 from soft_teacher.modeling import PseudoLabels
@@ -63,44 +60,3 @@ def step_view(*images, truths=None, reliability=None):
     if reliability is not None:
         reliability = torch.tensor(reliability)
     return StepView(samples, list(images), labels, reliability)
-
-
-def step(*images, **fields):
-    return [step_view(*images, **fields)]
-
-
-def model():
-    labeler = SimpleNamespace(score_thresh=0.9, variance_thresh=0.02, measure_stability=True)
-    return SimpleNamespace(
-        observers=[],
-        device=torch.device("cpu"),
-        pseudo_labeler=labeler,
-        label_source="teacher",
-    )
-
-
-class Trainer(TrainerBase):
-    """Shows given views at given steps, and keeps what is logged at each step."""
-
-    def __init__(self, model, hooks, views, interrupted_at=None, broken_at=None):
-        super().__init__()
-        self.model = model
-        self.views = views
-        self.observed = {}
-        self.interrupted_at, self.broken_at = interrupted_at, broken_at
-        self.register_hooks(hooks)
-
-    def run_step(self):
-        if self.iter == self.interrupted_at:
-            raise KeyboardInterrupt
-        self.observed[self.iter] = len(self.model.observers)
-        for view in self.views.get(self.iter, ()):
-            for observe in self.model.observers:
-                observe(view)
-        if self.iter == self.broken_at:
-            raise KeyboardInterrupt
-
-    def logged(self, name):
-        """{step: value}"""
-        history = self.storage.histories().get(name)
-        return {int(step): value for value, step in history.values()} if history else {}

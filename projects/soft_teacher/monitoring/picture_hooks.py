@@ -74,7 +74,7 @@ class PictureHook(HookBase):
         """
         check_not_negative("PictureHook.period", period)
         self.model = model
-        self.pictures = PictureFolder(folder)
+        self.files = PictureFolder(folder)
         self.period = period
         self.class_names = class_names
         self.image_format = image_format
@@ -95,7 +95,8 @@ class PictureHook(HookBase):
         self._stop()
 
     def _keep(self, view: StepView) -> None:
-        self._view = self._view or view
+        if view.samples:
+            self._view = self._view or view
 
     def _stop(self) -> None:
         if self._waits:
@@ -107,7 +108,7 @@ class PictureHook(HookBase):
         options = {"class_names": self.class_names, "image_format": self.image_format}
         picture = training_picture(view, title=f"step {step}", **options)
         self.trainer.storage.put_image("pseudo_boxes", picture.transpose(2, 0, 1))
-        self.pictures.save(picture, f"step_{step:07d}.png")
+        self.files.save(picture, f"step_{step:07d}.png")
 
 
 class ValidationPictureHook(HookBase):
@@ -139,7 +140,7 @@ class ValidationPictureHook(HookBase):
             class_names, image_format: see :func:`.validation_figure`.
         """
         self.model = model
-        self.pictures = PictureFolder(folder)
+        self.files = PictureFolder(folder)
         self.evaluation = evaluation
         self.dataset = dataset
         self.mapper = mapper
@@ -163,4 +164,4 @@ class ValidationPictureHook(HookBase):
         title = f"ground truth, and detections of the teacher after {done:,} steps"
         picture = validation_picture(examples, title=title, **options)
         self.trainer.storage.put_image("validation", picture.transpose(2, 0, 1))
-        self.pictures.save(picture, f"validation_{done:07d}.png")
+        self.files.save(picture, f"validation_{done:07d}.png")
