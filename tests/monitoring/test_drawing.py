@@ -94,8 +94,8 @@ def test_a_box_of_two_kinds_shows_both_lines():
     figure = new_figure(2, 2)
     axis = figure.subplots()
     show_image(axis, BACKGROUNDS["black"], "")
-    wide, thin = Style("#ff0000", 4), Style("#00ff00", 1.5, "--")
-    for style in (wide, thin):
+    # The rim of the second line is wider than the first line.
+    for style in (Style("#ff0000", 3), Style("#00ff00", 1.5, "--")):
         draw_outline(axis, [60, 40, 140, 160], style)
     picture = picture_of(figure).astype(int)
     for color in ([255, 0, 0], [0, 255, 0]):
