@@ -4,11 +4,13 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 from fake_wandb import FakeWandb
-from training import metrics, train_lazy, train_yaml
+from training import metrics, train_lazy, train_yaml, weights
 
 KEYS = {
     "vis_period": ("VIS_PERIOD", "train.vis_period"),
+    "eval_period": ("TEST.EVAL_PERIOD", "train.eval_period"),
     "period": ("SOLVER.CHECKPOINT_PERIOD", "train.checkpointer.period"),
     "max_to_keep": ("SOLVER.CHECKPOINTS_TO_KEEP", "train.checkpointer.max_to_keep"),
     "patience": ("SOFT_TEACHER.WATCH.PATIENCE", "train.watch.patience"),
@@ -25,7 +27,7 @@ KEYS = {
     ),
 }
 # In four steps many boxes are jittered, and none is stable enough: that is bad health.
-COMMON = {"period": 1, "candidate_thresh": 0.06, "variance_thresh": 1e-9}
+COMMON = {"period": 1, "eval_period": 2, "candidate_thresh": 0.06, "variance_thresh": 1e-9}
 MUCH = {"vis_period": 2, "max_to_keep": 3, "patience": 4, "hidden_labels": True}
 MUCH.update({"project": "digits", "name": "fold-1"})
 LITTLE = {"vis_period": 0, "max_to_keep": 1, "patience": 5, "hidden_labels": False}
@@ -45,6 +47,7 @@ def train(language: str, folder, settings: dict) -> SimpleNamespace:
         pictures=sorted(path.name for path in (folder / "pictures").glob("*")),
         checkpoints=sorted(path.name for path in folder.glob("model_0*.pth")),
         scalars=metrics(folder),
+        weights=weights(folder),
         log=(folder / "log.txt").read_text(),
         runs=wandb.runs,
     )
@@ -59,10 +62,19 @@ def trainings(request, tiny_digits, tmp_path_factory):
     ]
 
 
-def test_pictures_are_drawn_every_vis_period(trainings):
+def test_pictures_are_drawn_every_vis_period_and_after_every_evaluation(trainings):
     much, little = trainings
-    assert much.pictures == ["step_0000000.png", "step_0000002.png"]
+    steps = ["step_0000000.png", "step_0000002.png"]
+    evaluations = ["validation_0000002.png", "validation_0000004.png"]
+    assert much.pictures == [*steps, *evaluations]
     assert little.pictures == []
+
+
+def test_what_is_shown_changes_no_weight_and_no_result(trainings):
+    much, little = trainings
+    assert all(torch.equal(little.weights[name], t) for name, t in much.weights.items())
+    results = [{k: v for k, v in t.scalars.items() if "/bbox/" in k} for t in trainings]
+    assert results[0] and results[0] == pytest.approx(results[1], rel=0, abs=0, nan_ok=True)
 
 
 def test_as_many_periodic_checkpoints_stay_as_are_to_be_kept(trainings):

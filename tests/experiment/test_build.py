@@ -18,6 +18,7 @@ from soft_teacher.experiment.train_settings import TrainSettings
 from soft_teacher.modeling import PseudoLabeler
 from soft_teacher.monitoring.events import EventFiles, EventHistory
 from soft_teacher.monitoring.hooks import HTMLReport, WatchHook
+from soft_teacher.monitoring.picture_hooks import ValidationPictureHook
 from soft_teacher.utils.errors import ConfigError
 
 
@@ -235,7 +236,7 @@ def test_the_hooks_get_what_they_need():
     _, second, third, steps_done, watch, pictures, before, evaluation, best = found[:9]
     files, history, saver, report, stop, pending = found[9:]
     assert (watch.period, watch.health.patience) == (9, 200)
-    assert (pictures.period, pictures.folder) == (3, "output/pictures")
+    assert (pictures.period, pictures.files.path) == (3, "output/pictures")
     assert pictures.class_names == ["a"]
     assert (second, third) == (scheduler, ema)
     assert (saver.checkpointer, saver.period, saver.max_to_keep) == (checkpointer, 5, 2)
@@ -245,6 +246,41 @@ def test_the_hooks_get_what_they_need():
     assert (files.output_dir, files.period, history.files) == ("output", 9, files)
     assert pending.evaluation is evaluation and pending.closing == found[8:13]
     assert report.output_dir == "output" and stop.loop.stops is False
+
+
+@pytest.mark.parametrize(
+    "names, vis_period, mapper, drawn",
+    [
+        ([], 3, print, None),
+        (None, 3, print, None),
+        (["one", "two"], 0, print, None),
+        (["one", "two"], 3, None, None),
+        (["one", "two"], 3, print, "one"),
+        ("one", 3, print, "one"),
+    ],
+)
+def test_images_of_the_first_test_dataset_are_drawn_between_evaluation_and_writing(
+    names, vis_period, mapper, drawn
+):
+    periods = {"test_names": names, "vis_period": vis_period}
+    found = hooks_of(with_settings=periods, test_mapper=mapper, class_names=["a"])
+    kinds = [type(hook) for hook in found]
+    assert (ValidationPictureHook in kinds) == (drawn is not None)
+    if drawn:
+        place = kinds.index(ValidationPictureHook)
+        assert kinds.index(Evaluation) < place < kinds.index(EventFiles)
+        pictures = found[place]
+        assert (pictures.dataset, pictures.mapper, pictures.class_names) == (drawn, mapper, ["a"])
+        assert pictures.files.path == "output/pictures"
+        assert pictures.evaluation is found[kinds.index(Evaluation)]
+        assert pictures in found[-1].closing
+
+
+@pytest.mark.parametrize("names", ["one", ["one"]])
+def test_one_test_dataset_may_be_named_without_a_list(names):
+    found = hooks_of(with_settings={"test_names": names})
+    (best,) = [hook for hook in found if isinstance(hook, BestTeacher)]
+    assert best.metric == "teacher/bbox/AP"
 
 
 @pytest.mark.parametrize(

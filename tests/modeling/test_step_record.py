@@ -21,7 +21,8 @@ from steps import (
 from soft_teacher.data.streams.schedule import BatchSchedule
 from soft_teacher.engine.ema import EMAHook
 from soft_teacher.modeling.step_record import COLUMNS, table
-from soft_teacher.monitoring.hooks import PictureHook, WatchHook
+from soft_teacher.monitoring.hooks import WatchHook
+from soft_teacher.monitoring.picture_hooks import PictureHook
 
 FLIP = np.array([[-1.0, 0, 96], [0, 1, 0], [0, 0, 1]])
 FOUND = detections(BOXES, CLASSES, [0.95, 0.6, 0.91, 0.3])

@@ -1,4 +1,4 @@
-"""Hooks that log and draw what the model shows of its unlabeled images, and the report."""
+"""The hook that logs what the model shows of its unlabeled images, and the report."""
 
 import contextlib
 import json
@@ -11,14 +11,12 @@ import torch
 from detectron2.engine import launch
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.utils import comm
-from PIL import Image
 from watching import LEFT, RIGHT, step_view, targets, teacher_boxes
 
-from soft_teacher import ConfigError
 from soft_teacher.data.streams.schedule import BatchSchedule
 from soft_teacher.distributed.launch import leave_group
 from soft_teacher.evaluation.pseudo_label_quality import Matches
-from soft_teacher.monitoring.hooks import HTMLReport, PictureHook, WatchHook
+from soft_teacher.monitoring.hooks import HTMLReport, WatchHook
 from soft_teacher.monitoring.statistics import Totals
 
 MAX_ITER = 12
@@ -244,68 +242,6 @@ def test_ranks_are_counted_together_and_the_main_one_logs(tmp_path):
     assert first["pseudo/recall_reg"] == {"4": pytest.approx(5 / 7)}
     assert first["unsup/mean_background_reliability"] == {"4": 0.5}
     assert first["labeled_share"] == {"4": 0.25}
-
-
-# --- pictures
-
-
-def drawn(folder, views, *, period=5, stop=MAX_ITER):
-    hook = PictureHook(model(), str(folder), period=period, class_names=["a", "b"])
-    trainer = Trainer(hook.model, [hook], views)
-    trainer.train(0, stop)
-    assert trainer.model.observers == []
-    return trainer
-
-
-@pytest.mark.parametrize(
-    "steps, period, expected",
-    [
-        ((), 2, ()),
-        (range(MAX_ITER), 0, ()),
-        (range(MAX_ITER), 5, (0, 5, 10)),
-        ((3, 4, 6, 7), 5, (3, 6)),  # steps 0 and 5 have no unlabeled image
-    ],
-)
-def test_a_picture_every_period_and_no_look_at_other_steps(steps, period, expected, tmp_path):
-    folder = tmp_path / "pictures"
-    trainer = drawn(folder, {n: step(HIT) for n in steps}, period=period)
-    assert folder.exists() == bool(expected)
-    assert sorted(p.name for p in folder.glob("*")) == [f"step_{n:07d}.png" for n in expected]
-    if len(steps) == MAX_ITER:
-        assert [n for n, count in trainer.observed.items() if count] == list(expected)
-
-
-def test_a_negative_period_is_refused():
-    with pytest.raises(ConfigError, match="^PictureHook.period must not be negative, got -1"):
-        PictureHook(model(), "", period=-1)
-
-
-def test_a_picture_that_cannot_be_written_is_logged_once_and_the_run_continues(tmp_path, caplog):
-    (tmp_path / "file").touch()
-    trainer = drawn(tmp_path / "file", {n: step(HIT) for n in range(MAX_ITER)}, period=2)
-    assert len(trainer.storage._vis_data) > 1
-    (text,) = [r.getMessage() for r in caplog.records if "no picture" in r.getMessage()]
-    assert str(tmp_path / "file") in text
-
-
-def test_the_event_storage_gets_the_picture_of_the_file(tmp_path):
-    trainer = drawn(tmp_path, {0: step(HIT)}, stop=1)
-    ((name, picture, number),) = trainer.storage._vis_data
-    assert (name, number) == ("pseudo_boxes", 0)
-    assert picture.dtype == np.uint8 and picture.shape[0] == 3
-    saved = np.asarray(Image.open(tmp_path / "step_0000000.png"))
-    np.testing.assert_array_equal(picture.transpose(1, 2, 0), saved)
-
-
-def test_of_several_passes_the_first_is_drawn(tmp_path, monkeypatch):
-    seen, picture = [], np.zeros((2, 2, 3), dtype=np.uint8)
-    record = lambda view, **options: seen.append((view, options)) or picture
-    monkeypatch.setattr(f"{HOOKS}.training_picture", record)
-    views = {5: [*step(HIT), *step(MISS)]}
-    drawn(tmp_path, views)
-    ((view, options),) = seen
-    assert view is views[5][0]
-    assert options == {"class_names": ["a", "b"], "image_format": "BGR", "title": "step 5"}
 
 
 # --- the report

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_hex, to_rgb
+from matplotlib.lines import Line2D
 from watching import LEFT, RIGHT, SIZE, step_view, teacher_boxes
 
+from soft_teacher.monitoring.drawing import RIM
 from soft_teacher.monitoring.training_pictures import (
-    COLORS,
     MOST_DROPPED,
+    STYLES,
     training_figure,
     training_picture,
 )
@@ -24,15 +26,16 @@ SEEN = teacher_boxes(
     variances={0: 0.011, 1: 0.03, 2: 0.012, 3: 0.04},
     stable=[0, 2],
 )
-CLASS, REG, DROPPED = (COLORS[k] for k in ("classification", "regression", "dropped"))
+CLASS, REG, DROPPED = (STYLES[k].color for k in ("classification", "regression", "dropped"))
 
 
 def outlines(axis):
-    """(colour, XYXY) of every outline, in the order they are drawn."""
-    return [
+    """(colour, XYXY) of every outline, in the order they are drawn; without their rims."""
+    found = [
         (to_hex(p.get_edgecolor()), [p.get_x(), p.get_y(), p.get_x() + p.get_width(),
          p.get_y() + p.get_height()]) for p in axis.patches
     ]  # fmt: skip
+    return [(color, box) for color, box in found if color != RIM]
 
 
 def words(axis):
@@ -117,10 +120,8 @@ def test_the_first_image_is_drawn():
 def test_the_legend_names_the_three_uses():
     figure = training_figure(step_view(SEEN), title="step 7")
     (legend,) = figure.legends
-    found = {
-        text.get_text(): line.get_color()
-        for text, line in zip(legend.get_texts(), legend.get_lines())
-    }
+    colors = [color for line in legend.findobj(Line2D) if (color := line.get_color()) != RIM]
+    found = dict(zip((text.get_text() for text in legend.get_texts()), colors, strict=True))
     kept = {"kept for classification": CLASS, "kept for regression": REG}
     assert found == {**kept, "dropped": DROPPED}
     assert figure.get_suptitle() == "step 7"
@@ -129,19 +130,22 @@ def test_the_legend_names_the_three_uses():
 # --- pixels
 
 
-def near(picture, color):
+def near(picture, color, tolerance=12):
     """bool (H, W): pixels of a colour."""
-    return (np.abs(picture.astype(int) - np.array(to_rgb(color)) * 255) < 12).all(axis=2)
+    return (np.abs(picture.astype(int) - np.array(to_rgb(color)) * 255) < tolerance).all(axis=2)
 
 
 def test_it_is_an_rgb_image_with_boxes_on_both_sides():
     picture = training_picture(step_view(SEEN))
     assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
-    middle = picture.shape[1] // 2
-    views = picture[int(0.15 * len(picture)) : int(0.85 * len(picture))]  # no title, no legend
+    height, width = picture.shape[:2]
+    # Without titles, legend and frames, which are light, too.
+    views = picture[int(0.15 * height) : int(0.85 * height)]
+    weak, strong = (views[:, int(x * width) : int((x + 0.44) * width)] for x in (0.03, 0.53))
     for color, both in ((CLASS, True), (REG, True), (DROPPED, False)):
-        assert near(views[:, :middle], color).sum() > 100, color
-        assert (near(views[:, middle:], color).sum() > 100) == both, color
+        # A thin line does not fill its pixels.
+        assert near(weak, color, 60).sum() > 100, color
+        assert (near(strong, color, 60).sum() > 100) == both, color
 
 
 @pytest.mark.parametrize("image_format", ["BGR", "RGB"])

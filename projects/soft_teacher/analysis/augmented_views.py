@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from detectron2.data import transforms as T
 
+from ..data.annotations import annotated_boxes, boxed_annotations
 from ..data.images.image import UnreadableImage, read_image
 from ..data.mapper import LabeledDatasetMapper, TwoViewDatasetMapper
 from ..data.roles import LABELED, UNLABELED
@@ -16,7 +17,6 @@ from ..data.streams.dataset import seeded
 from ..data.streams.seeds import sample_seed
 from ..geometry import clip_boxes, nonempty, transform_boxes, transform_matrix
 from ..utils.errors import ConfigError, one_line
-from .annotations import annotated_boxes, boxed_annotations
 from .transform_text import describe
 
 __all__ = ["Policies", "View", "draw_views"]

@@ -13,12 +13,12 @@ import numpy as np
 from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
+from ..data.annotations import annotated_boxes
 from ..data.datasets.dataset_dicts import dataset_reading
 from ..data.datasets.reading.balance import Balance, Reason
 from ..data.datasets.role_checks import check_images
 from ..data.images.image import MAX_PIXELS, UnreadableImage, image_size, read_image
 from ..data.roles import ROLES
-from .annotations import annotated_boxes
 
 __all__ = ["DatasetCheck", "check_dataset", "odd_boxes", "shared_content"]
 

@@ -10,12 +10,12 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Instances
 from tqdm import tqdm
 
+from ..data.annotations import annotated_boxes
 from ..data.streams.seeds import sample_seed, shuffled
 from ..evaluation.pseudo_label_quality import box_iou, judge_boxes
 from ..experiment.trained import Trained
 from ..modeling.families.base import MeasuresStability
 from ..modeling.pseudo_labels import rows_where
-from .annotations import annotated_boxes
 
 __all__ = ["MeasuredBoxes", "choose_images", "join", "measure"]
 

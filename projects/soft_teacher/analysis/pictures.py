@@ -14,7 +14,7 @@ from detectron2.utils.visualizer import Visualizer
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from .annotations import annotated_boxes
+from ..data.annotations import annotated_boxes
 
 __all__ = ["ap_curves", "detection_sheet", "draw_boxes", "drawable", "ground_truth", "picture_grid"]
 

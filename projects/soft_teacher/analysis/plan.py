@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ..data.annotations import annotated_boxes
 from ..data.datasets.reading.reader import Reading
 from ..data.images.sizes import image_sizes
-from .annotations import annotated_boxes
 
 __all__ = ["DataStats", "Hardware", "Override", "Plan", "plan", "shown", "stats_of"]
 

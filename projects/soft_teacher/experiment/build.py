@@ -8,6 +8,7 @@ import torch
 from detectron2.engine import HookBase, create_ddp_model, hooks
 from detectron2.utils import comm
 
+from ..data.datasets.dataset_dicts import as_list
 from ..distributed.sync_bn import check_no_idle_rank, synchronize_batch_norm
 from ..engine.checkpoint import SoftTeacherCheckpointer
 from ..engine.density import DensityThresholdsHook
@@ -19,7 +20,8 @@ from ..engine.stopping import StopOnSignal
 from ..engine.train_loop import SoftTeacherLoop
 from ..evaluation.evaluate import best_metric
 from ..monitoring.events import EventFiles, EventHistory, build_writers
-from ..monitoring.hooks import HTMLReport, PictureHook, WatchHook
+from ..monitoring.hooks import HTMLReport, WatchHook
+from ..monitoring.picture_hooks import PictureHook, ValidationPictureHook
 from .train_settings import TrainSettings
 from .words import YAML_WORDS
 
@@ -74,6 +76,7 @@ def build_hooks(
     checkpointer: SoftTeacherCheckpointer,
     evaluate: Callable,
     class_names: Sequence[str] = (),
+    test_mapper: Callable[[dict], dict] | None = None,
     build_writers: Callable | None = None,
     scheduler: HookBase | None = None,
 ) -> list[HookBase | None]:
@@ -88,6 +91,7 @@ def build_hooks(
         checkpointer: of the SoftTeacher that is trained.
         evaluate: () -> nested dict of results.
         class_names: for the pictures.
+        test_mapper: of the test loader, for pictures of test images; None draws none of them.
         build_writers: see :class:`.EventFiles`; :func:`run_writers` if None.
         scheduler: of the learning rate; the trainer's own if None.
     """
@@ -104,10 +108,13 @@ def build_hooks(
         )
         writers = build_writers or partial(run_writers, settings)
         files = EventFiles(settings.output_dir, writers, settings.log_period)
-        best = best_metric(settings.eval_networks, settings.test_names)
+        best = best_metric(settings.eval_networks, as_list(settings.test_names or []))
         before = [LastStepSaver(saver)]
-        closing = [BestTeacher(checkpointer, best), files, EventHistory(files), saver]
-        closing += [HTMLReport(settings.output_dir)]
+        closing = [BestTeacher(checkpointer, best)]
+        closing += _test_pictures(
+            settings, checkpointer.model, evaluation, class_names, test_mapper
+        )
+        closing += [files, EventHistory(files), saver, HTMLReport(settings.output_dir)]
     return [
         hooks.IterationTimer(),
         scheduler or hooks.LRScheduler(),
@@ -180,13 +187,22 @@ def _monitors(settings: TrainSettings, loop, model, class_names) -> list[HookBas
         )
     ]
     if settings.vis_period and comm.is_main_process():
-        found.append(
-            PictureHook(
-                model,
-                os.path.join(settings.output_dir, "pictures"),
-                period=settings.vis_period,
-                class_names=class_names,
-                image_format=settings.image_format,
-            )
-        )
+        options = _picture_options(settings, class_names)
+        found.append(PictureHook(model, period=settings.vis_period, **options))
     return found
+
+
+def _test_pictures(settings, model, evaluation, class_names, mapper) -> list[HookBase]:
+    names = as_list(settings.test_names or [])
+    if not (settings.vis_period and names and mapper):
+        return []
+    options = _picture_options(settings, class_names)
+    return [ValidationPictureHook(model, evaluation, dataset=names[0], mapper=mapper, **options)]
+
+
+def _picture_options(settings: TrainSettings, class_names) -> dict:
+    return {
+        "folder": os.path.join(settings.output_dir, "pictures"),
+        "class_names": class_names,
+        "image_format": settings.image_format,
+    }

@@ -19,7 +19,8 @@ from ..distributed.sync_bn import synchronize_batch_norm
 from ..engine.nonfinite import NonFiniteGuard
 from ..evaluation.evaluate import check_networks
 from ..modeling.families.base import DetectorFamily
-from ..monitoring.hooks import PictureHook, WatchHook
+from ..monitoring.hooks import WatchHook
+from ..monitoring.picture_hooks import PictureHook
 from ..monitoring.wandb_writer import check_wandb
 from ..utils.checks import check_choice
 from ..utils.errors import ConfigError, one_line, place_of

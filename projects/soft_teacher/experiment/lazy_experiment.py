@@ -156,6 +156,7 @@ class LazyExperiment(Experiment):
                 checkpointer=checkpointer,
                 evaluate=evaluate,
                 class_names=class_names(self.train_names()[0]),
+                test_mapper=instantiate(mapper_of(cfg)),
                 scheduler=hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
             )
         )
@@ -188,12 +189,19 @@ def evaluator_for(cfg, name: str, read_as: str, network: str):
 
 
 def loader_for(cfg, name: str):
-    """``dataloader.test`` for a dataset; Detectron2's own mapper, which may raise, becomes ours."""
+    """``dataloader.test`` for a dataset."""
     loader = cfg.dataloader.test.copy()
     loader.dataset.names = name
-    mapper = loader.get("mapper")
-    if type(instantiate(mapper)) is DatasetMapper:
-        loader.mapper = LazyCall(InferenceMapper)(
-            augmentations=mapper.augmentations, image_format=mapper.image_format
-        )
+    if "mapper" in loader:
+        loader.mapper = mapper_of(cfg)
     return loader
+
+
+def mapper_of(cfg):
+    """``dataloader.test.mapper``; Detectron2's own, which may raise, becomes ours."""
+    mapper = cfg.dataloader.test.get("mapper")
+    if type(instantiate(mapper)) is not DatasetMapper:
+        return mapper
+    return LazyCall(InferenceMapper)(
+        augmentations=mapper.augmentations, image_format=mapper.image_format
+    )

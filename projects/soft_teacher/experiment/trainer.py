@@ -82,6 +82,7 @@ class SoftTeacherTrainer(DefaultTrainer):
             checkpointer=self.checkpointer,
             evaluate=self._evaluate,
             class_names=class_names(train_names(self.cfg)[0]),
+            test_mapper=InferenceMapper(self.cfg),
             build_writers=self.build_writers,
         )
 

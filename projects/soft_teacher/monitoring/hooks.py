@@ -1,31 +1,25 @@
-"""Hooks that show what the teacher does while it trains. None of them changes a run."""
+"""Hooks that log what the teacher does while it trains, and report it. None changes a run."""
 
 import logging
-import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import numpy as np
 import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
-from PIL import Image
 
 from ..data.roles import LABELED, UNLABELED
 from ..data.streams.schedule import BatchSchedule
 from ..modeling import SoftTeacher
 from ..modeling.step_record import StepView
-from ..utils.atomic import atomic_write
-from ..utils.checks import check_not_negative
 from ..utils.errors import one_line
 from .health import HealthCheck
 from .run_report import write_report
 from .statistics import Totals, Window, scalars
-from .training_pictures import training_picture
 
-__all__ = ["HTMLReport", "PictureHook", "WatchHook"]
+__all__ = ["HTMLReport", "WatchHook"]
 
 logger = logging.getLogger(__name__)
 
@@ -132,81 +126,6 @@ class WatchHook(HookBase):
 def _gpu_memory(device: torch.device) -> float:
     """The peak of allocated GPU memory, GiB; 0 elsewhere."""
     return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else 0.0
-
-
-class PictureHook(HookBase):
-    """Draws a step in every ``period``: what the teacher saw, and what the student learned from.
-
-    It is the first unlabeled image of this rank at the first step, from a multiple of ``period``
-    on, that has one. Other steps are not observed.
-    """
-
-    def __init__(
-        self,
-        model: SoftTeacher,
-        folder: str,
-        *,
-        period: int,
-        class_names: Sequence[str] = (),
-        image_format: str = "BGR",
-    ):
-        """
-        Args:
-            model: not wrapped for the ranks.
-            folder: gets ``step_0001234.png`` and so on; made when it is needed.
-            period: steps between pictures; 0 draws none.
-            class_names, image_format: see :func:`.training_figure`.
-        """
-        check_not_negative("PictureHook.period", period)
-        self.model = model
-        self.folder = folder
-        self.period = period
-        self.class_names = class_names
-        self.image_format = image_format
-        self._view: StepView | None = None
-        self._waits = False
-        self._failing = False
-
-    def before_step(self) -> None:
-        if self.period and self.trainer.iter % self.period == 0 and not self._waits:
-            self._waits = True
-            self.model.observers.append(self._keep)
-
-    def after_step(self) -> None:
-        if self._view is not None:
-            self._draw(self._view)
-            self._stop()
-
-    def after_train(self) -> None:
-        self._stop()
-
-    def _keep(self, view: StepView) -> None:
-        self._view = self._view or view
-
-    def _stop(self) -> None:
-        if self._waits:
-            self.model.observers.remove(self._keep)
-        self._view, self._waits = None, False
-
-    def _draw(self, view: StepView) -> None:
-        step = self.trainer.iter
-        options = {"class_names": self.class_names, "image_format": self.image_format}
-        picture = training_picture(view, title=f"step {step}", **options)
-        self.trainer.storage.put_image("pseudo_boxes", picture.transpose(2, 0, 1))
-        try:
-            self._save(picture, f"step_{step:07d}.png")
-        except OSError as error:
-            if not self._failing:
-                reason = one_line(error)
-                logger.error("no picture in %s (%s); training continues", self.folder, reason)
-            self._failing = True
-        else:
-            self._failing = False
-
-    def _save(self, picture: np.ndarray, name: str) -> None:
-        os.makedirs(self.folder, exist_ok=True)
-        with atomic_write(os.path.join(self.folder, name), "wb") as file:
-            Image.fromarray(picture).save(file, format="PNG")
 
 
 class HTMLReport(HookBase):

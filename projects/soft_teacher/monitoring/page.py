@@ -2,19 +2,25 @@
 
 import base64
 import html
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..utils.atomic import atomic_write
 
-__all__ = ["embedded_picture", "preformatted", "write_page"]
+__all__ = ["embedded_picture", "preformatted", "table", "write_page"]
 
 STYLE = """
 body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 72em; color: #222; padding: 0 1em; }
 table { border-collapse: collapse; } td, th { padding: .2em .9em; text-align: right; }
 tr:nth-child(even) { background: #f3f3f3; } th { border-bottom: 1px solid #888; }
+.long { max-height: 40em; overflow-y: auto; }
+.long th { position: sticky; top: 0; background: #fff; }
 pre { background: #f3f3f3; padding: 1em; overflow-x: auto; font-size: 13px; }
 img { max-width: 100%; } figure { margin: 1em 0; } figcaption { color: #666; font-size: 13px; }
 """
+
+# Rows that are shown at once; more of them scroll.
+MOST_ROWS = 30
 
 
 def write_page(path: Path, title: str, sections: dict[str, str]) -> None:
@@ -39,3 +45,14 @@ def embedded_picture(png: bytes, text: str) -> str:
 def preformatted(text: str) -> str:
     """Plain text with its line breaks; nothing for no text."""
     return f"<pre>{html.escape(text)}</pre>" if text else ""
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Cells of plain text; a long table scrolls by itself."""
+    titles = "".join(f"<th>{html.escape(text)}</th>" for text in header)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>\n"
+        for row in rows
+    )
+    found = f"<table><tr>{titles}</tr>\n{body}</table>\n"
+    return f"<div class='long'>{found}</div>\n" if len(rows) > MOST_ROWS else found

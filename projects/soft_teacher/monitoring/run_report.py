@@ -2,6 +2,8 @@
 
 import html
 import io
+import math
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,16 +12,24 @@ from matplotlib.figure import Figure
 
 from .metrics_file import read_metrics
 from .page import embedded_picture, preformatted, write_page
+from .report_tables import (
+    ap_per_class,
+    class_table,
+    evaluations,
+    pseudo_box_table,
+    results_table,
+)
 
 __all__ = ["series", "write_report"]
 
 REPORT = "report.html"
-NETWORKS = ("student", "teacher")
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 MOST_PICTURES = 8
+# Classes whose curves can be distinguished.
+MOST_CURVES = 12
+COLORS = 10  # of matplotlib's cycle
 # Curves that belong together: title -> prefixes of the scalars' names.
 PANELS = {
-    "AP on the test images": ("student/bbox/AP", "teacher/bbox/AP"),
+    "AP on the test images": ("student/", "teacher/"),
     "supervised losses": ("sup/loss",),
     "unsupervised losses": ("unsup/loss",),
     "pseudo boxes per image": ("pseudo/num_",),
@@ -49,9 +59,12 @@ def write_report(folder: Path, *, title: str = "Soft Teacher", command: str = ""
     path, config = folder / REPORT, folder / "config.yaml"
     lines = read_metrics(folder)
     sections = {
-        "Results": _results(lines),
+        "Results": results_table(lines),
+        "AP per class": _classes(lines),
+        "Labeled and pseudo boxes per class": pseudo_box_table(lines),
         "Curves": _curves(lines),
-        "Pictures": _pictures(folder),
+        "Test images": _embedded(_first_and_last(folder)),
+        "Pictures": _embedded(_steps(folder)),
         "Command": preformatted(command),
         "Config": preformatted(config.read_text() if config.is_file() else ""),
         "Versions": preformatted(collect_env_info()),
@@ -60,28 +73,30 @@ def write_report(folder: Path, *, title: str = "Soft Teacher", command: str = ""
     return path
 
 
-def _results(lines: Sequence[dict]) -> str:
-    """A row for every evaluation of every network and dataset."""
-    rows: dict[tuple, dict] = {}
-    for line in lines:
-        for name, value in line.items():
-            where, _, metric = name.rpartition("/bbox/")
-            if where.split("/")[0] in NETWORKS and metric in METRICS:
-                rows.setdefault((line["iteration"] + 1, where), {})[metric] = value
-    if not rows:
-        return "<p>No evaluation.</p>"
-    header = "".join(f"<th>{text}</th>" for text in ("steps", "network", *METRICS))
-    body = "".join(
-        f"<tr><td>{step:,}</td><td>{html.escape(where)}</td>"
-        + "".join(f"<td>{_number(values.get(metric))}</td>" for metric in METRICS)
-        + "</tr>\n"
-        for (step, where), values in sorted(rows.items())
-    )
-    return f"<table><tr>{header}</tr>\n{body}</table>"
+def _classes(lines: Sequence[dict]) -> str:
+    """The AP of every class as a table per dataset, and of some classes as curves."""
+    datasets: dict[str, dict] = defaultdict(dict)
+    for where, steps in evaluations(lines).items():
+        network, _, dataset = where.partition("/")
+        datasets[dataset][network] = steps
+    found = []
+    for dataset, networks in datasets.items():
+        if text := class_table(networks):
+            heading = f"<h3>{html.escape(dataset)}</h3>\n" if dataset else ""
+            found.append(heading + text + _class_curves(networks, dataset))
+    return "".join(found)
 
 
-def _number(value) -> str:
-    return "" if value is None or value != value else f"{value:.1f}"
+def _class_curves(networks: dict[str, dict], dataset: str) -> str:
+    """Of the teacher, if it was evaluated."""
+    network, steps = list(networks.items())[-1]
+    found = ap_per_class(steps)
+    known = {c: aps for c, aps in found.items() if not all(map(math.isnan, aps.values()))}
+    if not known or len(known) > MOST_CURVES:
+        return ""
+    curves = {name: sorted(aps.items()) for name, aps in sorted(known.items())}
+    where = f" on {dataset}" if dataset else ""
+    return _figure(f"AP per class of the {network}{where}", curves, beside=True)
 
 
 def _curves(lines: Sequence[dict]) -> str:
@@ -90,31 +105,46 @@ def _curves(lines: Sequence[dict]) -> str:
     for title, prefixes in PANELS.items():
         chosen = [n for n in names if n.startswith(prefixes) and "-" not in n]
         if title.startswith("AP"):
-            chosen = [n for n in chosen if n.endswith("/AP")]
+            chosen = [n for n in chosen if n.endswith("/bbox/AP")]
         curves = {name: series(lines, name) for name in chosen}
         if curves:
             found.append(_figure(title, curves))
     return "".join(found)
 
 
-def _figure(title: str, curves: dict[str, list[tuple]]) -> str:
-    figure = Figure(figsize=(7.5, 3.2))
+def _figure(title: str, curves: dict[str, list[tuple]], *, beside: bool = False) -> str:
+    """Curves by name, which are in the figure or ``beside`` it."""
+    figure = Figure(figsize=(7.5, 3.2), layout="constrained")
     axis = figure.subplots()
-    for name, points in curves.items():
-        axis.plot(*zip(*points), label=name, marker="." if len(points) < 20 else None)
-    axis.set_title(title, fontsize=11)
+    lines = []
+    for number, points in enumerate(curves.values()):
+        dashes = "-" if number < COLORS else "--"
+        marker = "." if len(points) < 20 else None
+        lines += axis.plot(*zip(*points), marker=marker, linestyle=dashes)
+    axis.set_title(title, fontsize=11, parse_math=False)
     axis.set_xlabel("steps")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=7)
-    figure.tight_layout()
+    place = {"loc": "outside right upper"} if beside else {}
+    legend = (figure if beside else axis).legend(lines, curves, fontsize=7, **place)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=90)
     return embedded_picture(image.getvalue(), title)
 
 
-def _pictures(folder: Path) -> str:
-    """Some of the run's pictures, evenly spaced, up to the last."""
-    paths = sorted((folder / "pictures").glob("*.png"))
+def _steps(folder: Path) -> list[Path]:
+    """Some of the run's pictures of steps, evenly spaced, up to the last."""
+    paths = sorted((folder / "pictures").glob("step_*.png"))
     step = max(len(paths) / MOST_PICTURES, 1)
-    chosen = sorted({paths[-1 - int(n * step)] for n in range(min(len(paths), MOST_PICTURES))})
-    return "".join(embedded_picture(path.read_bytes(), path.stem) for path in chosen)
+    return sorted({paths[-1 - int(n * step)] for n in range(min(len(paths), MOST_PICTURES))})
+
+
+def _first_and_last(folder: Path) -> list[Path]:
+    """The pictures of test images after the first evaluation and after the last."""
+    paths = sorted((folder / "pictures").glob("validation_*.png"))
+    return paths[:1] + paths[1:][-1:]
+
+
+def _embedded(paths: Sequence[Path]) -> str:
+    return "".join(embedded_picture(path.read_bytes(), path.stem) for path in paths)

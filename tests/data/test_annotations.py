@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from detectron2.structures import BoxMode
 
-from soft_teacher.analysis.annotations import annotated_boxes, boxed_annotations
+from soft_teacher.data.annotations import annotated_boxes, boxed_annotations
 
 XYWH = dict(bbox=[10, 20, 20, 15], bbox_mode=BoxMode.XYWH_ABS, category_id=3)
 XYXY = dict(bbox=[50.5, 0, 60, 10], bbox_mode=BoxMode.XYXY_ABS, category_id=1, iscrowd=0)
