@@ -181,7 +181,8 @@ class PictureHook(HookBase):
         self._stop()
 
     def _keep(self, view: StepView) -> None:
-        self._view = self._view or view
+        if view.samples:
+            self._view = self._view or view
 
     def _stop(self) -> None:
         if self._waits:
