@@ -18,6 +18,7 @@ from ..engine.stopping import StopOnSignal
 from ..engine.train_loop import SoftTeacherLoop
 from ..evaluation.evaluate import best_metric
 from ..monitoring.events import EventFiles, EventHistory, build_writers
+from ..monitoring.health import DeclineCheck
 from ..monitoring.hooks import HTMLReport, PictureHook, WatchHook
 from .train_settings import TrainSettings
 from .words import YAML_WORDS
@@ -85,7 +86,7 @@ def build_hooks(
         ema: updates the teacher.
         checkpointer: of the SoftTeacher that is trained.
         evaluate: () -> nested dict of results.
-        class_names: for the pictures.
+        class_names: for the pictures, scalars and warnings.
         build_writers: see :class:`.EventFiles`; :func:`run_writers` if None.
         scheduler: of the learning rate; the trainer's own if None.
     """
@@ -104,8 +105,10 @@ def build_hooks(
         files = EventFiles(settings.output_dir, writers, settings.log_period)
         best = best_metric(settings.eval_networks, settings.test_names)
         before = [LastStepSaver(saver)]
-        closing = [BestTeacher(checkpointer, best), files, EventHistory(files), saver]
-        closing += [HTMLReport(settings.output_dir)]
+        closing = [BestTeacher(checkpointer, best)]
+        if "teacher" in settings.eval_networks and settings.labeled_share < 1:
+            closing += [DeclineCheck(checkpointer.model, best, burn_in=settings.burn_in)]
+        closing += [files, EventHistory(files), saver, HTMLReport(settings.output_dir)]
     return [
         hooks.IterationTimer(),
         scheduler or hooks.LRScheduler(),
@@ -166,6 +169,7 @@ def _monitors(settings: TrainSettings, loop, model, class_names) -> list[HookBas
             patience=settings.patience,
             period=settings.log_period,
             saves=saves_after(loop, settings),
+            class_names=class_names,
         )
     ]
     if settings.vis_period and comm.is_main_process():

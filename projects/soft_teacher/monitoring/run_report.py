@@ -2,6 +2,7 @@
 
 import html
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,10 @@ PANELS = {
     "supervised losses": ("sup/loss",),
     "unsupervised losses": ("unsup/loss",),
     "pseudo boxes per image": ("pseudo/num_",),
+    "boxes per image, pseudo and labeled": (
+        "pseudo/boxes_per_image",
+        "pseudo/labeled_boxes_per_image",
+    ),
     "precision and recall of the pseudo boxes": ("pseudo/precision", "pseudo/recall"),
     "variance of the candidates, reliability of the background": (
         "pseudo/mean_variance",
@@ -33,6 +38,8 @@ PANELS = {
     "images per second": ("images_per_second",),
     "seconds per step": ("time", "data_time"),
 }
+# Scalars of one class, which are too many for a panel.
+OF_A_CLASS = re.compile("/bbox/AP-|boxes_per_image/")
 
 
 def series(lines: Sequence[dict], name: str) -> list[tuple[int, float]]:
@@ -88,7 +95,7 @@ def _curves(lines: Sequence[dict]) -> str:
     names = sorted({name for line in lines for name in line})
     found = []
     for title, prefixes in PANELS.items():
-        chosen = [n for n in names if n.startswith(prefixes) and "-" not in n]
+        chosen = [n for n in names if n.startswith(prefixes) and not OF_A_CLASS.search(n)]
         if title.startswith("AP"):
             chosen = [n for n in chosen if n.endswith("/AP")]
         curves = {name: series(lines, name) for name in chosen}
