@@ -17,6 +17,7 @@ from soft_teacher.experiment.config_checks import check_amp
 from soft_teacher.experiment.train_settings import TrainSettings
 from soft_teacher.modeling import PseudoLabeler
 from soft_teacher.monitoring.events import EventFiles, EventHistory
+from soft_teacher.monitoring.health import DeclineCheck
 from soft_teacher.monitoring.hooks import HTMLReport, WatchHook
 from soft_teacher.monitoring.picture_hooks import ValidationPictureHook
 from soft_teacher.utils.errors import ConfigError
@@ -91,6 +92,8 @@ USUAL = dict(
     eval_period=6,
     eval_networks=["student", "teacher"],
     test_names=["one"],
+    burn_in=50,
+    labeled_share=0.5,
     patience=200,
 )
 
@@ -99,7 +102,8 @@ def settings(**changes):
     return TrainSettings(**{**USUAL, **changes})
 
 
-LOADER = SimpleNamespace(schedule=SimpleNamespace(images=[], world_size=1))
+SCHEDULE = SimpleNamespace(passes=lambda apart: [[]], world_size=1)
+LOADER = SimpleNamespace(schedule=SCHEDULE)
 
 
 def loop_of(tmp_path, model=None, **options):
@@ -131,6 +135,7 @@ class Model(nn.Module):
         super().__init__()
         self.device = torch.device(device)
         self.norm = nn.BatchNorm1d(2)
+        self.statistics = "all"
 
     def forward(self, x):
         return self.norm(x)
@@ -177,6 +182,7 @@ def test_on_gpus_a_rank_drives_its_own(monkeypatch):
 class Watched(nn.Linear):
     label_source = "teacher"
     pseudo_labeler = PseudoLabeler()
+    alpha = 4.0
 
 
 def hooks_of(*, with_settings=(), **changes):
@@ -200,6 +206,7 @@ def test_the_teacher_is_updated_before_it_is_evaluated_and_all_is_written_before
         LastStepSaver,
         Evaluation,
         BestTeacher,
+        DeclineCheck,
         EventFiles,
         EventHistory,
         Saver,
@@ -234,8 +241,9 @@ def test_the_hooks_get_what_they_need():
         class_names=["a"],
     )
     _, second, third, steps_done, watch, pictures, before, evaluation, best = found[:9]
-    files, history, saver, report, stop, pending = found[9:]
+    decline, files, history, saver, report, stop, pending = found[9:]
     assert (watch.period, watch.health.patience) == (9, 200)
+    assert watch.class_names == watch.health.settings.class_names == ["a"]
     assert (pictures.period, pictures.files.path) == (3, "output/pictures")
     assert pictures.class_names == ["a"]
     assert (second, third) == (scheduler, ema)
@@ -243,8 +251,9 @@ def test_the_hooks_get_what_they_need():
     assert saver.steps_done is steps_done and before.saver is saver
     assert (evaluation._period, evaluation._func()) == (6, 5)
     assert (best.checkpointer, best.metric) == (checkpointer, "teacher/bbox/AP")
+    assert (decline.metric, decline.burn_in) == ("teacher/bbox/AP", 50)
     assert (files.output_dir, files.period, history.files) == ("output", 9, files)
-    assert pending.evaluation is evaluation and pending.closing == found[8:13]
+    assert pending.evaluation is evaluation and pending.closing == found[8:14]
     assert report.output_dir == "output" and stop.loop.stops is False
 
 
@@ -281,6 +290,13 @@ def test_one_test_dataset_may_be_named_without_a_list(names):
     found = hooks_of(with_settings={"test_names": names})
     (best,) = [hook for hook in found if isinstance(hook, BestTeacher)]
     assert best.metric == "teacher/bbox/AP"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"eval_networks": ["student"]}, {"labeled_share": 1.0}], ids=str
+)
+def test_a_decline_is_looked_for_where_a_teacher_is_evaluated_and_learns_without_labels(changes):
+    assert DeclineCheck not in {type(hook) for hook in hooks_of(with_settings=changes)}
 
 
 @pytest.mark.parametrize(

@@ -23,13 +23,22 @@ from soft_teacher.engine.ema import EMAHook
 from soft_teacher.modeling.step_record import COLUMNS, table
 from soft_teacher.monitoring.hooks import WatchHook
 from soft_teacher.monitoring.picture_hooks import PictureHook
+from soft_teacher.monitoring.statistics import Window
 
 FLIP = np.array([[-1.0, 0, 96], [0, 1, 0], [0, 0, 1]])
 FOUND = detections(BOXES, CLASSES, [0.95, 0.6, 0.91, 0.3])
 
 
-def test_without_unlabeled_images_nothing_is_shown(build):
-    assert step_views(build(), []) == step_views(build(), [labeled()]) == []
+def test_without_images_nothing_is_shown(build):
+    assert step_views(build(), []) == []
+
+
+def test_without_unlabeled_images_the_labeled_ones_are_shown(build):
+    image = labeled()
+    (view,) = step_views(build(), [image])
+    assert len(view.labeled) == 1 and view.labeled[0] is image
+    assert view.samples == view.teacher_boxes == view.labels.classification == []
+    assert view.labels.regression == [] and view.background_reliability is None
 
 
 def test_a_step_shows_the_samples_the_teachers_boxes_and_the_students_targets(build):
@@ -42,6 +51,7 @@ def test_a_step_shows_the_samples_the_teachers_boxes_and_the_students_targets(bu
     (view,) = step_views(model, images)
 
     assert len(view.samples) == 1 and view.samples[0] is images[0]
+    assert len(view.labeled) == 1 and view.labeled[0] is images[1]
     (found,) = view.teacher_boxes
     assert found.detections.pred_boxes.tensor.tolist() == BOXES
     assert found.confident.tolist() == [0, 2]
@@ -88,9 +98,11 @@ def test_the_table_holds_a_row_per_detection(build):
 def test_observing_causes_no_host_device_sync(build):
     model = build(*LENIENT)
     inject(model, [FOUND, detections()])
-    (view,) = step_views(model, [unlabeled(0), unlabeled(1)])
+    (view,) = step_views(model, [unlabeled(0), unlabeled(1), labeled()])
     with DeviceReads() as reads:
         table(view.teacher_boxes)
+        Window().add(view)
+        Window().add_losses(1.0, 2.0)
     assert not sum(reads.by_file.values())
 
 

@@ -1,104 +1,38 @@
 """The hook that logs what the model shows of its unlabeled images, and the report."""
 
-import contextlib
 import json
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from detectron2.engine import launch
-from detectron2.engine.train_loop import TrainerBase
 from detectron2.utils import comm
-from watching import LEFT, RIGHT, step_view, targets, teacher_boxes
+from watching import (
+    HIT,
+    LEFT,
+    MISS,
+    RIGHT,
+    TRUTH,
+    Trainer,
+    schedule,
+    step,
+    targets,
+    watched,
+    watched_model,
+)
 
-from soft_teacher.data.streams.schedule import BatchSchedule
 from soft_teacher.distributed.launch import leave_group
 from soft_teacher.evaluation.pseudo_label_quality import Matches
 from soft_teacher.monitoring.hooks import HTMLReport, WatchHook
 from soft_teacher.monitoring.statistics import Totals
 
-MAX_ITER = 12
-HIT = teacher_boxes([LEFT], [1], [0.95], confident=[0], variances={0: 0.01}, stable=[0])
-MISS = teacher_boxes([RIGHT], [1], [0.91], confident=[0], variances={0: 0.03})
-TRUTH = targets([LEFT], [1])
 HOOKS = "soft_teacher.monitoring.hooks"
-
-
-def model():
-    labeler = SimpleNamespace(score_thresh=0.9, variance_thresh=0.02, measure_stability=True)
-    return SimpleNamespace(
-        observers=[],
-        device=torch.device("cpu"),
-        pseudo_labeler=labeler,
-        label_source="teacher",
-    )
-
-
-def schedule(**changes):
-    """Four images per step, one of them labeled."""
-    settings = dict(
-        batch_size=4, share=0.25, decay_steps=0, max_iter=MAX_ITER, burn_in=0, draw="global",
-        world_size=1, seed=0,
-    )  # fmt: skip
-    return BatchSchedule(**{**settings, **changes})
-
-
-class Trainer(TrainerBase):
-    """Shows given views at given steps, and keeps what is logged at each step."""
-
-    def __init__(self, model, hooks, views, interrupted_at=None, broken_at=None):
-        super().__init__()
-        self.model = model
-        self.views = views
-        self.observed = {}
-        self.interrupted_at, self.broken_at = interrupted_at, broken_at
-        self.register_hooks(hooks)
-
-    def run_step(self):
-        if self.iter == self.interrupted_at:
-            raise KeyboardInterrupt
-        self.observed[self.iter] = len(self.model.observers)
-        for view in self.views.get(self.iter, ()):
-            for observe in self.model.observers:
-                observe(view)
-        if self.iter == self.broken_at:
-            raise KeyboardInterrupt
-
-    def logged(self, name):
-        """{step: value}"""
-        history = self.storage.histories().get(name)
-        return {int(step): value for value, step in history.values()} if history else {}
-
-
-def watched(
-    views, *, start=0, stop=MAX_ITER, state=None, saves=lambda done: False, share=0.25, burn_in=0,
-    world_size=1, **broken,
-):  # fmt: skip
-    """A trainer that has run with a WatchHook of period 5."""
-    plan = schedule(share=share, burn_in=burn_in, world_size=world_size)
-    watch = WatchHook(model(), plan, period=5, patience=5, saves=saves)
-    trainer = Trainer(watch.model, [watch], views, **broken)
-    if state is not None:
-        trainer.load_state_dict(state)
-    with contextlib.suppress(KeyboardInterrupt):
-        trainer.train(start, stop)
-    assert trainer.model.observers == []
-    return trainer
 
 
 def totals_of(trainer):
     """In the trainer's checkpoint."""
     return trainer.state_dict()["hooks"]["WatchHook"]["totals"]
-
-
-def step(*images, **fields):
-    return [step_view(*images, **fields)]
-
-
-def warnings(caplog):
-    return [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
 
 
 # --- scalars
@@ -151,14 +85,42 @@ def test_a_run_that_fails_before_its_first_step_raises_its_own_error():
         def before_train(self):
             raise FloatingPointError
 
-    watch = WatchHook(model(), schedule())
+    watch = WatchHook(watched_model(), schedule())
     trainer = Trainer(watch.model, [Fails(watch.model, schedule()), watch], {})
     with pytest.raises(FloatingPointError):
         trainer.train(0, 3)
 
 
+def test_boxes_per_image_are_logged_in_all_and_by_class():
+    views = {
+        0: step(HIT, MISS, labeled=[targets([LEFT, RIGHT], [0, 1])]),
+        1: step(labeled=[targets(), targets([LEFT], [0])]),
+        5: step(HIT),
+    }
+    trainer = watched(views)
+    logged = {n: trainer.logged(n) for n in trainer.storage.histories() if "boxes_per_image" in n}
+    assert logged == {
+        "pseudo/boxes_per_image": {4: 1.0, 9: 1.0},
+        "pseudo/boxes_per_image/cat": {4: 0.0, 9: 0.0},
+        "pseudo/boxes_per_image/dog": {4: 1.0, 9: 1.0},
+        "pseudo/labeled_boxes_per_image": {4: 1.0},
+        "pseudo/labeled_boxes_per_image/cat": {4: pytest.approx(2 / 3)},
+        "pseudo/labeled_boxes_per_image/dog": {4: pytest.approx(1 / 3)},
+    }
+
+
+def test_labeled_images_of_the_burn_in_are_not_compared_with_pseudo_boxes():
+    views = {n: step(labeled=[targets([LEFT], [n])]) for n in range(5)}
+    trainer = watched(views, burn_in=3)
+    assert trainer.logged("pseudo/labeled_boxes_per_image/dog") == {4: 0.0}
+    assert watched(views, burn_in=2).logged("pseudo/labeled_boxes_per_image") == {4: 1.0}
+
+
 def test_a_resumed_run_logs_what_an_uninterrupted_one_does():
-    views = {n: step([HIT, MISS][n % 2], truths=[TRUTH], reliability=n / 20) for n in range(12)}
+    views = {
+        n: step([HIT, MISS][n % 2], truths=[TRUTH], reliability=n / 20, labeled=[TRUTH] * n)
+        for n in range(12)
+    }
     whole = watched(views)
     first = watched(views, interrupted_at=8)
     state = json.loads(json.dumps(first.state_dict()))  # numbers, as a checkpoint wants
@@ -208,27 +170,24 @@ def test_what_other_ranks_saw_is_added(monkeypatch):
 def test_the_state_of_the_main_rank_is_not_counted_on_the_others(monkeypatch):
     state = watched({0: step(HIT, truths=[TRUTH])}, interrupted_at=1).state_dict()
     monkeypatch.setattr(comm, "is_main_process", lambda: False)
-    watch = WatchHook(model(), schedule())
+    watch = WatchHook(watched_model(), schedule())
     watch.load_state_dict(state["hooks"]["WatchHook"])
     assert watch.state_dict()["totals"] == Totals().state_dict()
 
 
-def test_bad_health_is_logged_and_burn_in_is_not_bad_health(caplog):
-    watched({}, burn_in=MAX_ITER)
-    assert warnings(caplog) == []
-    watched({n: step(teacher_boxes([LEFT], [1], [0.4])) for n in range(MAX_ITER)})
-    (text,) = warnings(caplog)
-    assert text.startswith("step 4, last 5 steps: no detection is a pseudo box")
-
-
 def _rank(folder):
-    """Rank 0 sees a hit at every step, rank 1 two misses at the first step alone."""
+    """Rank 0 sees a hit at every step, rank 1 two misses at the first step alone.
+
+    Labeled images are at steps of their own, and a diagnosis follows the fourth step.
+    """
     if comm.get_rank() == 0:
         views = {n: step(HIT, truths=[TRUTH]) for n in range(5)}
     else:
         views = {0: step(MISS, MISS, truths=[TRUTH, TRUTH], reliability=0.5)}
-    trainer = watched(views, stop=5, world_size=2)
+        views[1] = step(labeled=[targets([LEFT] * 50, [0] * 50)] * 10)
+    trainer = watched(views, stop=5, world_size=2, patience=4)
     found = {name: trainer.logged(name) for name in trainer.storage.histories()}
+    found["warned"] = trainer.state_dict()["hooks"]["WatchHook"]["health"]["warned"]
     with open(f"{folder}/rank{comm.get_rank()}.json", "w") as file:
         json.dump(found, file)
     leave_group()
@@ -237,11 +196,14 @@ def _rank(folder):
 def test_ranks_are_counted_together_and_the_main_one_logs(tmp_path):
     launch(_rank, 2, dist_url="auto", args=(str(tmp_path),))
     first, second = (json.loads((tmp_path / f"rank{n}.json").read_text()) for n in range(2))
-    assert second == {}
+    assert second == {"warned": {}}
     assert first["pseudo/precision_cls"] == {"4": pytest.approx(5 / 7)}
     assert first["pseudo/recall_reg"] == {"4": pytest.approx(5 / 7)}
     assert first["unsup/mean_background_reliability"] == {"4": 0.5}
     assert first["labeled_share"] == {"4": 0.25}
+    assert first["pseudo/boxes_per_image/dog"] == {"4": 1.0}
+    assert first["pseudo/labeled_boxes_per_image/cat"] == {"4": 50.0}
+    assert first["warned"] == {"pseudo boxes unlike labels": 3}
 
 
 # --- the report

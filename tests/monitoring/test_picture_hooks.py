@@ -5,10 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from detectron2.engine import HookBase
-from detectron2.engine.train_loop import TrainerBase
 from examples import example
 from PIL import Image
-from watching import LEFT, RIGHT, step_view, teacher_boxes
+from watching import HIT, MAX_ITER, MISS, Trainer, step
 
 from soft_teacher import ConfigError
 from soft_teacher.monitoring.picture_hooks import (
@@ -17,31 +16,7 @@ from soft_teacher.monitoring.picture_hooks import (
     ValidationPictureHook,
 )
 
-MAX_ITER = 12
-HIT = teacher_boxes([LEFT], [1], [0.95], confident=[0], variances={0: 0.01}, stable=[0])
-MISS = teacher_boxes([RIGHT], [1], [0.91], confident=[0], variances={0: 0.03})
 HOOKS = "soft_teacher.monitoring.picture_hooks"
-
-
-class Trainer(TrainerBase):
-    """Shows given views at given steps."""
-
-    def __init__(self, model, hooks, views):
-        super().__init__()
-        self.model = model
-        self.views = views
-        self.observed = {}
-        self.register_hooks(hooks)
-
-    def run_step(self):
-        self.observed[self.iter] = len(self.model.observers)
-        for view in self.views.get(self.iter, ()):
-            for observe in self.model.observers:
-                observe(view)
-
-
-def step(*images):
-    return [step_view(*images)]
 
 
 # --- files

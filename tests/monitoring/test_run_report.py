@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from soft_teacher import ConfigError
+from soft_teacher.monitoring import run_report
 from soft_teacher.monitoring.run_report import series, write_report
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "report.py"
@@ -77,6 +78,16 @@ def test_there_is_a_curve_for_what_was_logged_and_for_nothing_else(training):
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", text)
     curves = [caption for caption in captions if not caption.startswith("step_")]
     assert curves == ["AP on the test images", "supervised losses", "learning rate"]
+
+
+def test_scalars_of_single_classes_have_no_curve(tmp_path, monkeypatch):
+    names = ("teacher/bbox/AP", "pseudo/boxes_per_image", "pseudo/labeled_boxes_per_image")
+    of_classes = ("teacher/bbox/AP-cat", *(f"{name}/cat" for name in names[1:]))
+    write_lines(tmp_path, {"iteration": 4, **dict.fromkeys((*names, *of_classes), 1.0)})
+    drawn = []
+    monkeypatch.setattr(run_report, "_figure", lambda _, curves: drawn.append(set(curves)) or "")
+    write_report(tmp_path)
+    assert drawn == [{names[0]}, {names[1], names[2]}]
 
 
 def test_some_of_many_pictures_are_shown_the_last_among_them(training):

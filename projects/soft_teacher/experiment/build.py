@@ -20,6 +20,7 @@ from ..engine.stopping import StopOnSignal
 from ..engine.train_loop import SoftTeacherLoop
 from ..evaluation.evaluate import best_metric
 from ..monitoring.events import EventFiles, EventHistory, build_writers
+from ..monitoring.health import DeclineCheck
 from ..monitoring.hooks import HTMLReport, WatchHook
 from ..monitoring.picture_hooks import PictureHook, ValidationPictureHook
 from .train_settings import TrainSettings
@@ -90,7 +91,7 @@ def build_hooks(
         ema: updates the teacher.
         checkpointer: of the SoftTeacher that is trained.
         evaluate: () -> nested dict of results.
-        class_names: for the pictures.
+        class_names: for the pictures, scalars and warnings.
         test_mapper: of the test loader, for pictures of test images; None draws none of them.
         build_writers: see :class:`.EventFiles`; :func:`run_writers` if None.
         scheduler: of the learning rate; the trainer's own if None.
@@ -111,6 +112,8 @@ def build_hooks(
         best = best_metric(settings.eval_networks, as_list(settings.test_names or []))
         before = [LastStepSaver(saver)]
         closing = [BestTeacher(checkpointer, best)]
+        if "teacher" in settings.eval_networks and settings.labeled_share < 1:
+            closing += [DeclineCheck(checkpointer.model, best, burn_in=settings.burn_in)]
         closing += _test_pictures(
             settings, checkpointer.model, evaluation, class_names, test_mapper
         )
@@ -184,6 +187,7 @@ def _monitors(settings: TrainSettings, loop, model, class_names) -> list[HookBas
             patience=settings.patience,
             period=settings.log_period,
             saves=saves_after(loop, settings),
+            class_names=class_names,
         )
     ]
     if settings.vis_period and comm.is_main_process():

@@ -33,6 +33,8 @@ class TrainSettings:
     eval_networks: Sequence[str] = setting("SOFT_TEACHER.EVAL_NETWORKS")
     test_names: Sequence[str] = setting("DATASETS.TEST")
     vis_period: int = setting("VIS_PERIOD")
+    burn_in: int = setting("SOFT_TEACHER.BURN_IN")
+    labeled_share: float = setting("SOFT_TEACHER.LABELED_SHARE")
     patience: int = setting("SOFT_TEACHER.WATCH.PATIENCE")
     wandb_project: str = setting("SOFT_TEACHER.WATCH.WANDB.PROJECT")
     wandb_name: str = setting("SOFT_TEACHER.WATCH.WANDB.NAME")

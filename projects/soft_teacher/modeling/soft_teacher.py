@@ -14,10 +14,10 @@ from ..data.unlabeled_annotations import LABEL_SOURCES
 from ..utils.checks import check_choice, check_not_negative
 from ..utils.errors import ConfigError
 from .batch_norm import SOURCES, fixed_statistics
-from .families.base import DetectorFamily, Encoded, family_of
+from .families.base import DetectorFamily, family_of
 from .precomputed import precomputed_pass
 from .pseudo_labels import PseudoLabeler
-from .step_record import StepView
+from .step_record import PseudoLabels, StepView
 from .views import ViewTransport
 
 __all__ = ["SoftTeacher"]
@@ -32,7 +32,7 @@ class SoftTeacher(nn.Module):
 
     Attributes:
         observers: called with the :class:`~soft_teacher.modeling.step_record.StepView` of every
-            training step that has unlabeled images; none at first.
+            training step that has images; none at first.
     """
 
     @configurable
@@ -155,9 +155,12 @@ class SoftTeacher(nn.Module):
             sup = self._absent_stream(self.family.loss_names)
         if unlabeled:
             with get_event_storage().name_scope("unsup"), self._kept_statistics():
-                unsup = self._scaled(self._pseudo_losses(strong, unlabeled, *taught), unlabeled)
+                found = self.family.pseudo_losses(self.student, strong, unlabeled, *taught)
+            unsup = self._scaled(found.losses, unlabeled)
+            self._show(labeled, unlabeled, taught[0], found.background_reliability)
         else:
             unsup = self._absent_stream(self.family.pseudo_loss_names)
+            self._show(labeled)
         # Eq. 1, term by term.
         losses = {f"sup/{k}": v for k, v in sup.items()}
         return {**losses, **{f"unsup/{k}": self.alpha * v for k, v in unsup.items()}}
@@ -191,15 +194,14 @@ class SoftTeacher(nn.Module):
             labels = self.pseudo_labeler(teacher_pass, transport, [x["seed"] for x in unlabeled])
         return labels, teacher_pass, transport
 
-    def _pseudo_losses(self, encoded: Encoded, unlabeled, labels, teacher_pass, transport) -> dict:
-        found = self.family.pseudo_losses(
-            self.student, encoded, unlabeled, labels, teacher_pass, transport
-        )
-        if self.observers:
-            shown = StepView(unlabeled, labels.chosen_from, labels, found.background_reliability)
-            for observe in self.observers:
-                observe(shown)
-        return found.losses
+    def _show(self, labeled, unlabeled=(), labels=None, reliability=None) -> None:
+        """Shows a step that has images to the observers."""
+        if not (self.observers and (labeled or unlabeled)):
+            return
+        labels = labels or PseudoLabels([], [])
+        view = StepView(list(unlabeled), labels.chosen_from, labels, reliability, labeled)
+        for observe in self.observers:
+            observe(view)
 
     def _scaled(self, losses: dict[str, torch.Tensor], stream: list[dict]):
         """A rank's means times its share of the global batch (Eq. 2, 3)."""

@@ -1,4 +1,4 @@
-"""What a training step shows of its unlabeled images to its observers."""
+"""What a training step shows to its observers."""
 
 from dataclasses import dataclass, field
 
@@ -53,19 +53,21 @@ class PseudoLabels:
 
 @dataclass(frozen=True)
 class StepView:
-    """A step's unlabeled images on one rank. Tensors stay on the device.
+    """A step's images on one rank. Tensors stay on the device.
 
     Attributes:
         samples: the unlabeled images as they came from the loader.
         teacher_boxes: per image, the teacher's detections in the weak view.
         labels: G_cls and G_reg as the student gets them, in the strong view.
         background_reliability: mean r of the background samples, a scalar; None without weights.
+        labeled: the labeled images as they came from the loader, their ground truth on the host.
     """
 
     samples: list[dict]
     teacher_boxes: list[TeacherBoxes]
     labels: PseudoLabels
     background_reliability: torch.Tensor | None
+    labeled: list[dict]
 
 
 def table(teacher_boxes: list[TeacherBoxes]) -> torch.Tensor:

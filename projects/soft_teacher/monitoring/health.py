@@ -1,144 +1,137 @@
-"""Warnings about pseudo boxes that cannot teach anything."""
+"""Warnings about pseudo boxes and losses that harm a teacher, and about one that got worse."""
 
 import logging
 import math
+from collections.abc import Sequence
 
-from ..modeling import PseudoLabeler
+from detectron2.engine import HookBase
+
+from ..modeling import SoftTeacher
 from ..utils.errors import ConfigError
+from .diagnosis import Settings, declined, diagnose
 from .statistics import Totals
 
-__all__ = ["HealthCheck", "diagnose"]
+__all__ = ["DeclineCheck", "HealthCheck"]
 
 logger = logging.getLogger(__name__)
 
-# More pseudo boxes per image than this are suspicious.
-MANY_PER_IMAGE = 50
-# So is a larger share of the detections than this.
-NEARLY_ALL = 0.95
-# Fewer boxes than this say nothing about a share.
-ENOUGH = 50
 # Steps before a warning is repeated.
 REPEAT = 1000
 
 
-def diagnose(
-    totals: Totals,
-    *,
-    best_score: float,
-    score_thresh: float,
-    variance_thresh: float | None,
-    given: bool = False,
-) -> dict[str, str]:
-    """What is wrong with the pseudo boxes of some steps.
+class Repeated:
+    """Logs the warning of a condition after ``REPEAT`` steps at the earliest."""
 
-    Args:
-        best_score: the highest score that the teacher has given so far.
-        score_thresh, variance_thresh: tau_cls; tau_var, None without box jittering.
-        given: the pseudo labels are precomputed, so that most pass the threshold.
+    def __init__(self, warned: dict[str, int] | None = None):
+        """
+        Args:
+            warned: condition -> step of its last warning.
+        """
+        self.warned = dict(warned or {})
 
-    Returns:
-        condition -> one line that names the key to change.
-    """
-    if not totals.images:
-        return {}
-    found = _by_score(totals, best_score, score_thresh, given)
-    if variance_thresh is not None and totals.candidates >= ENOUGH:
-        found.update(_by_variance(totals, variance_thresh))
-    return found
-
-
-def _by_score(totals: Totals, best_score: float, threshold: float, given: bool) -> dict[str, str]:
-    per_image = totals.confident / totals.images
-    share = totals.confident / max(totals.detections, 1)
-    now = f"PseudoLabeler.score_thresh, now {threshold:g}"
-    if totals.confident == 0:
-        text = (
-            f"no detection is a pseudo box, the teacher's best score is {totals.best_score:.2f} "
-            f"({best_score:.2f} since the start): lower {now}, or let the teacher learn longer "
-            "from labels alone (BatchSchedule.burn_in)"
-        )
-        if given:
-            text = (
-                "no precomputed pseudo label is a pseudo box, the best score is "
-                f"{best_score:.2f}: lower {now}"
-            )
-        return {"no pseudo boxes": text}
-    if per_image > MANY_PER_IMAGE:
-        text = (
-            f"{per_image:.0f} pseudo boxes per image: raise {now}, unless there are as many objects"
-        )
-        return {"many pseudo boxes": text}
-    if not given and totals.detections >= ENOUGH and share > NEARLY_ALL:
-        text = f"{share:.0%} of the teacher's detections are pseudo boxes: raise {now}"
-        return {"nearly every detection": f"{text}, unless the teacher is right as often"}
-    return {}
-
-
-def _by_variance(totals: Totals, threshold: float) -> dict[str, str]:
-    boxes = f"{totals.candidates} jittered boxes"
-    tail = f", mean variance {totals.mean_variance or math.inf:.3g}"
-    now = f"PseudoLabeler.variance_thresh, now {threshold:g}"
-    if totals.stable == 0:
-        text = f"none of {boxes} is a pseudo box for regression{tail}: raise {now}"
-        return {"no stable box": text}
-    if totals.stable == totals.candidates:
-        text = f"all of {boxes} are pseudo boxes for regression{tail}: lower {now}"
-        return {"every box stable": text}
-    return {}
+    def warn(self, condition: str, step: int, text: str) -> None:
+        if step - self.warned.get(condition, -REPEAT) >= REPEAT:
+            logger.warning(text)
+            self.warned[condition] = step
 
 
 class HealthCheck:
-    """Diagnoses every ``patience`` steps with unlabeled images, and limits how often it warns."""
+    """Diagnoses every ``patience`` steps with unlabeled images, and limits how often it warns.
 
-    def __init__(self, labeler: PseudoLabeler, *, patience: int = 200, given: bool = False):
+    All ranks count the steps; the totals are on the main rank.
+    """
+
+    def __init__(self, model: SoftTeacher, *, patience: int = 200, class_names: Sequence[str] = ()):
         """
         Args:
-            labeler: whose thresholds are in use.
-            patience: minimum of steps with unlabeled images that a diagnosis covers.
-            given: see :func:`diagnose`.
+            model: whose settings are in use.
+            patience: steps with unlabeled images that a diagnosis covers.
+            class_names: by class number.
         """
         if patience < 1:
             raise ConfigError(f"HealthCheck.patience must be at least 1, got {patience}")
-        self.settings = {
-            "score_thresh": labeler.score_thresh,
-            "variance_thresh": labeler.variance_thresh if labeler.measure_stability else None,
-            "given": given,
-        }
+        self.settings = Settings.of(model, class_names)
         self.patience = patience
         self._steps, self._totals = 0, Totals()
         self._best_score = 0.0
-        self._warned: dict[str, int] = {}
+        self._warnings = Repeated()
 
-    def add(self, totals: Totals, *, steps: int, step: int) -> None:
-        """Takes the totals since the last call, and may warn.
+    @property
+    def is_due(self) -> bool:
+        return self._steps >= self.patience
 
-        Args:
-            totals: over all ranks.
-            steps: how many of the steps had unlabeled images.
-            step: number of the last one.
-        """
-        self._steps += steps
+    def count(self) -> None:
+        """Counts a step with unlabeled images."""
+        self._steps += 1
+
+    def add(self, totals: Totals) -> None:
+        """Takes the totals of all ranks since the last call."""
         self._totals = self._totals + totals
         self._best_score = max(self._best_score, totals.best_score)
-        if self._steps < self.patience:
-            return
-        findings = diagnose(self._totals, best_score=self._best_score, **self.settings)
+
+    def check(self, step: int) -> None:
+        """Diagnoses everything since the last check, up to ``step``; may warn."""
+        findings = diagnose(self._totals, self.settings, best_score=self._best_score)
         for condition, text in findings.items():
-            if step - self._warned.get(condition, -REPEAT) >= REPEAT:
-                logger.warning("step %d, last %d steps: %s", step, self._steps, text)
-                self._warned[condition] = step
+            self._warnings.warn(condition, step, f"step {step}, last {self._steps} steps: {text}")
         self._steps, self._totals = 0, Totals()
 
-    def state_dict(self) -> dict:
+    def state_dict(self, waiting: Totals = Totals()) -> dict:
+        """
+        Args:
+            waiting: totals that have not been added yet.
+        """
         return {
             "steps": self._steps,
-            "totals": self._totals.state_dict(),
-            "best_score": self._best_score,
-            "warned": dict(self._warned),
+            "totals": (self._totals + waiting).state_dict(),
+            "best_score": max(self._best_score, waiting.best_score),
+            "warned": dict(self._warnings.warned),
         }
 
     def load_state_dict(self, state: dict) -> None:
         self._steps = state["steps"]
         self._totals = Totals.from_state_dict(state["totals"])
         self._best_score = state["best_score"]
-        self._warned = dict(state["warned"])
+        self._warnings = Repeated(state["warned"])
+
+
+class DeclineCheck(HookBase):
+    """Warns where the teacher's AP falls below what it was when it began to label.
+
+    That is the last evaluation up to the end of the burn-in, else the first one after it. Register
+    it after the evaluation, before the hook that saves checkpoints.
+    """
+
+    def __init__(self, model: SoftTeacher, metric: str, *, burn_in: int):
+        """
+        Args:
+            model: whose settings are in use.
+            metric: name of the teacher's AP in the event storage.
+            burn_in: steps without unlabeled images.
+        """
+        self.settings = Settings.of(model)
+        self.metric = metric
+        self.burn_in = burn_in
+        self._reference: tuple[float, int] | None = None
+        self._warnings = Repeated()
+
+    def after_step(self) -> None:
+        value, step = self.trainer.storage.latest().get(self.metric, (math.nan, None))
+        if step != self.trainer.iter:
+            return
+        done = step + 1
+        if done <= self.burn_in or self._reference is None:
+            # Without a single detection AP is NaN.
+            self._reference = self._reference if math.isnan(value) else (float(value), done)
+            return
+        text = declined(value, *self._reference, self.settings)
+        if text:
+            self._warnings.warn("decline", step, f"step {step}: {text}")
+
+    def state_dict(self) -> dict:
+        return {"reference": self._reference, "warned": dict(self._warnings.warned)}
+
+    def load_state_dict(self, state: dict) -> None:
+        reference = state["reference"]
+        self._reference = None if reference is None else tuple(reference)
+        self._warnings = Repeated(state["warned"])

@@ -3,6 +3,7 @@
 import html
 import io
 import math
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,10 @@ PANELS = {
     "supervised losses": ("sup/loss",),
     "unsupervised losses": ("unsup/loss",),
     "pseudo boxes per image": ("pseudo/num_",),
+    "boxes per image, pseudo and labeled": (
+        "pseudo/boxes_per_image",
+        "pseudo/labeled_boxes_per_image",
+    ),
     "precision and recall of the pseudo boxes": ("pseudo/precision", "pseudo/recall"),
     "variance of the candidates, reliability of the background": (
         "pseudo/mean_variance",
@@ -43,6 +48,8 @@ PANELS = {
     "images per second": ("images_per_second",),
     "seconds per step": ("time", "data_time"),
 }
+# Scalars of one class, which are too many for a panel.
+OF_A_CLASS = re.compile("/bbox/AP-|boxes_per_image/")
 
 
 def series(lines: Sequence[dict], name: str) -> list[tuple[int, float]]:
@@ -103,7 +110,7 @@ def _curves(lines: Sequence[dict]) -> str:
     names = sorted({name for line in lines for name in line})
     found = []
     for title, prefixes in PANELS.items():
-        chosen = [n for n in names if n.startswith(prefixes) and "-" not in n]
+        chosen = [n for n in names if n.startswith(prefixes) and not OF_A_CLASS.search(n)]
         if title.startswith("AP"):
             chosen = [n for n in chosen if n.endswith("/bbox/AP")]
         curves = {name: series(lines, name) for name in chosen}
