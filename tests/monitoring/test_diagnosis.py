@@ -1,9 +1,11 @@
 """What is found wrong with the pseudo boxes and losses of some steps."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from soft_teacher.modeling import PseudoLabeler
 from soft_teacher.monitoring.diagnosis import Settings, compared, declined, diagnose, score_for
 from soft_teacher.monitoring.statistics import ONE, Totals
 
@@ -294,3 +296,21 @@ def test_an_ap_that_fell_by_more_than_one_is_no_noise(ap, expected):
 
 def test_where_unlabeled_images_have_no_weight_they_have_no_part_in_it():
     assert declined(1.0, 30.0, 300, replace(SETTINGS, alpha=0.0)) == ""
+
+
+def test_thresholds_by_density_are_raised_for_more_boxes_and_have_no_score():
+    by_density = replace(SETTINGS, density=0.8)
+    few = replace(HEALTHY, confident=30, classes=(10, 20))
+    many = replace(HEALTHY, confident=1900, classes=(900, 1000))
+    for totals, verb in ((few, "raise"), (many, "lower")):
+        text = diagnose(totals, by_density, best_score=0.99)["pseudo boxes unlike labels"]
+        assert f": {verb} DensityThresholds.foreground, now 0.8" in text
+        assert "score_thresh" not in text
+    assert "another DensityThresholds.foreground" in declined(30.0, 40.0, 100, by_density)
+
+
+@pytest.mark.parametrize("share, known", [(0.0, 0.02), (0.7, None)])
+def test_the_variance_threshold_is_not_blamed_where_a_share_is_kept(share, known):
+    labeler = PseudoLabeler(stable_share=share)
+    model = SimpleNamespace(pseudo_labeler=labeler, alpha=1.0, label_source="teacher")
+    assert Settings.of(model).variance_thresh == known
