@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sized
+from fractions import Fraction
 
 import torch
 from detectron2.config import configurable
@@ -9,7 +10,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage
 from torch import nn
 
-from ..utils.checks import check_fraction
+from ..utils.checks import check_fraction, shown
 from ..utils.errors import ConfigError
 from .families.base import TeacherPass
 from .step_record import PseudoLabels, TeacherBoxes
@@ -43,10 +44,12 @@ class PseudoLabeler(nn.Module):
             candidate_thresh: only boxes scored above it are measured (0.5 in the paper).
             variance_thresh: tau_var, boxes of a smaller variance make up G_reg (Table 10).
             measure_stability: without it G_reg = G_cls.
-            stable_share: in place of variance_thresh, the share of an image's candidates, those
-                of the smallest variances, that make up G_reg; 0 for the threshold.
+            stable_share: in place of variance_thresh, the share of an image's candidates, rounded
+                up, that make up G_reg: those of the smallest variances, and all that tie with the
+                last of them, but none whose variance is infinite or NaN; 0 for the threshold.
             by_density: use ``density``, thresholds for each class, in place of score_thresh,
                 which is where they start; the boxes of G_cls are then the candidates.
+            density: read by_density alone; the defaults of the class if None.
 
         Raises:
             ConfigError: for a threshold outside (0, 1), or a share outside [0, 1].
@@ -59,10 +62,12 @@ class PseudoLabeler(nn.Module):
         self.candidate_thresh = candidate_thresh
         self.variance_thresh = variance_thresh
         if not 0 <= stable_share <= 1:
-            raise ConfigError(f"PseudoLabeler.stable_share must lie in [0, 1], got {stable_share}")
+            raise ConfigError(
+                f"PseudoLabeler.stable_share must lie in [0, 1], got {shown(stable_share)}"
+            )
         self.measure_stability = measure_stability
         self.stable_share = stable_share
-        self.density = density if by_density else None
+        self.density = (density or DensityThresholds()) if by_density else None
 
     @classmethod
     def from_config(cls, cfg):
@@ -113,9 +118,10 @@ class PseudoLabeler(nn.Module):
         moved = transport.to_strong([d.pred_boxes for d in detections])
         inside = [boxes.nonempty() for boxes in moved]
         chosen = [*confident, *stable]
-        rows = rows_where(chosen + [mask & i for mask, i in zip(chosen, inside * 2)])
+        inner = [mask & i for mask, i in zip(chosen + ignored, inside * 3)]
+        rows = rows_where(chosen + inner)
         n = len(detections)
-        confident, stable, g_cls, g_reg = (rows[i * n : (i + 1) * n] for i in range(4))
+        confident, stable, g_cls, g_reg, left_out = (rows[i * n : (i + 1) * n] for i in range(5))
         log_mean_count("num_detections", detections)
         log_mean_count("num_cls_boxes", confident)
         log_mean_count("num_reg_boxes", stable)
@@ -124,7 +130,7 @@ class PseudoLabeler(nn.Module):
             [_targets(*x) for x in zip(detections, moved, sizes, g_cls)],
             [_targets(*x) for x in zip(detections, moved, sizes, g_reg)],
             [TeacherBoxes(*x) for x in zip(detections, confident, candidates, variances, stable)],
-            [boxes[rows] for boxes, rows in zip(moved, rows_where(ignored))],
+            [boxes[rows] for boxes, rows in zip(moved, left_out)],
         )
 
     def _by_score(self, detections: list[Instances]):
@@ -132,13 +138,9 @@ class PseudoLabeler(nn.Module):
         if self.density is None:
             return [d.scores > self.score_thresh for d in detections], []
         self.density.count_scores(detections)
-        upper, *lower = zip(*(self.density.of(d) for d in detections))
-        confident = [d.scores > u for d, u in zip(detections, upper)]
-        if not lower:
-            return confident, []
-        return confident, [
-            (d.scores > low) & ~c for d, low, c in zip(detections, lower[0], confident)
-        ]
+        above = [d.scores > self.density.of(d) for d in detections]
+        ignored = [a[1] & ~a[0] for a in above] if self.density.ignores else []
+        return [a[0] for a in above], ignored
 
     def _measured(self, teacher_pass: TeacherPass, masks: list[torch.Tensor], seeds: list[int]):
         """Per image: rows of the measured boxes, their variances, and the mask of stable boxes."""
@@ -155,8 +157,10 @@ class PseudoLabeler(nn.Module):
     def _are_stable(self, variances: torch.Tensor) -> torch.Tensor:
         if not self.stable_share or not len(variances):
             return variances < self.variance_thresh
-        kept = math.ceil(self.stable_share * len(variances))
-        return (variances <= variances.kthvalue(kept).values) & variances.isfinite()
+        # Of the decimal number, of which a float may lie just above.
+        kept = math.ceil(Fraction(str(self.stable_share)) * len(variances))
+        known = variances.nan_to_num(nan=math.inf, posinf=math.inf)
+        return (known <= known.kthvalue(kept).values) & known.isfinite()
 
 
 def rows_where(masks: list[torch.Tensor]) -> list[torch.Tensor]:

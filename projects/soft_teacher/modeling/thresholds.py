@@ -5,7 +5,7 @@ from detectron2.config import configurable
 from detectron2.structures import Instances
 from torch import nn
 
-from ..utils.checks import check_fraction
+from ..utils.checks import check_fraction, shown
 from ..utils.errors import ConfigError
 
 __all__ = ["DensityThresholds", "density_thresholds"]
@@ -24,11 +24,12 @@ def density_thresholds(
         wanted: (C,) boxes per image.
 
     Returns:
-        (C,) scores, each the lower edge of a bin or 1. Without images, 0.
+        (C,) scores, each the lower edge of a bin or 1: without images 0, where none is wanted 1,
+        whatever has been found so far.
     """
     above = histogram.flip(1).cumsum(dim=1) / images.clamp(min=torch.finfo(wanted.dtype).tiny)
     bins = histogram.shape[1]
-    return 1 - (above <= wanted[:, None]).sum(dim=1) / bins
+    return (1 - (above <= wanted[:, None]).sum(dim=1) / bins).where(wanted > 0, 1.0)
 
 
 class DensityThresholds(nn.Module):
@@ -61,14 +62,16 @@ class DensityThresholds(nn.Module):
         """
         super().__init__()
         if not foreground > 0:
-            raise ConfigError(f"DensityThresholds.foreground must be positive, got {foreground}")
+            raise ConfigError(
+                f"DensityThresholds.foreground must be positive, got {shown(foreground)}"
+            )
         if ignore and not ignore > foreground:
             raise ConfigError(
                 f"DensityThresholds.ignore must be 0 or above foreground, which is {foreground}, "
-                f"got {ignore}"
+                f"got {shown(ignore)}"
             )
         if window < 1:
-            raise ConfigError(f"DensityThresholds.window must be at least 1, got {window}")
+            raise ConfigError(f"DensityThresholds.window must be at least 1, got {shown(window)}")
         check_fraction("DensityThresholds.floor", floor)
         self.densities = (foreground, ignore) if ignore else (foreground,)
         self.window = window
@@ -90,12 +93,12 @@ class DensityThresholds(nn.Module):
         return len(self.densities) > 1
 
     def allocate(self, num_classes: int, score_thresh: float) -> None:
-        """Starts anew for so many classes, with one threshold for all until there are scores.
+        """Starts anew for so many classes, with one threshold for all until both streams are seen.
 
         The state is not the model's but the run's: weights are stock, a resume has it from the
         hook.
         """
-        start = torch.full((len(self.densities), num_classes), score_thresh)
+        start = torch.full((len(self.densities), num_classes), max(score_thresh, self.floor))
         self.register_buffer("thresholds", start, persistent=False)
         sizes = {"scores": num_classes * BINS, "images": 1, "boxes": num_classes, "labeled": 1}
         self._sizes = list(sizes.values())
@@ -105,17 +108,19 @@ class DensityThresholds(nn.Module):
         pending = torch.zeros(sum(self._sizes), dtype=torch.int64)
         self.register_buffer("pending", pending, persistent=False)
 
-    def of(self, detections: Instances) -> list[torch.Tensor]:
-        """(n,) thresholds of detections by their classes: the upper one, and any lower one."""
-        return list(self.thresholds[:, detections.pred_classes])
+    def of(self, detections: Instances) -> torch.Tensor:
+        """(1 or 2, n) thresholds of detections by their classes: the upper and any lower one."""
+        return self.thresholds[:, detections.pred_classes]
 
     @torch.no_grad()
     def count_labels(self, labeled: list[dict]) -> None:
         """Adds the boxes of labeled images, as they come from the loader, to what is pending."""
+        if not labeled:
+            return
         *_, boxes, images = self.pending.split(self._sizes)
-        for sample in labeled:
-            numbers = sample["instances"].gt_classes.bincount(minlength=len(boxes))
-            boxes += numbers.to(boxes.device, non_blocking=True)
+        # On the CPU, where a count of classes is no host-device sync.
+        classes = torch.cat([sample["instances"].gt_classes for sample in labeled])
+        boxes += classes.bincount(minlength=len(boxes)).to(boxes.device, non_blocking=True)
         images += len(labeled)
 
     @torch.no_grad()
@@ -123,7 +128,7 @@ class DensityThresholds(nn.Module):
         """Adds the teacher's detections on unlabeled images to what is pending."""
         scores, images, *_ = self.pending.split(self._sizes)
         for found in detections:
-            bins = (found.scores.float() * BINS).long().clamp(max=BINS - 1)
+            bins = (found.scores.float() * BINS).long().clamp(0, BINS - 1)
             scores.index_add_(0, found.pred_classes * BINS + bins, torch.ones_like(bins))
         images += len(detections)
 
@@ -141,4 +146,5 @@ class DensityThresholds(nn.Module):
         histogram = self.scores.view(-1, BINS)
         for row, density in zip(self.thresholds, self.densities):
             new = density_thresholds(histogram, self.images, density * per_image)
-            row.copy_(torch.where(self.images > 0, new.clamp(min=self.floor), row))
+            seen = (self.images > 0) & (self.labeled > 0)
+            row.copy_(new.clamp(min=self.floor).where(seen, row))
