@@ -43,7 +43,9 @@ model = L(SoftTeacher)(
         measure_stability=True,
         stable_share=0.0,
         by_density=False,
-        density=L(DensityThresholds)(foreground=0.8, ignore=0.0, window=200, floor=0.05),
+        density=L(DensityThresholds)(
+            foreground=0.8, ignore=0.0, regression=0.0, window=200, floor=0.05
+        ),
     ),
     alpha=4.0,
     label_source="${train.label_source}",

@@ -22,5 +22,11 @@ train = dict(
     log_period=20,
     device="cuda",
 )
-ema = L(EMAHook)(momentum=0.999, ramp=True, interval=1, burn_in="${train.burn_in}", buffers=True)
-ema.through_burn_in = False
+ema = L(EMAHook)(
+    momentum=0.999,
+    ramp=True,
+    interval=1,
+    burn_in="${train.burn_in}",
+    through_burn_in=False,
+    buffers=True,
+)

@@ -74,6 +74,8 @@ def add_soft_teacher_config(cfg) -> None:
     # Detections per labeled box above the lower threshold; what lies between the two is neither
     # object nor background. 0: there is no lower threshold.
     _C.DENSITY.IGNORE = 0.0
+    # Pseudo boxes for regression per labeled box, by score, in place of JITTER. 0: by that.
+    _C.DENSITY.REGRESSION = 0.0
     # Unlabeled images over which the teacher's scores are averaged.
     _C.DENSITY.WINDOW = 200
     # No threshold is lower.

@@ -16,12 +16,13 @@ from soft_teacher.demo import small_resnet_fpn
 from soft_teacher.distributed import sync_bn as sync_bn_module
 from soft_teacher.distributed.sync_bn import check_no_idle_rank, synchronize_batch_norm
 from soft_teacher.engine import EMAHook
+from soft_teacher.experiment.words import LAZY_WORDS, YAML_WORDS
 
 SMALL = dict(stem_channels=4, stage_channels=(4, 6), blocks=(1, 1), out_channels=4)
 
 
-def steps_of(schedule):
-    return schedule.passes(apart=False)[0], schedule.world_size
+def steps_of(schedule, apart=False):
+    return schedule.passes(apart=apart), schedule.world_size
 
 
 class Model(nn.Module):
@@ -182,6 +183,49 @@ class TestIdleRanks:
         model, schedule = synchronize_batch_norm(Model(norm)), self.schedule(**changes)
         assert changes.get("share") != 1e-9 or schedule.total(0, 0) == 0
         check_no_idle_rank(model, *steps_of(schedule))
+
+    # Changes of the schedule; step, images and stream that are refused.
+    APART = {
+        "labeled images": (dict(burn_in=0), "step 0 has 1 labeled"),
+        "unlabeled images": (dict(burn_in=3, share=0.75), "step 3 has 1 unlabeled"),
+    }
+
+    @pytest.mark.parametrize("changes, said", APART.values(), ids=APART)
+    def test_with_a_pass_for_each_stream_so_is_a_rank_that_lacks_one(self, world, changes, said):
+        model, schedule = synchronize_batch_norm(Model()), self.schedule(**changes)
+        check_no_idle_rank(model, *steps_of(schedule))
+        with pytest.raises(ConfigError) as error:
+            check_no_idle_rank(model, *steps_of(schedule, apart=True))
+        assert str(error.value) == (
+            f"SoftTeacher.statistics 'labeled': {said} images for 2 batches, and BatchNorm needs "
+            "one in each: set SoftTeacher.statistics to 'all', raise BatchSchedule.batch_size or "
+            "set the norm of the backbone to 'FrozenBN'"
+        )
+        assert "SOFT_TEACHER.STATISTICS" in YAML_WORDS(str(error.value))
+        assert "model.statistics" in LAZY_WORDS(str(error.value))
+
+    def test_what_no_pass_for_both_would_help_says_so(self, world):
+        said = "^BatchSchedule.burn_in: step 0 has 1 labeled images for 2 batches"
+        with pytest.raises(ConfigError, match=said):
+            schedule = self.schedule(burn_in=1)
+            check_no_idle_rank(synchronize_batch_norm(Model()), *steps_of(schedule, apart=True))
+
+    @pytest.mark.parametrize("norm, changes", [("BN", dict(share=0.5)), ("FrozenBN", {})])
+    def test_enough_images_of_each_stream(self, world, norm, changes):
+        model, schedule = synchronize_batch_norm(Model(norm)), self.schedule(**changes)
+        check_no_idle_rank(model, *steps_of(schedule, apart=True))
+
+    @pytest.mark.parametrize("draw, share", [("global", 0.4), ("per_rank", 0.4)])
+    def test_as_many_images_as_ranks_give_every_rank_one(self, draw, share):
+        schedule = self.schedule(
+            batch_size=12, world_size=3, share=share, draw=draw, burn_in=0, max_iter=50
+        )
+        joint, *streams = schedule.passes(apart=True).values()
+        assert joint == [12] * 50 and len(streams) == 2
+        for stream, counts in enumerate(streams):
+            for step, count in enumerate(counts):
+                assert count == schedule.total(stream, step) >= 3
+                assert min(schedule.count(stream, step, rank) for rank in range(3)) > 0
 
 
 COUNTS = [(2, 2), (1, 3)]

@@ -94,6 +94,38 @@ def test_momentum_0_copies_numbers_of_any_size_exactly():
     assert all(torch.equal(t, s) for t, s in zip(teacher, student))
 
 
+THROUGH = dict(burn_in=2, through_burn_in=True)
+
+
+@pytest.mark.parametrize(
+    "settings, table",
+    [
+        (dict(momentum=0.9, ramp=False, **THROUGH), [0.9] * 5),
+        (dict(momentum=0.7, ramp=True, **THROUGH), [1 / 2, 2 / 3, 0.7, 0.7, 0.7]),
+        (dict(momentum=0.9, ramp=True, interval=3, **THROUGH), [2 / 3, 3 / 4, 0.857142857]),
+        (dict(momentum=0.7, ramp=True, burn_in=2), [0, 0, 1 / 2, 2 / 3, 0.7]),
+    ],
+)
+def test_through_the_burn_in_the_first_steps_are_averaged_as_any(settings, table):
+    """And its end is an update, whatever the interval: of steps 2, 3, 6."""
+    run, expected, momenta = Run(**settings), state(Network(2)), iter(table)
+    for done in range(1, 7 if "interval" in settings else 6):
+        run.step()
+        if done % settings.get("interval", 1) and done != 2:
+            continue
+        momentum = next(momenta)
+        assert run.storage.latest()["ema_momentum"] == (pytest.approx(momentum), done - 1)
+        expected = {
+            name: momentum * expected[name] + (1 - momentum) * value
+            for name, value in Network(9 + done).state_dict().items()
+        }
+        for name, value in run.teacher.named_parameters():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-8)
+        copied = torch.equal(run.teacher.scale, run.student.scale)
+        assert copied == (momentum == 0)
+    assert list(momenta) == []
+
+
 RUNS = [
     dict(momentum=0.3, ramp=False),
     dict(momentum=0.0, ramp=True),

@@ -7,6 +7,7 @@ from fvcore.common.checkpoint import Checkpointer
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from soft_teacher.engine.density import DensityThresholdsHook
 from soft_teacher.engine.ema import EMAHook
 from soft_teacher.engine.evaluation_hooks import Evaluation, PendingEvaluation
 from soft_teacher.engine.saving import BestTeacher, LastStepSaver, Saver, StepsDone
@@ -102,7 +103,7 @@ def settings(**changes):
     return TrainSettings(**{**USUAL, **changes})
 
 
-SCHEDULE = SimpleNamespace(passes=lambda apart: [[]], world_size=1)
+SCHEDULE = SimpleNamespace(passes=lambda apart: {"": [], "apart": []}, world_size=1)
 LOADER = SimpleNamespace(schedule=SCHEDULE)
 
 
@@ -131,6 +132,8 @@ def test_the_loop_gets_what_it_needs(tmp_path):
 
 
 class Model(nn.Module):
+    statistics = "all"
+
     def __init__(self, device="cpu"):
         super().__init__()
         self.device = torch.device(device)
@@ -214,6 +217,35 @@ def test_the_teacher_is_updated_before_it_is_evaluated_and_all_is_written_before
         StopOnSignal,
         PendingEvaluation,
     ]
+
+
+def test_thresholds_by_density_follow_the_teacher_and_are_saved_with_it(monkeypatch):
+    found = hooks_of()
+    labeler = PseudoLabeler(by_density=True)
+    labeler.density.allocate(2, 0.9)
+    monkeypatch.setattr(Watched, "pseudo_labeler", labeler)
+    with_density = hooks_of(with_settings={"log_period": 9}, class_names=["a", "b"])
+    assert [type(hook) for hook in with_density] == [
+        *map(type, found[:3]),
+        DensityThresholdsHook,
+        *map(type, found[3:]),
+    ]
+    hook = with_density[3]
+    assert hook.thresholds is labeler.density
+    assert (hook.class_names, hook.period) == (["a", "b"], 9)
+
+
+@pytest.mark.parametrize("statistics, apart", [("all", False), ("labeled", True)])
+def test_batch_norm_is_checked_for_the_passes_that_there_are(
+    statistics, apart, tmp_path, monkeypatch
+):
+    asked, checked = [], []
+    monkeypatch.setattr(SCHEDULE, "passes", lambda *, apart: asked.append(apart) or {"x": [1]})
+    monkeypatch.setattr(build_module, "check_no_idle_rank", lambda *args: checked.append(args))
+    monkeypatch.setattr(Model, "statistics", statistics)
+    model = Model()
+    loop_of(tmp_path, model)
+    assert asked == [apart] and checked == [(model, {"x": [1]}, 1)]
 
 
 def test_only_the_main_rank_saves_and_writes(monkeypatch):

@@ -1,9 +1,14 @@
 """The number of a step's host-device syncs does not depend on the number of images."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from bench_reads import DeviceReads
 from steps import BOXES, batch_of, detections, inject
+
+from soft_teacher.engine.density import DensityThresholdsHook
+from soft_teacher.modeling import DensityThresholds
 
 
 @pytest.mark.parametrize("images", [1, 2, 5])
@@ -16,8 +21,17 @@ from steps import BOXES, batch_of, detections, inject
         (["SOFT_TEACHER.INDICATOR", "pred_diff", "SOFT_TEACHER.AVERAGE", "gpu"], 2),
         # For the boxes inside the view, those to be measured, and those chosen.
         (["SOFT_TEACHER.DETECTOR", "RetinaNet"], 3),
+        # Nothing more than the paper.
+        (["SOFT_TEACHER.JITTER.STABLE_SHARE", 0.5], 2),
+        (["SOFT_TEACHER.STATISTICS", "labeled"], 2),
+        (["SOFT_TEACHER.DENSITY.ENABLED", True], 2),
+        (["SOFT_TEACHER.DENSITY.ENABLED", True, "SOFT_TEACHER.DENSITY.IGNORE", 2.0], 2),
+        (["SOFT_TEACHER.DENSITY.ENABLED", True, "SOFT_TEACHER.JITTER.ENABLED", False], 1),
     ],
-    ids=["paper", "no box jittering", "released losses", "other indicator", "RetinaNet"],
+    ids=[
+        *("paper", "no box jittering", "released losses", "other indicator", "RetinaNet"),
+        *("share", "statistics", "density", "ignored boxes", "density without box jittering"),
+    ],
 )
 def test_own_code_syncs_as_often_for_many_images_as_for_one(build, images, settings, own):
     model = build(*settings)
@@ -27,6 +41,31 @@ def test_own_code_syncs_as_often_for_many_images_as_for_one(build, images, setti
         sum(model(batch_of(1, images)).values()).backward()
     assert reads.of("soft_teacher") == own
     assert reads.of("detectron2") > 3 * images
+
+
+class TestThresholdsByDensity:
+    @pytest.mark.parametrize("ignore", [0.0, 2.0])
+    def test_a_step_of_its_hook_is_no_sync_but_where_it_logs(self, ignore, storage):
+        thresholds = DensityThresholds(ignore=ignore)
+        thresholds.allocate(3, 0.9)
+        hook = DensityThresholdsHook(thresholds, period=20)
+        syncs = []
+        for step in range(40):
+            hook.trainer = SimpleNamespace(iter=step, storage=storage)
+            with DeviceReads() as reads:
+                hook.before_step()
+                thresholds.count_scores([detections(BOXES[:3], [0, 1, 2], [0.95, 0.7, 0.99])] * 2)
+                hook.after_step()
+            syncs.append(sum(reads.by_file.values()))
+        assert syncs == ([0] * 19 + [1]) * 2
+
+    def test_labels_are_counted_where_the_loader_has_them(self):
+        """No host-device sync, whatever torch.bincount is on a GPU, and one transfer."""
+        thresholds = DensityThresholds()
+        thresholds.allocate(3, 0.9)
+        with DeviceReads() as reads:
+            thresholds.count_labels(batch_of(3, 0))
+        assert not reads.by_file and thresholds.pending.sum() == 3 * 2 + 3
 
 
 SYNCS = {

@@ -11,6 +11,7 @@ from by_hand import (
     K,
     classification_loss,
     cross_entropy,
+    iou,
     regression_loss,
     samples_of,
     student_deltas,
@@ -81,9 +82,10 @@ class Recorder:
         self.teacher_boxes.append([b.tensor.clone() for b in boxes])
         return [torch.tensor(self._teacher(b.tensor)).float() for b in boxes]
 
-    def losses(self, scene):
+    def losses(self, scene, ignored=()):
         """(losses, mean reliability) of unlabeled images."""
-        pseudo = PseudoLabels(g_cls_of(scene), g_reg_of(scene))
+        ignored = [boxes_of(boxes) for boxes in ignored]
+        pseudo = PseudoLabels(g_cls_of(scene), g_reg_of(scene), ignored=ignored)
         proposals = proposals_of(scene)
         return self._heads.pseudo_losses("features", proposals, pseudo, self.score_with_teacher)
 
@@ -181,6 +183,75 @@ def test_the_released_regression_loss_is_the_stock_one_on_g_reg(build_heads, sce
     losses, _ = recorder.losses(scene)
     stock = recorder.stock_losses(scene, g_reg_of(scene))
     assert losses["loss_box_reg"].item() == pytest.approx(stock["loss_box_reg"].item(), rel=1e-6)
+
+
+# --- boxes that are neither objects nor background
+
+# Per image of "three images".
+IGNORED = {
+    "nothing in any": [[], [], []],
+    "a background": [[], [ELSEWHERE[0]], []],
+    "near two backgrounds": [[[30, 50, 60, 60], HALF_A], [], []],
+    "a little of a background": [[[30, 50, 60, 55]], [], []],
+    "a foreground, and a box without samples": [[NEAR_A, B], [B], [A]],
+    "all": [[A, HALF_A, *ELSEWHERE], ELSEWHERE[:2], [B, NEAR_B]],
+}
+
+
+def left_out(sample, ignored):
+    """Whether it is a background that would be a foreground of an ignored box."""
+    overlaps = [iou(sample[0], box) for box in ignored]
+    return sample[1] == BG and max(overlaps, default=0) >= 0.5
+
+
+# Those in which no background overlaps an ignored box by a half.
+HARMLESS = ["nothing in any", "a little of a background", "a foreground, and a box without samples"]
+
+
+@pytest.mark.parametrize("name", IGNORED)
+@pytest.mark.parametrize("indicator", ["bg_teacher", "none"])
+@every_average
+def test_backgrounds_on_ignored_boxes_weigh_nothing_and_all_else_what_it_did(
+    build_heads, indicator, average, name
+):
+    scene, ignored = SCENES["three images"], IGNORED[name]
+    images = [samples_of(boxes, *g_cls) for boxes, g_cls, _ in scene]
+    left = [[left_out(s, boxes) for s in image] for image, boxes in zip(images, ignored)]
+
+    def lost(samples):
+        """What the samples that are left out have in the loss of an image, or of the GPU."""
+        r = [1.0 if indicator == "none" else teacher_background(s[0]) for s, _ in samples]
+        counts = [1.0 if indicator == "none" else s[1] == BG for s, _ in samples]
+        entropies = [cross_entropy(s[0], s[1]) * gone for s, gone in samples]
+        weights = np.multiply(r, counts)
+        return weights @ entropies / max(weights.sum(), 1e-9)
+
+    def losses(ignored):
+        torch.manual_seed(0)
+        return Recorder(build_heads(INDICATOR=indicator, AVERAGE=average)).losses(scene, ignored)
+
+    (plain, mean), (found, same_mean) = losses(()), losses(ignored)
+    less = over(average, [list(zip(*x)) for x in zip(images, left)], lost)
+    assert found["loss_cls"].item() == pytest.approx(plain["loss_cls"].item() - less, rel=1e-5)
+    assert torch.equal(found["loss_cls"], plain["loss_cls"]) == (name in HARMLESS)
+    assert torch.equal(found["loss_box_reg"], plain["loss_box_reg"])
+    assert mean is same_mean is None or torch.equal(mean, same_mean)
+
+
+def test_what_is_ignored_gets_no_gradient(build_heads):
+    scene = SCENES["one proposal, no pseudo boxes"]
+    for ignored, zero in (([[]], False), ([[A]], True), ([[HALF_A]], False)):
+        recorder = Recorder(build_heads())
+        losses, _ = recorder.losses(scene, ignored)
+        losses["loss_cls"].backward()
+        assert (recorder.scores.grad == 0).all() == zero
+
+
+def test_an_overlap_of_exactly_the_matcher_s_threshold_is_that_of_a_foreground(build_heads):
+    scene = [([A], NO_BOXES, NO_BOXES)]
+    for box, weight in (([10, 10, 25, 40], 0), ([10, 10, 24, 40], 1)):
+        losses, _ = Recorder(build_heads()).losses(scene, [[box]])
+        assert losses["loss_cls"].item() == pytest.approx(weight * cross_entropy(A, BG), rel=1e-5)
 
 
 # --- passes of the box heads

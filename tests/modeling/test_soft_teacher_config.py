@@ -26,6 +26,8 @@ REFUSED = {
     "SOFT_TEACHER.DETECTOR": ["", "PanopticFPN", "SoftTeacher"],
     "SOFT_TEACHER.ALPHA": [-1.0, NAN],
     "SOFT_TEACHER.LABEL_SOURCE": ["pupil"],
+    "SOFT_TEACHER.STATISTICS": ["", "Labeled", "unlabeled"],
+    "SOFT_TEACHER.DENSITY.FOREGROUND": [0.0],
     "SOFT_TEACHER.TEACHER_PROPOSALS": ["both"],
     "SOFT_TEACHER.INDICATOR": ["", "BG-T"],
     "SOFT_TEACHER.CLS_FORMULA": ["Paper"],
@@ -76,8 +78,12 @@ def test_every_config_key_is_read(build):
         *("SOFT_TEACHER.SCORE_THRESH", 0.7),
         *("SOFT_TEACHER.JITTER.NUM", 4),
         *("SOFT_TEACHER.INDICATOR", "iou"),
+        *("SOFT_TEACHER.STATISTICS", "labeled"),
+        *("SOFT_TEACHER.DENSITY.ENABLED", True, "SOFT_TEACHER.DENSITY.IGNORE", 3.0),
     )
-    family = model.family
+    family, density = model.family, model.pseudo_labeler.density
+    assert model.statistics == "labeled" and density.densities == {"foreground": 0.8, "ignore": 3.0}
+    assert density.thresholds.shape == (2, 3) and (density.thresholds == 0.7).all()
     assert (model.alpha, family.rpn_on_unlabeled, family.teacher_proposals) == (1.5, False, "train")
     assert (model.pseudo_labeler.score_thresh, family.jitter.num) == (0.7, 4)
     assert model.student.roi_heads.indicator == model.teacher.roi_heads.indicator == "iou"

@@ -66,6 +66,21 @@ def step_on_rank(model, parts: list[list[dict]], folder: str) -> None:
     leave_group()
 
 
+def density_on_rank(steps: list[list], build, folder: str) -> None:
+    """Thresholds by density on one of several ranks; their state is saved in the folder.
+
+    Args:
+        steps: a part of every step for each rank.
+        build: () -> a run with ``step(part)`` and ``state()``.
+    """
+    torch.set_num_threads(1)
+    rank, run = comm.get_rank(), build()
+    for parts in steps:
+        run.step(parts[rank])
+    torch.save(run.state(), Path(folder) / f"{rank}.pth")
+    leave_group()
+
+
 def _step(model, forward, batch: list[dict]) -> tuple[dict, dict]:
     let_find(model, [x["found"] for x in batch if "found" in x])
     torch.manual_seed(0)

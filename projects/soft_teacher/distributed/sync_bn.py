@@ -1,6 +1,6 @@
 """BatchNorm over the images of all ranks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from detectron2.layers import NaiveSyncBatchNorm
@@ -43,24 +43,33 @@ def synchronize_batch_norm(model: nn.Module) -> nn.Module:
     return model
 
 
-def check_no_idle_rank(model: nn.Module, images: Sequence[int], batches: int) -> None:
+def check_no_idle_rank(model: nn.Module, images: Mapping[str, Sequence[int]], batches: int) -> None:
     """Raises ConfigError if BatchNorm would wait for a rank that has no image at a step.
 
     Args:
         model: a SoftTeacher after :func:`synchronize_batch_norm`.
-        images: of each step in a pass of the backbone, over all ranks.
+        images: of each step over all ranks, by the stream that has a pass of its own; "" for both
+            together.
         batches: that a step deals them to.
     """
     modules = model.student.backbone.modules() if comm.get_world_size() > 1 else ()
     if not any(isinstance(module, SYNCHRONIZED) for module in modules):
         return
-    for step, count in enumerate(images):
-        if 0 < count < batches:
-            raise ConfigError(
-                f"BatchSchedule.burn_in: step {step} has {count} labeled images for "
-                f"{batches} batches, and BatchNorm needs one in each: raise "
-                "BatchSchedule.share or set the norm of the backbone to 'FrozenBN'"
-            )
+    for stream, counts in images.items():
+        for step, count in enumerate(counts):
+            if 0 < count < batches:
+                raise ConfigError(_too_few(stream, step, count, batches))
+
+
+def _too_few(stream: str, step: int, count: int, batches: int) -> str:
+    where = "SoftTeacher.statistics 'labeled'"
+    fix = "set SoftTeacher.statistics to 'all', raise BatchSchedule.batch_size"
+    if not stream:  # after the burn-in, images of both streams together fill the batch
+        where, fix = "BatchSchedule.burn_in", "raise BatchSchedule.share"
+    return (
+        f"{where}: step {step} has {count} {stream or 'labeled'} images for {batches} batches, and "
+        f"BatchNorm needs one in each: {fix} or set the norm of the backbone to 'FrozenBN'"
+    )
 
 
 def _replace(module: nn.Module, synchronized: Callable[[_BatchNorm], _BatchNorm]) -> None:

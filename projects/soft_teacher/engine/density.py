@@ -10,7 +10,7 @@ from ..modeling.thresholds import DensityThresholds
 
 __all__ = ["DensityThresholdsHook"]
 
-# More classes than this are not logged one by one.
+# Of more classes than this the mean alone is logged.
 MANY_CLASSES = 20
 
 
@@ -42,14 +42,14 @@ class DensityThresholdsHook(HookBase):
             torch.distributed.all_reduce(self.thresholds.pending)
         self.thresholds.update()
         if (self.trainer.iter + 1) % self.period == 0 and comm.is_main_process():
-            self._log(self.thresholds.thresholds[0].tolist())
+            self._log(self.thresholds.thresholds[0].tolist())  # a host-device sync
 
     def _log(self, scores: list[float]) -> None:
         names = self.class_names if len(self.class_names) == len(scores) else range(len(scores))
-        storage = self.trainer.storage
+        logged = {"pseudo/score_thresh": sum(scores) / len(scores)}
         if len(scores) <= MANY_CLASSES:
-            for name, score in zip(names, scores):
-                storage.put_scalar(f"pseudo/score_thresh/{name}", score, smoothing_hint=False)
+            logged |= {f"pseudo/score_thresh/{name}": s for name, s in zip(names, scores)}
+        self.trainer.storage.put_scalars(**logged, smoothing_hint=False)
 
     def state_dict(self) -> dict:
         return dict(self.thresholds.named_buffers())

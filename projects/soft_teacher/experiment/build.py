@@ -56,8 +56,8 @@ def build_train_loop(model, loader, optimizer, settings: TrainSettings) -> SoftT
     """
     synchronize_batch_norm(model)
     schedule = loader.schedule
-    for images in schedule.passes(apart=model.statistics == "labeled"):
-        check_no_idle_rank(model, images, schedule.world_size)
+    passes = schedule.passes(apart=model.statistics == "labeled")
+    check_no_idle_rank(model, passes, schedule.world_size)
     return SoftTeacherLoop(
         wrap_ddp(model),
         loader,

@@ -215,6 +215,9 @@ SETTINGS = {
         f"{DENSITY}.foreground", number, "DensityThresholds.foreground"
     ),
     "SOFT_TEACHER.DENSITY.IGNORE": Setting(f"{DENSITY}.ignore", number, "DensityThresholds.ignore"),
+    "SOFT_TEACHER.DENSITY.REGRESSION": Setting(
+        f"{DENSITY}.regression", number, "DensityThresholds.regression"
+    ),
     "SOFT_TEACHER.DENSITY.WINDOW": Setting(f"{DENSITY}.window", whole, "DensityThresholds.window"),
     "SOFT_TEACHER.DENSITY.FLOOR": Setting(f"{DENSITY}.floor", number, "DensityThresholds.floor"),
     "SOFT_TEACHER.INDICATOR": Setting(

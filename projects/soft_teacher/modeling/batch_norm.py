@@ -11,16 +11,19 @@ __all__ = ["SOURCES", "fixed_statistics"]
 # All images of a step in one pass; or the labeled ones alone, with a pass for each stream.
 SOURCES = ("all", "labeled")
 
+# torch's layers update nothing and count no batch; NaiveSyncBatchNorm heeds the momentum alone.
+FIXED = {"track_running_stats": False, "momentum": 0.0}
+
 
 @contextmanager
 def fixed_statistics(network: nn.Module) -> Iterator[None]:
     """Inside, BatchNorm normalizes by the batch as before, but its running statistics stay."""
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
+    before = [{name: getattr(norm, name) for name in FIXED} for norm in norms]
     for norm in norms:
-        norm.momentum = 0.0
+        vars(norm).update(FIXED)
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, momenta):
-            norm.momentum = momentum
+        for norm, settings in zip(norms, before):
+            vars(norm).update(settings)

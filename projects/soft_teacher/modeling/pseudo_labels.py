@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sized
+from fractions import Fraction
 
 import torch
 from detectron2.config import configurable
@@ -9,7 +10,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage
 from torch import nn
 
-from ..utils.checks import check_fraction
+from ..utils.checks import check_fraction, shown
 from ..utils.errors import ConfigError
 from .families.base import TeacherPass
 from .step_record import PseudoLabels, TeacherBoxes
@@ -42,14 +43,17 @@ class PseudoLabeler(nn.Module):
             score_thresh: tau_cls, boxes scored above it are foreground (Table 9).
             candidate_thresh: only boxes scored above it are measured (0.5 in the paper).
             variance_thresh: tau_var, boxes of a smaller variance make up G_reg (Table 10).
-            measure_stability: without it G_reg = G_cls.
-            stable_share: in place of variance_thresh, the share of an image's candidates, those
-                of the smallest variances, that make up G_reg; 0 for the threshold.
+            measure_stability: without it G_reg = G_cls, or what ``density`` chooses.
+            stable_share: in place of variance_thresh, the share of an image's candidates, rounded
+                up, that make up G_reg: those of the smallest variances, and all that tie with the
+                last of them, but none whose variance is infinite or NaN; 0 for the threshold.
             by_density: use ``density``, thresholds for each class, in place of score_thresh,
                 which is where they start; the boxes of G_cls are then the candidates.
+            density: read by_density alone; the defaults of the class if None.
 
         Raises:
-            ConfigError: for a threshold outside (0, 1), or a share outside [0, 1].
+            ConfigError: for a threshold outside (0, 1), a share outside [0, 1], or two ways to
+                choose G_reg.
         """
         super().__init__()
         check_fraction("PseudoLabeler.score_thresh", score_thresh)
@@ -59,10 +63,17 @@ class PseudoLabeler(nn.Module):
         self.candidate_thresh = candidate_thresh
         self.variance_thresh = variance_thresh
         if not 0 <= stable_share <= 1:
-            raise ConfigError(f"PseudoLabeler.stable_share must lie in [0, 1], got {stable_share}")
+            raise ConfigError(
+                f"PseudoLabeler.stable_share must lie in [0, 1], got {shown(stable_share)}"
+            )
         self.measure_stability = measure_stability
         self.stable_share = stable_share
-        self.density = density if by_density else None
+        self.density = (density or DensityThresholds()) if by_density else None
+        if measure_stability and self.density is not None and self.density.regresses:
+            raise ConfigError(
+                "DensityThresholds.regression chooses boxes in place of box jittering: set it to "
+                "0, or PseudoLabeler.measure_stability to False"
+            )
 
     @classmethod
     def from_config(cls, cfg):
@@ -101,10 +112,10 @@ class PseudoLabeler(nn.Module):
             PseudoLabels in the strong view; boxes outside it are dropped.
         """
         detections = teacher_pass.detections
-        confident, ignored = self._by_score(detections)
+        confident, ignored, stable = self._by_score(detections)
         if not self.measure_stability:
             nothing = [d.scores.new_zeros(0) for d in detections]
-            candidates, variances, stable = [n.long() for n in nothing], nothing, confident
+            candidates, variances = [n.long() for n in nothing], nothing
         else:
             measured = confident
             if self.density is None:
@@ -113,9 +124,10 @@ class PseudoLabeler(nn.Module):
         moved = transport.to_strong([d.pred_boxes for d in detections])
         inside = [boxes.nonempty() for boxes in moved]
         chosen = [*confident, *stable]
-        rows = rows_where(chosen + [mask & i for mask, i in zip(chosen, inside * 2)])
+        inner = [mask & i for mask, i in zip(chosen + ignored, inside * 3)]
+        rows = rows_where(chosen + inner)
         n = len(detections)
-        confident, stable, g_cls, g_reg = (rows[i * n : (i + 1) * n] for i in range(4))
+        confident, stable, g_cls, g_reg, left_out = (rows[i * n : (i + 1) * n] for i in range(5))
         log_mean_count("num_detections", detections)
         log_mean_count("num_cls_boxes", confident)
         log_mean_count("num_reg_boxes", stable)
@@ -124,21 +136,21 @@ class PseudoLabeler(nn.Module):
             [_targets(*x) for x in zip(detections, moved, sizes, g_cls)],
             [_targets(*x) for x in zip(detections, moved, sizes, g_reg)],
             [TeacherBoxes(*x) for x in zip(detections, confident, candidates, variances, stable)],
-            [boxes[rows] for boxes, rows in zip(moved, rows_where(ignored))],
+            [boxes[rows] for boxes, rows in zip(moved, left_out)],
         )
 
     def _by_score(self, detections: list[Instances]):
-        """Per image, masks of the foregrounds, and of what is ignored; none of these if none is."""
-        if self.density is None:
-            return [d.scores > self.score_thresh for d in detections], []
-        self.density.count_scores(detections)
-        upper, *lower = zip(*(self.density.of(d) for d in detections))
-        confident = [d.scores > u for d, u in zip(detections, upper)]
-        if not lower:
-            return confident, []
-        return confident, [
-            (d.scores > low) & ~c for d, low, c in zip(detections, lower[0], confident)
-        ]
+        """Per image, masks of G_cls, of what is ignored (none if nothing is), and of G_reg."""
+        density = self.density
+        if density is None:
+            confident = [d.scores > self.score_thresh for d in detections]
+            return confident, [], confident
+        density.count_scores(detections)
+        above = [density.above(d) for d in detections]
+        confident = [a["foreground"] for a in above]
+        ignored = [a["ignore"] & ~a["foreground"] for a in above] if density.ignores else []
+        stable = [a["regression"] for a in above] if density.regresses else confident
+        return confident, ignored, stable
 
     def _measured(self, teacher_pass: TeacherPass, masks: list[torch.Tensor], seeds: list[int]):
         """Per image: rows of the measured boxes, their variances, and the mask of stable boxes."""
@@ -155,8 +167,10 @@ class PseudoLabeler(nn.Module):
     def _are_stable(self, variances: torch.Tensor) -> torch.Tensor:
         if not self.stable_share or not len(variances):
             return variances < self.variance_thresh
-        kept = math.ceil(self.stable_share * len(variances))
-        return (variances <= variances.kthvalue(kept).values) & variances.isfinite()
+        # Of the decimal number, of which a float may lie just above.
+        kept = math.ceil(Fraction(str(self.stable_share)) * len(variances))
+        known = variances.nan_to_num(nan=math.inf, posinf=math.inf)
+        return (known <= known.kthvalue(kept).values) & known.isfinite()
 
 
 def rows_where(masks: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -5,7 +5,7 @@ from detectron2.config import configurable
 from detectron2.structures import Instances
 from torch import nn
 
-from ..utils.checks import check_fraction
+from ..utils.checks import check_fraction, shown
 from ..utils.errors import ConfigError
 
 __all__ = ["DensityThresholds", "density_thresholds"]
@@ -24,11 +24,12 @@ def density_thresholds(
         wanted: (C,) boxes per image.
 
     Returns:
-        (C,) scores, each the lower edge of a bin or 1. Without images, 0.
+        (C,) scores, each the lower edge of a bin or 1: without images 0, where none is wanted 1,
+        whatever has been found so far.
     """
     above = histogram.flip(1).cumsum(dim=1) / images.clamp(min=torch.finfo(wanted.dtype).tiny)
     bins = histogram.shape[1]
-    return 1 - (above <= wanted[:, None]).sum(dim=1) / bins
+    return (1 - (above <= wanted[:, None]).sum(dim=1) / bins).where(wanted > 0, 1.0)
 
 
 class DensityThresholds(nn.Module):
@@ -45,6 +46,7 @@ class DensityThresholds(nn.Module):
         *,
         foreground: float = 0.8,
         ignore: float = 0.0,
+        regression: float = 0.0,
         window: int = 200,
         floor: float = 0.05,
     ):
@@ -53,6 +55,8 @@ class DensityThresholds(nn.Module):
             foreground: pseudo boxes per labeled box.
             ignore: detections per labeled box above the lower threshold: those between the two
                 are neither objects nor background. 0 does without it.
+            regression: pseudo boxes for regression per labeled box, those of the best scores, in
+                place of box jittering; 0 leaves the choice to that.
             window: unlabeled images over which scores are averaged, exponentially.
             floor: no threshold is lower.
 
@@ -61,16 +65,24 @@ class DensityThresholds(nn.Module):
         """
         super().__init__()
         if not foreground > 0:
-            raise ConfigError(f"DensityThresholds.foreground must be positive, got {foreground}")
+            raise ConfigError(
+                f"DensityThresholds.foreground must be positive, got {shown(foreground)}"
+            )
         if ignore and not ignore > foreground:
             raise ConfigError(
                 f"DensityThresholds.ignore must be 0 or above foreground, which is {foreground}, "
-                f"got {ignore}"
+                f"got {shown(ignore)}"
+            )
+        if not 0 <= regression <= foreground:
+            raise ConfigError(
+                f"DensityThresholds.regression must lie between 0 and foreground, which is "
+                f"{foreground}, got {shown(regression)}"
             )
         if window < 1:
-            raise ConfigError(f"DensityThresholds.window must be at least 1, got {window}")
+            raise ConfigError(f"DensityThresholds.window must be at least 1, got {shown(window)}")
         check_fraction("DensityThresholds.floor", floor)
-        self.densities = (foreground, ignore) if ignore else (foreground,)
+        densities = {"foreground": foreground, "ignore": ignore, "regression": regression}
+        self.densities = {name: density for name, density in densities.items() if density}
         self.window = window
         self.floor = floor
 
@@ -80,22 +92,28 @@ class DensityThresholds(nn.Module):
         return {
             "foreground": density.FOREGROUND,
             "ignore": density.IGNORE,
+            "regression": density.REGRESSION,
             "window": density.WINDOW,
             "floor": density.FLOOR,
         }
 
     @property
     def ignores(self) -> bool:
-        """Whether there are two thresholds for each class."""
-        return len(self.densities) > 1
+        """Whether there is a lower threshold, above which boxes are no background."""
+        return "ignore" in self.densities
+
+    @property
+    def regresses(self) -> bool:
+        """Whether there is a threshold for the boxes of G_reg."""
+        return "regression" in self.densities
 
     def allocate(self, num_classes: int, score_thresh: float) -> None:
-        """Starts anew for so many classes, with one threshold for all until there are scores.
+        """Starts anew for so many classes, with one threshold for all until both streams are seen.
 
         The state is not the model's but the run's: weights are stock, a resume has it from the
         hook.
         """
-        start = torch.full((len(self.densities), num_classes), score_thresh)
+        start = torch.full((len(self.densities), num_classes), max(score_thresh, self.floor))
         self.register_buffer("thresholds", start, persistent=False)
         sizes = {"scores": num_classes * BINS, "images": 1, "boxes": num_classes, "labeled": 1}
         self._sizes = list(sizes.values())
@@ -105,17 +123,20 @@ class DensityThresholds(nn.Module):
         pending = torch.zeros(sum(self._sizes), dtype=torch.int64)
         self.register_buffer("pending", pending, persistent=False)
 
-    def of(self, detections: Instances) -> list[torch.Tensor]:
-        """(n,) thresholds of detections by their classes: the upper one, and any lower one."""
-        return list(self.thresholds[:, detections.pred_classes])
+    def above(self, detections: Instances) -> dict[str, torch.Tensor]:
+        """(n,) masks of the detections above each threshold in use, by the name of its density."""
+        masks = detections.scores > self.thresholds[:, detections.pred_classes]
+        return dict(zip(self.densities, masks))
 
     @torch.no_grad()
     def count_labels(self, labeled: list[dict]) -> None:
         """Adds the boxes of labeled images, as they come from the loader, to what is pending."""
+        if not labeled:
+            return
         *_, boxes, images = self.pending.split(self._sizes)
-        for sample in labeled:
-            numbers = sample["instances"].gt_classes.bincount(minlength=len(boxes))
-            boxes += numbers.to(boxes.device, non_blocking=True)
+        # On the CPU, where a count of classes is no host-device sync.
+        classes = torch.cat([sample["instances"].gt_classes for sample in labeled])
+        boxes += classes.bincount(minlength=len(boxes)).to(boxes.device, non_blocking=True)
         images += len(labeled)
 
     @torch.no_grad()
@@ -123,7 +144,7 @@ class DensityThresholds(nn.Module):
         """Adds the teacher's detections on unlabeled images to what is pending."""
         scores, images, *_ = self.pending.split(self._sizes)
         for found in detections:
-            bins = (found.scores.float() * BINS).long().clamp(max=BINS - 1)
+            bins = (found.scores.float() * BINS).long().clamp(0, BINS - 1)
             scores.index_add_(0, found.pred_classes * BINS + bins, torch.ones_like(bins))
         images += len(detections)
 
@@ -139,6 +160,7 @@ class DensityThresholds(nn.Module):
         self.pending.zero_()
         per_image = self.boxes / self.labeled.clamp(min=1)
         histogram = self.scores.view(-1, BINS)
-        for row, density in zip(self.thresholds, self.densities):
+        for row, density in zip(self.thresholds, self.densities.values()):
             new = density_thresholds(histogram, self.images, density * per_image)
-            row.copy_(torch.where(self.images > 0, new.clamp(min=self.floor), row))
+            seen = (self.images > 0) & (self.labeled > 0)
+            row.copy_(new.clamp(min=self.floor).where(seen, row))

@@ -60,7 +60,7 @@ class Settings:
             alpha=model.alpha,
             given=model.label_source == "dataset",
             class_names=class_names,
-            density=labeler.density and labeler.density.densities[0],
+            density=labeler.density and labeler.density.densities["foreground"],
         )
 
     @property

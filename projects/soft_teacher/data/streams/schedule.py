@@ -172,9 +172,10 @@ class BatchSchedule:
         """Images of a stream at a step over all ranks: N_l or N_u of Eq. 2, 3."""
         return int(self._totals[stream, step])
 
-    def passes(self, *, apart: bool) -> list[list[int]]:
-        """Images of each step over all ranks, both streams together or each for itself."""
-        return self._totals.tolist() if apart else [self._totals.sum(axis=0).tolist()]
+    def passes(self, *, apart: bool) -> dict[str, list[int]]:
+        """Images of each step over all ranks: of both streams as "", ``apart`` also of each."""
+        streams = dict(zip(("labeled", "unlabeled"), self._totals.tolist())) if apart else {}
+        return {"": self._totals.sum(axis=0).tolist(), **streams}
 
     def usual_count(self, stream: int) -> int:
         """Images of a stream that a rank mostly gets where it gets any, at least 1."""
