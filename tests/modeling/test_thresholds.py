@@ -168,12 +168,16 @@ def test_the_first_threshold_is_not_below_the_floor_either():
 
 
 def test_detections_are_held_against_the_thresholds_of_their_classes():
-    for settings, rows in (({}, 1), ({"ignore": 2}, 2)):
-        found = thresholds_of(settings)
-        found.thresholds.copy_(torch.tensor([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])[:rows])
-        assert found.of(detections()).shape == (rows, 0)
-        of = found.of(found_on([2, 0, 2], [0.5] * 3))
-        assert torch.equal(of, found.thresholds[:, [2, 0, 2]])
+    levels = [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]
+    for settings in ({}, {"ignore": 2}, {"regression": 0.5}):
+        found, names = thresholds_of(settings), ["foreground", *settings]
+        found.thresholds.copy_(torch.tensor(levels)[: len(names)])
+        assert {n: m.tolist() for n, m in found.above(detections()).items()} == dict.fromkeys(
+            names, []
+        )
+        above = found.above(found_on([2, 0, 2, 1], [0.3, 0.41, 0.61, 0.3]))
+        upper, lower = [False, True, True, True], [False, True, True, False]
+        assert {n: m.tolist() for n, m in above.items()} == dict(zip(names, (upper, lower)))
 
 
 def test_scores_at_both_ends_and_none_are_counted_in_the_bins_there_are():
