@@ -71,7 +71,7 @@ class Run:
         return self.state()
 
     def state(self):
-        return {name: b.clone() for name, b in self.hook.state_dict().items()}
+        return {name: b.clone() for name, b in self.thresholds.named_buffers()}
 
 
 def assert_same(one, other):
@@ -156,13 +156,13 @@ def test_a_resumed_run_goes_on_to_the_bit(whole, done, broken_off):
         assert_same(resumed.step(images), expected)
 
 
-def test_the_thresholds_in_force_are_those_of_the_model():
-    """Loading and updating write in place: nobody has to be told of another tensor."""
-    run = Run()
-    tensors = dict(run.thresholds.named_buffers())
-    run.step(STEPS[0])
-    run.hook.load_state_dict(Run().state())
-    assert all(b is tensors[name] for name, b in run.thresholds.named_buffers())
+def test_other_densities_go_on_from_the_same_scores():
+    """As of a run that is resumed although its settings changed."""
+    first, expected, changed = Run(), Run(ignore=0.0), Run(ignore=0.0)
+    first.step(STEPS[0]), expected.step(STEPS[0])
+    changed.hook.load_state_dict(first.hook.state_dict())
+    assert_same(changed.state(), expected.state())
+    assert_same(changed.step(STEPS[1]), expected.step(STEPS[1]))
 
 
 @pytest.mark.parametrize("names, tags", [((), "012"), ("abc", "abc"), ("ab", "012")])

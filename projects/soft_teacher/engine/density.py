@@ -52,8 +52,9 @@ class DensityThresholdsHook(HookBase):
         self.trainer.storage.put_scalars(**logged, smoothing_hint=False)
 
     def state_dict(self) -> dict:
-        return dict(self.thresholds.named_buffers())
+        return self.thresholds.totals()
 
     def load_state_dict(self, state: dict) -> None:
-        for name, buffer in self.thresholds.named_buffers():
-            buffer.copy_(state[name])
+        for name, total in self.thresholds.totals().items():
+            total.copy_(state[name])
+        self.thresholds.update()

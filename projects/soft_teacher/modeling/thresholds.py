@@ -128,6 +128,10 @@ class DensityThresholds(nn.Module):
         masks = detections.scores > self.thresholds[:, detections.pred_classes]
         return dict(zip(self.densities, masks))
 
+    def totals(self) -> dict[str, torch.Tensor]:
+        """The state by name, what is pending apart: the thresholds follow from it."""
+        return {name: getattr(self, name) for name in ("scores", "images", "boxes", "labeled")}
+
     @torch.no_grad()
     def count_labels(self, labeled: list[dict]) -> None:
         """Adds the boxes of labeled images, as they come from the loader, to what is pending."""
