@@ -11,6 +11,7 @@ from soft_teacher.experiment.words import YAML_WORDS
 SCORES = [0.95, 0.6, 0.9, 0.91]  # the first and the last are above the threshold of 0.9
 END_TO_END = ("SOFT_TEACHER.JITTER.ENABLED", False, "SOFT_TEACHER.INDICATOR", "none")
 MULTI_STAGE = (*END_TO_END, "SOFT_TEACHER.LABEL_SOURCE", "dataset")
+BY_DENSITY = ("SOFT_TEACHER.DENSITY.ENABLED", True)
 GIVEN = detections(BOXES, CLASSES, SCORES)
 
 
@@ -104,6 +105,11 @@ def refusal(call, *args):
         (
             ("SOFT_TEACHER.INDICATOR", "pred_diff", "SOFT_TEACHER.JITTER.ENABLED", False),
             "set SOFT_TEACHER.INDICATOR, now 'pred_diff', to 'none'",
+        ),
+        ((*END_TO_END, *BY_DENSITY), "set SOFT_TEACHER.DENSITY.ENABLED to False"),
+        (
+            ("SOFT_TEACHER.INDICATOR", "none", *BY_DENSITY),
+            "set SOFT_TEACHER.JITTER.ENABLED to False and SOFT_TEACHER.DENSITY.ENABLED to False",
         ),
     ],
 )

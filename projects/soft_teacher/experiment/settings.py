@@ -210,7 +210,9 @@ SETTINGS = {
     "SOFT_TEACHER.SCORE_THRESH": Setting(
         f"{LABELER}.score_thresh", number, "PseudoLabeler.score_thresh"
     ),
-    "SOFT_TEACHER.DENSITY.ENABLED": Setting(f"{LABELER}.by_density", flag),
+    "SOFT_TEACHER.DENSITY.ENABLED": Setting(
+        f"{LABELER}.by_density", flag, "PseudoLabeler.by_density"
+    ),
     "SOFT_TEACHER.DENSITY.FOREGROUND": Setting(
         f"{DENSITY}.foreground", number, "DensityThresholds.foreground"
     ),

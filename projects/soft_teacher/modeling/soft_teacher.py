@@ -238,6 +238,8 @@ def _check_precomputed(family: DetectorFamily, student: nn.Module, labeler: Pseu
     fixes = family.questions_to_teacher(student)
     if labeler.measure_stability:
         fixes = ["PseudoLabeler.measure_stability to False", *fixes]
+    if labeler.density is not None:  # labels are cut at one threshold, if they have scores at all
+        fixes = [*fixes, "PseudoLabeler.by_density to False"]
     if fixes:
         raise ConfigError(
             "while SoftTeacher.label_source is 'dataset' no teacher runs on unlabeled images: "

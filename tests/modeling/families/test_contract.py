@@ -161,6 +161,45 @@ def test_two_processes_average_to_the_whole(build, counts, tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+# --- thresholds for each class
+
+BY_DENSITY = ("SOFT_TEACHER.DENSITY.ENABLED", True)
+WITH_BAND = (*BY_DENSITY, "SOFT_TEACHER.DENSITY.IGNORE", 3.0)
+
+
+def test_thresholds_by_density_choose_the_pseudo_boxes_and_are_no_weights(build, storage):
+    model, plain = build(*BY_DENSITY), build("SOFT_TEACHER.SCORE_THRESH", 0.99)
+    assert list(model.state_dict()) == list(plain.state_dict())
+    model.pseudo_labeler.density.thresholds.copy_(torch.tensor([[0.94, 0.9, 0.92]]))
+    batch = [labeled(), seen(0)]
+    losses, gradients = gradients_after(model, batch)
+    # Of the classes 0, 2, 1, 2 with scores of 0.95, 0.6, 0.91, 0.93.
+    assert storage.latest()["pseudo/num_cls_boxes"][0] == 3
+    assert list(losses) == names_of(model)
+    assert all(loss > 0 for loss in losses.values())
+    assert all(g is not None and g.isfinite().all() for g in gradients.values())
+
+
+def test_boxes_are_ignored_where_the_family_can_and_else_refused_in_one_line(build):
+    plain = build()
+    if not plain.family.ignores_boxes(plain.student):
+        with pytest.raises(ConfigError, match="set SOFT_TEACHER.DENSITY.IGNORE to 0$") as error:
+            build(*WITH_BAND)
+        assert "\n" not in str(error.value)
+        return
+    model = build(*WITH_BAND)
+    model.pseudo_labeler.density.thresholds.copy_(torch.tensor([[0.92], [0.5]]).expand(2, 3))
+    losses, gradients = whole(model)
+    model.pseudo_labeler.density.thresholds[1] = 0.92
+    without, _ = whole(model)
+    changed = {name for name in losses if losses[name] != without[name]}
+    assert changed == {"unsup/loss_rpn_cls", "unsup/loss_cls"}
+    model.pseudo_labeler.density.thresholds[1] = 0.5
+    for counts in DEALT.values():
+        parts = [gradients_after(model, part) for part in parts_of(counts)]
+        assert_average(parts, (losses, gradients))
+
+
 # --- the two networks
 
 
