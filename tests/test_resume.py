@@ -22,6 +22,20 @@ OPTS = [
     "lr_multiplier.scheduler.milestones=[30,40]",
 ]
 
+# Parts beyond the paper, some with a state of their own.
+BEYOND = [
+    *("model.pseudo_labeler.by_density=True", "model.pseudo_labeler.density.window=3"),
+    *("model.pseudo_labeler.density.foreground=1.5", "model.pseudo_labeler.density.ignore=3"),
+    *("model.pseudo_labeler.stable_share=0.5", "model.statistics=labeled"),
+    "ema.through_burn_in=True",
+]
+# Processes and overrides.
+RUNS = {
+    "one process": (1, OPTS),
+    "two processes": (2, OPTS),
+    "two processes, beyond the paper": (2, [*OPTS, *BEYOND]),
+}
+
 
 def equal(one, other) -> bool:
     """Whether two nested states hold the same bits."""
@@ -43,7 +57,8 @@ def assert_same(training: Training, whole: Training) -> None:
         assert equal(states[0][key], states[1][key])
     ours, theirs = (state["trainer"] for state in states)
     assert equal(ours["optimizer"], theirs["optimizer"])
-    assert equal(ours["hooks"]["LRScheduler"], theirs["hooks"]["LRScheduler"])
+    for hook in ("LRScheduler", "DensityThresholdsHook"):
+        assert equal(ours["hooks"].get(hook), theirs["hooks"].get(hook))
     assert training.lines() == whole.lines()
     assert training.events() == whole.events()
     best = [weights(run.folder, "model_best.pth") for run in (training, whole)]
@@ -51,14 +66,17 @@ def assert_same(training: Training, whole: Training) -> None:
     assert training.checkpoints() == whole.checkpoints()
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one process", "two processes"])
+@pytest.fixture(scope="module", params=RUNS.values(), ids=RUNS)
 def whole(request, tiny_digits, tmp_path_factory):
+    processes, opts = request.param
     folder = tmp_path_factory.mktemp("whole") / "run"
-    return Training(folder, *OPTS, processes=request.param).finish()
+    training = Training(folder, *opts, processes=processes).finish()
+    training.overrides = opts
+    return training
 
 
 def again(whole: Training, folder) -> Training:
-    return Training(folder / "run", *OPTS, processes=whole.processes)
+    return Training(folder / "run", *whole.overrides, processes=whole.processes)
 
 
 def test_a_whole_training_has_every_line_once(whole):
