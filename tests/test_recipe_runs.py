@@ -108,6 +108,7 @@ REFUSED = {
     "DENSITY.ENABLED": ("model.pseudo_labeler.by_density", ["1", "maybe"]),
     "DENSITY.FOREGROUND": ("model.pseudo_labeler.density.foreground", ["0", "much"]),
     "DENSITY.IGNORE": ("model.pseudo_labeler.density.ignore", ["0.5", "-1", "null"]),
+    "DENSITY.REGRESSION": ("model.pseudo_labeler.density.regression", ["-1", "0.9"]),
     "DENSITY.WINDOW": ("model.pseudo_labeler.density.window", ["0", "1.5"]),
     "DENSITY.FLOOR": ("model.pseudo_labeler.density.floor", ["0", "1"]),
     "JITTER.STABLE_SHARE": ("model.pseudo_labeler.stable_share", ["-0.5", "2"]),

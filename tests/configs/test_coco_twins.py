@@ -70,6 +70,7 @@ SAME_VALUES = {
     "SOFT_TEACHER.DENSITY.ENABLED": "model.pseudo_labeler.by_density",
     "SOFT_TEACHER.DENSITY.FOREGROUND": "model.pseudo_labeler.density.foreground",
     "SOFT_TEACHER.DENSITY.IGNORE": "model.pseudo_labeler.density.ignore",
+    "SOFT_TEACHER.DENSITY.REGRESSION": "model.pseudo_labeler.density.regression",
     "SOFT_TEACHER.DENSITY.WINDOW": "model.pseudo_labeler.density.window",
     "SOFT_TEACHER.DENSITY.FLOOR": "model.pseudo_labeler.density.floor",
     "SOFT_TEACHER.STATISTICS": "model.statistics",

@@ -138,7 +138,6 @@ class Model(nn.Module):
         super().__init__()
         self.device = torch.device(device)
         self.norm = nn.BatchNorm1d(2)
-        self.statistics = "all"
 
     def forward(self, x):
         return self.norm(x)
