@@ -78,13 +78,18 @@ def planned_for_data(args, experiment: Experiment) -> tuple[list[Override], list
         unlabeled,
         this_machine(),
         pretrained=bool(experiment["MODEL.WEIGHTS"]),
-        base_lr=experiment["SOLVER.BASE_LR"] * 8 / experiment["SOLVER.IMS_PER_BATCH"],
+        base_lr=experiment["SOLVER.BASE_LR"] / labeled_images(experiment),
         classes_key=YAML_WORDS(family.num_classes_parameter),
         levels=len(experiment[YAML_WORDS(levels)]) if levels else 0,
     )
     # A LazyConfig's milestones are stretched with train.max_iter.
     stretched = ["SOLVER.STEPS"] if is_lazy(args) else []
     return [o for o in found.overrides if o.key not in stretched], found.notes
+
+
+def labeled_images(experiment: Experiment) -> float:
+    """Of a step of the config."""
+    return experiment["SOLVER.IMS_PER_BATCH"] * experiment["SOFT_TEACHER.LABELED_SHARE"]
 
 
 def described(labeled: DataStats, unlabeled: DataStats) -> str:

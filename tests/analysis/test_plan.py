@@ -23,7 +23,7 @@ CELLS = DataStats(
 
 def plan_of(data=CELLS, unlabeled=300, size=CELLS.size, hardware=CPU, **config):
     unlabeled = replace(stats_of([]), images=unlabeled, size=size)
-    usual = {"pretrained": False, "base_lr": 0.001, "classes_key": "CLASSES", "levels": 3}
+    usual = {"pretrained": False, "base_lr": 0.00025, "classes_key": "CLASSES", "levels": 3}
     return plan(data, unlabeled, hardware, **usual | config)
 
 
@@ -75,40 +75,41 @@ def test_weighted_quantiles(values, weights, shares, expected):
 
 
 def test_every_override_has_a_reason_and_a_key_of_its_own():
-    found = plan_of(hardware=GPU, pretrained=True, base_lr=0.0025).overrides
+    found = plan_of(hardware=GPU, pretrained=True).overrides
     assert all(override.reason for override in found)
     assert len({override.key for override in found}) == len(found)
 
 
 @pytest.mark.parametrize(
     "images, steps",
-    [(1, 600), (5, 600), (20, 900), (100, 2000), (10_000, 20_000), (10**7, 180_000)],
+    [(1, 800), (5, 800), (20, 800), (100, 1800), (10_000, 18_000), (10**7, 180_000)],
 )
 def test_the_steps_grow_with_the_root_of_the_labeled_images(images, steps):
     assert planned(replace(CELLS, images=images))["SOLVER.MAX_ITER"] == steps
 
 
 def test_all_steps_fit_into_the_run():
-    for pretrained, burn_in in ((False, 450), (True, 300)):
-        found = planned(pretrained=pretrained)
-        assert found["SOLVER.MAX_ITER"] == 900 and found["SOLVER.STEPS"] == (700,)
-        assert found["SOFT_TEACHER.BURN_IN"] == burn_in
-        assert found["TEST.EVAL_PERIOD"] == found["SOLVER.CHECKPOINT_PERIOD"] == 150
+    found = planned()
+    assert found["SOLVER.MAX_ITER"] == 800 and found["SOLVER.STEPS"] == (650,)
+    assert found["TEST.EVAL_PERIOD"] == found["SOLVER.CHECKPOINT_PERIOD"] == 100
+    assert found["SOFT_TEACHER.BURN_IN"] == 200
 
 
 @pytest.mark.parametrize(
     "hardware, images, rate",
     [
-        (CPU, 8, 0.001),
-        (GPU, 16, 0.002),
-        (Hardware("cuda", memory=6.0), 4, 0.0005),
-        (Hardware("cuda", processes=8, memory=80.0), 64, 0.008),
+        (CPU, 12, 0.001),
+        (GPU, 24, 0.002),
+        (Hardware("cuda", memory=6.0), 6, 0.0005),
+        (Hardware("cuda", processes=8, memory=80.0), 96, 0.008),
     ],
 )
 def test_the_batch_fits_the_machine_and_the_learning_rate_the_batch(hardware, images, rate):
     found = planned(hardware=hardware)
     assert found["SOLVER.IMS_PER_BATCH"] == images
     assert found["SOLVER.BASE_LR"] == pytest.approx(rate)
+    assert found["SOFT_TEACHER.LABELED_SHARE"] * images == pytest.approx(images / 3, abs=1e-4)
+    assert found["SOFT_TEACHER.ALPHA"] == 2
 
 
 @pytest.mark.parametrize(
@@ -157,9 +158,16 @@ def test_the_classes_go_by_the_key_of_the_detector():
 
 
 @pytest.mark.parametrize("images, said", [(20, True), (999, True), (1000, False)])
-def test_few_labels_are_not_to_be_outweighed(images, said):
+def test_thresholds_follow_the_labels_where_there_are_few(images, said):
     found = planned(replace(CELLS, images=images))
-    assert ("SOFT_TEACHER.ALPHA" in found) == ("SOFT_TEACHER.SCORE_THRESH" in found) == said
+    assert found.get("SOFT_TEACHER.DENSITY.ENABLED", False) == said
+    assert ("SOFT_TEACHER.JITTER.ENABLED" in found) == said
+
+
+def test_more_classes_need_more_images_for_their_thresholds():
+    assert planned()["SOFT_TEACHER.DENSITY.WINDOW"] == 200
+    many = replace(CELLS, boxes=Counter({f"class {n}": 10 for n in range(80)}))
+    assert planned(many)["SOFT_TEACHER.DENSITY.WINDOW"] == 2000
 
 
 def test_what_no_override_can_fix_is_said():

@@ -53,11 +53,12 @@ def test_a_plan_for_data_is_a_config_that_passes_every_check(run, tiny_digits, t
     """Twelve labeled images of 64 pixels with five classes."""
     path = tmp_path / "mine.yaml"
     status, printed = run(CUSTOM, "--write", path, *DATA)
-    assert status == 0 and "rarely surer" in printed.out
+    assert status == 0 and "as many pseudo boxes as labels have" in printed.out
     written = YamlExperiment.load(str(path))
     planned = yaml_config.load_config(CUSTOM, [*DATA, *overrides(printed)])
     assert written.cfg.dump() == planned.dump()
-    assert planned.MODEL.ROI_HEADS.NUM_CLASSES == 5 and planned.SOLVER.MAX_ITER == 700
+    assert planned.MODEL.ROI_HEADS.NUM_CLASSES == 5 and planned.SOLVER.MAX_ITER == 800
+    assert "per labeled image" in printed.out and "64 x 64" in printed.out
     written.check(eval_only=False)
 
 
@@ -82,8 +83,8 @@ def test_a_plan_follows_the_detector_of_the_config(number, run, tiny_digits):
 def test_a_plan_for_data_names_the_keys_of_a_lazy_config(run, tiny_digits):
     status, printed = run(LAZY, *LAZY_DATA)
     experiment = LazyExperiment.load(LAZY, [*LAZY_DATA, *overrides(printed)])
-    assert status == 0 and experiment["SOLVER.MAX_ITER"] == 700
-    assert experiment["SOFT_TEACHER.ALPHA"] == 1.0
+    assert status == 0 and experiment["SOLVER.MAX_ITER"] == 800
+    assert experiment["SOFT_TEACHER.ALPHA"] == 2.0
     experiment.check(eval_only=False)
 
 

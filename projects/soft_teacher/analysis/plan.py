@@ -18,25 +18,30 @@ from ..data.images.sizes import image_sizes
 
 __all__ = ["DataStats", "Hardware", "Override", "Plan", "plan", "shown", "stats_of"]
 
-# Steps of 8 images for one labeled image; they grow with the square root of the number of images.
-STEPS_OF_ONE_IMAGE = 200
-SHORTEST, LONGEST = 600, 180_000
-# Share of the steps that learn from labels alone, from a detector and from random weights.
-BURN_IN = {True: 0.25, False: 0.45}
+# Images of a process at a step, and the weight at which each of them counts as much.
+LABELED_IMAGES, UNLABELED_IMAGES = 4, 8
+ALPHA = UNLABELED_IMAGES / LABELED_IMAGES
+# Steps for one labeled image; they grow with the square root of the number of images.
+STEPS_OF_ONE_IMAGE = 180
+SHORTEST, LONGEST = 800, 180_000
+# Evaluations in a run. The labels alone are learned from until the second of them.
+EVALUATIONS, BURN_IN = 8, 2
 # Boxes below this, in pixels of the view, have less than four cells of the finest level.
 SMALL_BOX = 16.0
 # Longest short edge of a view: the paper's on a GPU, what is bearable on a CPU.
 SHORT_EDGE = {"cuda": 800, "cpu": 240}
 LONG_EDGE = 1333
 RATIO_QUANTILES = (1 / 4, 3 / 4)
-# Images of a process: 8 at 800 pixels in float32 take 6.5 GiB with R-50-FPN.
-IMAGES, GIB_OF_IMAGES = 8, 8.0
+# Of a GPU for all these images at 800 pixels: 8 of them take 6.5 GiB in float32 with R-50-FPN.
+GIB_OF_IMAGES = 12.0
 # Image files whose headers are read where a dataset has no sizes.
 READ_SIZES = 200
 # Views have the same short edge, so that images of another scale show other sizes of objects.
 OTHER_SIZE = 1.5
-# Fewer labeled images than this are few: pseudo boxes must not outweigh them.
+# With fewer labeled images than this nobody knows the score that suits a class.
 MANY_LABELS = 1000
+# Unlabeled images for each class over which scores are averaged, and the fewest for all.
+WINDOW_OF_CLASS, WINDOW = 25, 200
 # Fewer boxes than this do not teach a class.
 FEW_BOXES = 10
 
@@ -163,7 +168,7 @@ def plan(
         unlabeled: of the unlabeled images.
         hardware: that will train.
         pretrained: whether the config starts from a detector; its anchors then stay as they are.
-        base_lr: the config's learning rate for 8 images a step.
+        base_lr: the config's learning rate for each labeled image of a step.
         classes_key: of the detector's number of classes.
         levels: feature maps with anchors; 0 for a detector without.
     """
@@ -175,7 +180,7 @@ def plan(
         *(_anchors(labeled, edge, levels) if levels and not pretrained else []),
         *of_batch,
         *_steps(labeled.images, batch, pretrained),
-        *_pseudo_labels(labeled.images),
+        *_pseudo_labels(labeled),
     ]
     return Plan(overrides, _notes(labeled, unlabeled, edge))
 
@@ -226,41 +231,47 @@ def _anchors(data: DataStats, edge: int, levels: int) -> list[Override]:
 
 
 def _batch(hardware: Hardware, base_lr: float) -> tuple[int, list[Override]]:
-    each = IMAGES if hardware.device == "cpu" or hardware.memory >= GIB_OF_IMAGES else IMAGES // 2
-    batch = each * hardware.processes
-    why = f"{each // 2} labeled and {each // 2} unlabeled images for each of {hardware.processes}"
-    rate = float(f"{base_lr * batch / IMAGES:.3g}")
-    return batch, [
+    """The labeled images of a step, and the overrides."""
+    fits = hardware.device == "cpu" or hardware.memory >= GIB_OF_IMAGES
+    labeled, unlabeled = (
+        n * hardware.processes // (1 if fits else 2) for n in (LABELED_IMAGES, UNLABELED_IMAGES)
+    )
+    batch = labeled + unlabeled
+    why = f"{labeled} labeled and {unlabeled} unlabeled images, {hardware.processes} at once"
+    rate = float(f"{base_lr * labeled:.3g}")
+    return labeled, [
         Override("SOLVER.IMS_PER_BATCH", batch, why),
-        Override("SOLVER.BASE_LR", rate, f"{base_lr:g} for {IMAGES} images, in proportion"),
+        Override("SOFT_TEACHER.LABELED_SHARE", round(labeled / batch, 7), "of them are labeled"),
+        Override("SOFT_TEACHER.ALPHA", ALPHA, "an unlabeled image counts as much as a labeled one"),
+        Override("SOLVER.BASE_LR", rate, f"{base_lr:g} for each labeled image"),
     ]
 
 
 def _steps(images: int, batch: int, pretrained: bool) -> list[Override]:
-    steps = STEPS_OF_ONE_IMAGE * images**0.5 * IMAGES / batch
+    steps = STEPS_OF_ONE_IMAGE * images**0.5 * LABELED_IMAGES / batch
     steps = _rounded(min(max(steps, SHORTEST), LONGEST), 100)
-    seen = steps * batch / 2 / images
-    period = max(_rounded(steps / 6, 50), 50)
-    # An evaluation at its end shows what the unlabeled images add to.
-    burn_in = period * max(round(steps * BURN_IN[pretrained] / period), 1)
+    period = max(_rounded(steps / EVALUATIONS, 50), 50)
     start = "the detector meets new classes" if pretrained else "random weights label nothing"
+    seen = f"each labeled image is seen {steps * batch / images:.0f} times"
+    milestone = _rounded(steps * 0.8, 50)
     return [
-        Override("SOLVER.MAX_ITER", steps, f"each labeled image is seen {seen:.0f} times"),
-        Override(
-            "SOLVER.STEPS", (_rounded(steps * 0.8, 50),), "the last fifth at a tenth of the rate"
-        ),
-        Override("SOLVER.CHECKPOINT_PERIOD", period, "a sixth of the run"),
-        Override("TEST.EVAL_PERIOD", period, "model_best.pth is the best of six"),
-        Override("SOFT_TEACHER.BURN_IN", burn_in, start),
+        Override("SOLVER.MAX_ITER", steps, seen),
+        Override("SOLVER.STEPS", (milestone,), "the last fifth at a tenth of the rate"),
+        Override("SOLVER.CHECKPOINT_PERIOD", period, "an eighth of the run"),
+        Override("TEST.EVAL_PERIOD", period, "model_best.pth is the best of them"),
+        Override("SOFT_TEACHER.BURN_IN", BURN_IN * period, start),
     ]
 
 
-def _pseudo_labels(images: int) -> list[Override]:
-    if images >= MANY_LABELS:
+def _pseudo_labels(labeled: DataStats) -> list[Override]:
+    if labeled.images >= MANY_LABELS:
         return []
+    window = max(WINDOW_OF_CLASS * len(labeled.boxes), WINDOW)
     return [
-        Override("SOFT_TEACHER.ALPHA", 1.0, f"{images} labeled images must not be outweighed"),
-        Override("SOFT_TEACHER.SCORE_THRESH", 0.7, "a teacher of few labels is rarely surer"),
+        Override("SOFT_TEACHER.DENSITY.ENABLED", True, "as many pseudo boxes as labels have"),
+        Override("SOFT_TEACHER.DENSITY.WINDOW", window, f"{len(labeled.boxes)} classes"),
+        Override("SOFT_TEACHER.DENSITY.REGRESSION", 0.6, "the score tells more of a box"),
+        Override("SOFT_TEACHER.JITTER.ENABLED", False, "than its variance under jitter"),
     ]
 
 
