@@ -84,7 +84,7 @@ def test_a_plan_for_data_names_the_keys_of_a_lazy_config(run, tiny_digits):
     status, printed = run(LAZY, *LAZY_DATA)
     experiment = LazyExperiment.load(LAZY, [*LAZY_DATA, *overrides(printed)])
     assert status == 0 and experiment["SOLVER.MAX_ITER"] == 800
-    assert experiment["SOFT_TEACHER.ALPHA"] == 2.0
+    assert experiment["SOFT_TEACHER.ALPHA"] == 1.0
     experiment.check(eval_only=False)
 
 

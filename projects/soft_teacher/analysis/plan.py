@@ -19,7 +19,7 @@ from ..data.images.sizes import image_sizes
 __all__ = ["DataStats", "Hardware", "Override", "Plan", "plan", "shown", "stats_of"]
 
 # Images of a process at a step, and the weight at which each of them counts as much.
-LABELED_IMAGES, UNLABELED_IMAGES = 4, 8
+LABELED_IMAGES, UNLABELED_IMAGES = 4, 4
 ALPHA = UNLABELED_IMAGES / LABELED_IMAGES
 # Steps for one labeled image; they grow with the square root of the number of images.
 STEPS_OF_ONE_IMAGE = 180
@@ -32,8 +32,8 @@ SMALL_BOX = 16.0
 SHORT_EDGE = {"cuda": 800, "cpu": 240}
 LONG_EDGE = 1333
 RATIO_QUANTILES = (1 / 4, 3 / 4)
-# Of a GPU for all these images at 800 pixels: 8 of them take 6.5 GiB in float32 with R-50-FPN.
-GIB_OF_IMAGES = 12.0
+# Of a GPU for all these images at 800 pixels, which take 6.5 GiB in float32 with R-50-FPN.
+GIB_OF_IMAGES = 8.0
 # Image files whose headers are read where a dataset has no sizes.
 READ_SIZES = 200
 # Views have the same short edge, so that images of another scale show other sizes of objects.
