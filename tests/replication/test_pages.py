@@ -81,6 +81,20 @@ def test_nothing_finished_shows_the_papers_numbers_alone(page):
     assert "Order" not in text and "Not finished: end_to_end/seed0." in text
 
 
+def test_a_row_that_is_not_the_papers_is_compared_with_the_first_alone(page, tmp_path):
+    aps = {
+        "E2E+EMA": (50.0, 52.0),
+        "+ soft teacher": (51.0, 54.0),
+        "beyond the paper": (53.0, 56.0),
+    }
+    text, rows = page("7", aps)
+    ours = rows["beyond the paper"]
+    assert ours["above first row"] == "+3.5 ± 0.5"
+    assert ours["paper AP"] == ours["paper AP75"] == ours["paper above first row"] == ""
+    assert "1 of 1 pairs" in text and "beyond the paper over" not in text
+    assert cv2.imread(str(tmp_path / "table7.png")) is not None
+
+
 def test_table_3_compares_within_a_share(page):
     text, _ = page("3", {"Supervised": (10.0, 12.0), "Soft Teacher": (15.0, 18.0)})
     assert "3 of 3 pairs" in text and "26.9 ± 0.111" in text

@@ -33,10 +33,10 @@ def test_three_seeds_of_the_digits_learn_from_three_folds(make, tmp_path):
         assert run.folder == tmp_path / "digits" / run.name
 
 
-def test_17_runs_a_seed_start_from_the_same_weights_for_each_share(make):
+def test_18_runs_a_seed_start_from_the_same_weights_for_each_share(make):
     plan = make("3", "6", "7", "8", seeds=[4])
     runs = {run.name: run for run in plan.runs}
-    assert len(runs) == len(plan.runs) == 17
+    assert len(runs) == len(plan.runs) == 18
     for name, run in runs.items():
         if not name.startswith("burn_in"):
             start = runs[f"burn_in_{run.cfg.DATASETS.SPLIT.PERCENT:g}p/seed4"]
@@ -111,7 +111,7 @@ class TestReuse:
         for run in make("7", seeds=[0]).runs:
             finish(run)
         monkeypatch.setattr(run_module, "code_digest", lambda: "new")
-        with pytest.raises(ConfigError, match="the code was .*of 3 other runs.*--accept-older"):
+        with pytest.raises(ConfigError, match="the code was .*of 4 other runs.*--accept-older"):
             make("7", seeds=[0]).check_reuse()
         accepting = make("7", seeds=[0], any_code=True)
         accepting.check_reuse()

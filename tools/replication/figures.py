@@ -34,7 +34,9 @@ def _draw_rows(result: TableResult, here, there) -> None:
         if (measured := found.measured("AP")) is not None:
             style = dict(fmt="D", color=MEASURED, capsize=3)
             here.errorbar(measured.mean, place, xerr=measured.spread, **style)
-        paper = found.row.paper[0]
+        paper = found.row.paper_ap
+        if paper is None:
+            continue
         there.plot(paper, place, "D", color=PAPER)
         there.annotate(
             f"{paper:g}", (paper, place), (7, -3), textcoords="offset points", fontsize=8

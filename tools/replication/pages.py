@@ -38,7 +38,7 @@ def _table(result: TableResult) -> str:
 
 def _row(result: RowResult) -> dict[str, str]:
     row, other = result.row, list(result.other.values())
-    paper = [_number(value) for value in [*row.paper, None, None][: len(METRICS)]]
+    paper = [_number(value) for value in [*row.paper, None, None, None][: len(METRICS)]]
     if row.spread is not None:
         paper[0] += f" ± {row.spread:g}"
     return {

@@ -72,15 +72,17 @@ def compare(
 def _with_gain(result: RowResult, group: list[RowResult]) -> RowResult:
     if not result.scores["AP"] or group[0] is result:
         return result
+    paper, first = result.row.paper_ap, group[0].row.paper_ap
     return replace(
         result,
         gain=difference(result.scores["AP"], group[0].scores["AP"]),
-        paper_gain=result.row.paper[0] - group[0].row.paper[0],
+        paper_gain=None if paper is None else paper - first,
     )
 
 
 def _pairs(group: list[RowResult]) -> list[Pair]:
-    named = {", ".join(filter(None, (r.row.name, r.row.group))): r for r in group}
+    in_paper = [r for r in group if r.row.paper]
+    named = {", ".join(filter(None, (r.row.name, r.row.group))): r for r in in_paper}
     return pairs(
         {name: r.row.paper[0] for name, r in named.items()},
         {name: r.scores["AP"] for name, r in named.items()},
