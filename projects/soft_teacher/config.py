@@ -97,7 +97,7 @@ def add_soft_teacher_config(cfg) -> None:
     _C.TEACHER_PROPOSALS = "test"
 
     # Whose BatchNorm statistics the networks keep: those of "all" images, in one pass of both
-    # streams, or of the "labeled" ones, augmented as weakly as test images, in a pass of their own.
+    # streams, or of the "labeled" ones, in a pass of their own.
     _C.STATISTICS = "all"
 
     # Box jittering (Eq. 7-9). Without it the boxes for classification train regression, too.

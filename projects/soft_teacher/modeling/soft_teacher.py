@@ -55,8 +55,8 @@ class SoftTeacher(nn.Module):
             label_source: of the detections on unlabeled images: "teacher", end to end; "dataset",
                 precomputed pseudo labels, so that no teacher runs on these images.
             statistics: the images whose BatchNorm statistics the student keeps, and the teacher
-                averages: "all", in one pass of both streams, or "labeled", weakly augmented as
-                test images are, in a pass of their own.
+                averages: "all", in one pass of both streams, or "labeled", in a pass of their
+                own.
 
         Raises:
             ConfigError: if the detector cannot be wrapped or a value is out of range.
