@@ -237,7 +237,9 @@ def _batch(hardware: Hardware, base_lr: float) -> tuple[int, list[Override]]:
         n * hardware.processes // (1 if fits else 2) for n in (LABELED_IMAGES, UNLABELED_IMAGES)
     )
     batch = labeled + unlabeled
-    why = f"{labeled} labeled and {unlabeled} unlabeled images, {hardware.processes} at once"
+    why = f"{labeled} labeled and {unlabeled} unlabeled images, on {hardware.device}"
+    if hardware.processes > 1:
+        why += f", in {hardware.processes} processes"
     rate = float(f"{base_lr * labeled:.3g}")
     return labeled, [
         Override("SOLVER.IMS_PER_BATCH", batch, why),
