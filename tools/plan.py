@@ -17,7 +17,8 @@ from omegaconf import ListConfig, OmegaConf
 from tabulate import tabulate
 
 from soft_teacher import ConfigError
-from soft_teacher.analysis.plan import DataStats, Hardware, Override, plan, shown, stats_of
+from soft_teacher.analysis.data_stats import DataStats, shown, stats_of
+from soft_teacher.analysis.plan import Hardware, Override, plan
 from soft_teacher.data.datasets.dataset_dicts import dataset_reading
 from soft_teacher.data.roles import KEYS, LABELED, UNLABELED
 from soft_teacher.experiment.experiment import Experiment

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from soft_teacher.analysis.plan import DataStats, Hardware, plan, stats_of, weighted_quantiles
+from soft_teacher.analysis.data_stats import DataStats, stats_of, weighted_quantiles
+from soft_teacher.analysis.plan import Hardware, plan
 from soft_teacher.data.datasets.dataset_dicts import dataset_reading
 
 CPU, GPU = Hardware("cpu"), Hardware("cuda", processes=2, memory=24.0)

@@ -5,18 +5,14 @@ Rules of thumb, for a first run that is neither hours too long nor worse than it
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..data.annotations import annotated_boxes
-from ..data.datasets.reading.reader import Reading
-from ..data.images.sizes import image_sizes
+from .data_stats import DataStats, shown, weighted_quantiles
 
-__all__ = ["DataStats", "Hardware", "Override", "Plan", "plan", "shown", "stats_of"]
+__all__ = ["Hardware", "Override", "Plan", "plan"]
 
 # Images of a process at a step, and the weight at which each of them counts as much.
 LABELED_IMAGES, UNLABELED_IMAGES = 4, 4
@@ -34,8 +30,6 @@ LONG_EDGE = 1333
 RATIO_QUANTILES = (1 / 4, 3 / 4)
 # Of a GPU for all these images at 800 pixels, which take 6.5 GiB in float32 with R-50-FPN.
 GIB_OF_IMAGES = 8.0
-# Image files whose headers are read where a dataset has no sizes.
-READ_SIZES = 200
 # Views have the same short edge, so that images of another scale show other sizes of objects.
 OTHER_SIZE = 1.5
 # With fewer labeled images than this nobody knows the score that suits a class.
@@ -44,36 +38,6 @@ MANY_LABELS = 1000
 WINDOW_OF_CLASS, WINDOW = 25, 200
 # Fewer boxes than this do not teach a class.
 FEW_BOXES = 10
-
-
-@dataclass(frozen=True)
-class DataStats:
-    """What a plan looks at in a dataset.
-
-    Attributes:
-        images: number of images.
-        boxes: class -> number of boxes that can be learned from, classes without one included.
-        sides: (M,) square roots of their areas, pixels of the image.
-        weights: (M,) of the boxes, so that every class weighs the same.
-        ratios: (M,) height / width.
-        size: median (height, width) of the images, pixels.
-    """
-
-    images: int
-    boxes: Counter
-    sides: np.ndarray
-    weights: np.ndarray
-    ratios: np.ndarray
-    size: tuple[float, float]
-
-    @property
-    def boxes_per_image(self) -> float:
-        return len(self.sides) / max(self.images, 1)
-
-    @property
-    def small_side(self) -> float:
-        """A tenth of the boxes is smaller, classes weighted alike; pixels of the image."""
-        return float(weighted_quantiles(self.sides, self.weights, [0.1])[0])
 
 
 @dataclass(frozen=True)
@@ -106,49 +70,6 @@ class Plan:
 
     overrides: list[Override]
     notes: list[str]
-
-
-def weighted_quantiles(values: np.ndarray, weights: np.ndarray, shares) -> np.ndarray:
-    """The values below which shares of all weight lie.
-
-    Args:
-        values, weights: (M,), at least one.
-        shares: (K,) in [0, 1].
-    """
-    order = np.argsort(values)
-    below = np.cumsum(weights[order])
-    places = np.searchsorted(below, np.asarray(shares) * below[-1])
-    return values[order][np.minimum(places, len(values) - 1)]
-
-
-def stats_of(readings: Sequence[Reading]) -> DataStats:
-    """Statistics of one or several datasets that are used together."""
-    names = next((list(r.classes) for r in readings if r.classes), [])
-    dicts = [d for reading in readings for d in reading.dicts]
-    found = [annotated_boxes(d) for d in dicts]
-    boxes = np.concatenate([b for b, _ in found]) if found else np.zeros((0, 4))
-    width, height = (boxes[:, 2:] - boxes[:, :2]).T
-    of_box = [number for _, classes in found for number in classes]
-    numbers = Counter(of_box)
-    return DataStats(
-        images=len(dicts),
-        boxes=Counter({name: numbers[n] for n, name in enumerate(names)}),
-        sides=np.sqrt(width * height),
-        weights=np.array([1 / numbers[number] for number in of_box]),
-        ratios=height / width,
-        size=_median_size(dicts),
-    )
-
-
-def _median_size(dicts: list[dict]) -> tuple[float, float]:
-    """By the files of some of the images where the dataset does not tell; 0 if it is unknown."""
-    known = [(d["height"], d["width"]) for d in dicts if "height" in d and "width" in d]
-    if not known:
-        step = max(len(dicts) // READ_SIZES, 1)
-        known = image_sizes([d["file_name"] for d in dicts[::step]])
-    sizes = np.array(known, dtype=float).reshape(-1, 2)
-    sizes = sizes[sizes[:, 0] > 0]
-    return tuple(np.median(sizes, axis=0)) if len(sizes) else (0.0, 0.0)
 
 
 def plan(
@@ -301,11 +222,6 @@ def _notes(labeled: DataStats, unlabeled: DataStats, edge: int) -> list[str]:
             "train at a larger size on a GPU, or on parts of the images"
         )
     return notes
-
-
-def shown(size: tuple[float, float]) -> str:
-    """(height, width) as people write it."""
-    return f"{size[1]:g} x {size[0]:g}"
 
 
 def _rounded(value: float, to: int) -> int:

@@ -72,6 +72,11 @@ def of_policies(parameter: str, check) -> Setting:
     return Setting(paths, check, f"build_policy.{parameter}")
 
 
+def of_class(path: str, parameter: str, check) -> Setting:
+    """The setting of ``Class.parameter`` of what a LazyConfig has at ``path``."""
+    return Setting(f"{path}.{parameter.partition('.')[2]}", check, parameter)
+
+
 SETTINGS = {
     "MODEL.DEVICE": Setting("train.device", Text(empty=False), free=True),
     "MODEL.WEIGHTS": Setting(
@@ -90,9 +95,7 @@ SETTINGS = {
     "MODEL.ANCHOR_GENERATOR.OFFSET": Setting(
         f"{RPN}.anchor_generator.offset|{STUDENT}.anchor_generator.offset", share
     ),
-    "MODEL.RPN.IN_FEATURES": Setting(
-        f"{RPN}.in_features", Each(text, empty=False), "RPN.in_features"
-    ),
+    "MODEL.RPN.IN_FEATURES": of_class(RPN, "RPN.in_features", Each(text, empty=False)),
     "MODEL.RPN.BATCH_SIZE_PER_IMAGE": Setting(f"{RPN}.batch_size_per_image", count),
     "MODEL.RPN.POSITIVE_FRACTION": Setting(f"{RPN}.positive_fraction", share),
     "MODEL.RPN.NMS_THRESH": Setting(f"{RPN}.nms_thresh", share),
@@ -101,27 +104,21 @@ SETTINGS = {
     "MODEL.RPN.PRE_NMS_TOPK_TEST": Setting(f"{RPN}.pre_nms_topk[1]", count),
     "MODEL.RPN.POST_NMS_TOPK_TRAIN": Setting(f"{RPN}.post_nms_topk[0]", count),
     "MODEL.RPN.POST_NMS_TOPK_TEST": Setting(f"{RPN}.post_nms_topk[1]", count),
-    "MODEL.ROI_HEADS.NUM_CLASSES": Setting(
-        f"{HEADS}.num_classes", count, "StandardROIHeads.num_classes"
-    ),
+    "MODEL.ROI_HEADS.NUM_CLASSES": of_class(HEADS, "StandardROIHeads.num_classes", count),
     "MODEL.ROI_HEADS.IN_FEATURES": Setting(f"{HEADS}.box_in_features", Each(text, empty=False)),
     "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": Setting(f"{HEADS}.batch_size_per_image", count),
     "MODEL.ROI_HEADS.POSITIVE_FRACTION": Setting(f"{HEADS}.positive_fraction", share),
     "MODEL.ROI_HEADS.IOU_THRESHOLDS": Setting(f"{HEADS}.proposal_matcher.thresholds", thresholds),
-    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": Setting(
-        f"{PREDICTOR}.test_score_thresh", share, "FastRCNNOutputLayers.test_score_thresh"
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": of_class(
+        PREDICTOR, "FastRCNNOutputLayers.test_score_thresh", share
     ),
     "MODEL.ROI_HEADS.NMS_THRESH_TEST": Setting(f"{PREDICTOR}.test_nms_thresh", share),
-    "MODEL.RETINANET.NUM_CLASSES": Setting(
-        f"{STUDENT}.num_classes", count, "RetinaNet.num_classes"
-    ),
-    "MODEL.RETINANET.IN_FEATURES": Setting(
-        f"{STUDENT}.head_in_features", Each(text, empty=False), "RetinaNet.head_in_features"
+    "MODEL.RETINANET.NUM_CLASSES": of_class(STUDENT, "RetinaNet.num_classes", count),
+    "MODEL.RETINANET.IN_FEATURES": of_class(
+        STUDENT, "RetinaNet.head_in_features", Each(text, empty=False)
     ),
     "MODEL.RETINANET.IOU_THRESHOLDS": Setting(f"{STUDENT}.anchor_matcher.thresholds", thresholds),
-    "MODEL.RETINANET.SCORE_THRESH_TEST": Setting(
-        f"{STUDENT}.test_score_thresh", share, "RetinaNet.test_score_thresh"
-    ),
+    "MODEL.RETINANET.SCORE_THRESH_TEST": of_class(STUDENT, "RetinaNet.test_score_thresh", share),
     "MODEL.RETINANET.NMS_THRESH_TEST": Setting(f"{STUDENT}.test_nms_thresh", share),
     "MODEL.RETINANET.TOPK_CANDIDATES_TEST": Setting(f"{STUDENT}.test_topk_candidates", count),
     "MODEL.RETINANET.FOCAL_LOSS_ALPHA": Setting(f"{STUDENT}.focal_loss_alpha", share),
@@ -158,7 +155,7 @@ SETTINGS = {
     ),
     "DATALOADER.FILTER_EMPTY_ANNOTATIONS": Setting(f"{TRAIN}.filter_empty", flag),
     "DATALOADER.ASPECT_RATIO_GROUPING": Setting(f"{TRAIN}.aspect_ratio_grouping", flag),
-    "SOLVER.IMS_PER_BATCH": Setting(f"{TRAIN}.batch_size", count, "BatchSchedule.batch_size"),
+    "SOLVER.IMS_PER_BATCH": of_class(TRAIN, "BatchSchedule.batch_size", count),
     "SOLVER.GRADIENT_ACCUMULATION": Setting(
         f"{TRAIN}.chunks", count, "TwoStreamLoader.chunks", free=True
     ),
@@ -201,63 +198,37 @@ SETTINGS = {
         "train.burn_in", whole, "BatchSchedule.burn_in EMAHook.burn_in"
     ),
     "SOFT_TEACHER.LABELED_SHARE": Setting(f"{TRAIN}.labeled_share", number, "BatchSchedule.share"),
-    "SOFT_TEACHER.LABELED_SHARE_DECAY": Setting(
-        f"{TRAIN}.decay_steps", whole, "BatchSchedule.decay_steps"
-    ),
-    "SOFT_TEACHER.LABELED_DRAW": Setting(f"{TRAIN}.draw", text, "BatchSchedule.draw"),
+    "SOFT_TEACHER.LABELED_SHARE_DECAY": of_class(TRAIN, "BatchSchedule.decay_steps", whole),
+    "SOFT_TEACHER.LABELED_DRAW": of_class(TRAIN, "BatchSchedule.draw", text),
     "SOFT_TEACHER.LABEL_SOURCE": Setting("train.label_source", text, "SoftTeacher.label_source"),
     "SOFT_TEACHER.STATISTICS": Setting("model.statistics", text, "SoftTeacher.statistics"),
-    "SOFT_TEACHER.SCORE_THRESH": Setting(
-        f"{LABELER}.score_thresh", number, "PseudoLabeler.score_thresh"
-    ),
-    "SOFT_TEACHER.DENSITY.ENABLED": Setting(
-        f"{LABELER}.by_density", flag, "PseudoLabeler.by_density"
-    ),
-    "SOFT_TEACHER.DENSITY.FOREGROUND": Setting(
-        f"{DENSITY}.foreground", number, "DensityThresholds.foreground"
-    ),
-    "SOFT_TEACHER.DENSITY.IGNORE": Setting(f"{DENSITY}.ignore", number, "DensityThresholds.ignore"),
-    "SOFT_TEACHER.DENSITY.REGRESSION": Setting(
-        f"{DENSITY}.regression", number, "DensityThresholds.regression"
-    ),
-    "SOFT_TEACHER.DENSITY.WINDOW": Setting(f"{DENSITY}.window", whole, "DensityThresholds.window"),
-    "SOFT_TEACHER.DENSITY.FLOOR": Setting(f"{DENSITY}.floor", number, "DensityThresholds.floor"),
+    "SOFT_TEACHER.SCORE_THRESH": of_class(LABELER, "PseudoLabeler.score_thresh", number),
+    "SOFT_TEACHER.DENSITY.ENABLED": of_class(LABELER, "PseudoLabeler.by_density", flag),
+    "SOFT_TEACHER.DENSITY.FOREGROUND": of_class(DENSITY, "DensityThresholds.foreground", number),
+    "SOFT_TEACHER.DENSITY.IGNORE": of_class(DENSITY, "DensityThresholds.ignore", number),
+    "SOFT_TEACHER.DENSITY.REGRESSION": of_class(DENSITY, "DensityThresholds.regression", number),
+    "SOFT_TEACHER.DENSITY.WINDOW": of_class(DENSITY, "DensityThresholds.window", whole),
+    "SOFT_TEACHER.DENSITY.FLOOR": of_class(DENSITY, "DensityThresholds.floor", number),
     "SOFT_TEACHER.INDICATOR": Setting(
         f"{HEADS}.indicator|{FAMILY}.indicator",
         text,
         "SoftTeacherROIHeads.indicator RetinaNetFamily.indicator",
     ),
-    "SOFT_TEACHER.CLS_FORMULA": Setting(
-        f"{HEADS}.cls_formula", text, "SoftTeacherROIHeads.cls_formula"
-    ),
-    "SOFT_TEACHER.REG_NORMALIZER": Setting(
-        f"{HEADS}.reg_normalizer", text, "SoftTeacherROIHeads.reg_normalizer"
-    ),
-    "SOFT_TEACHER.AVERAGE": Setting(f"{HEADS}.average", text, "SoftTeacherROIHeads.average"),
+    "SOFT_TEACHER.CLS_FORMULA": of_class(HEADS, "SoftTeacherROIHeads.cls_formula", text),
+    "SOFT_TEACHER.REG_NORMALIZER": of_class(HEADS, "SoftTeacherROIHeads.reg_normalizer", text),
+    "SOFT_TEACHER.AVERAGE": of_class(HEADS, "SoftTeacherROIHeads.average", text),
     "SOFT_TEACHER.RPN_ON_UNLABELED": Setting(f"{FAMILY}.rpn_on_unlabeled", flag),
-    "SOFT_TEACHER.TEACHER_PROPOSALS": Setting(
-        f"{FAMILY}.teacher_proposals", text, "FasterRCNNFamily.teacher_proposals"
+    "SOFT_TEACHER.TEACHER_PROPOSALS": of_class(FAMILY, "FasterRCNNFamily.teacher_proposals", text),
+    "SOFT_TEACHER.JITTER.ENABLED": of_class(LABELER, "PseudoLabeler.measure_stability", flag),
+    "SOFT_TEACHER.JITTER.NUM": of_class(JITTER, "BoxJitter.num", Number(high=1000, whole=True)),
+    "SOFT_TEACHER.JITTER.SCALE": of_class(JITTER, "BoxJitter.scale", number),
+    "SOFT_TEACHER.JITTER.DISTRIBUTION": of_class(JITTER, "BoxJitter.distribution", text),
+    "SOFT_TEACHER.JITTER.SCORE_THRESH": of_class(LABELER, "PseudoLabeler.candidate_thresh", number),
+    "SOFT_TEACHER.JITTER.VARIANCE_THRESH": of_class(
+        LABELER, "PseudoLabeler.variance_thresh", number
     ),
-    "SOFT_TEACHER.JITTER.ENABLED": Setting(
-        f"{LABELER}.measure_stability", flag, "PseudoLabeler.measure_stability"
-    ),
-    "SOFT_TEACHER.JITTER.NUM": Setting(
-        f"{JITTER}.num", Number(high=1000, whole=True), "BoxJitter.num"
-    ),
-    "SOFT_TEACHER.JITTER.SCALE": Setting(f"{JITTER}.scale", number, "BoxJitter.scale"),
-    "SOFT_TEACHER.JITTER.DISTRIBUTION": Setting(
-        f"{JITTER}.distribution", text, "BoxJitter.distribution"
-    ),
-    "SOFT_TEACHER.JITTER.SCORE_THRESH": Setting(
-        f"{LABELER}.candidate_thresh", number, "PseudoLabeler.candidate_thresh"
-    ),
-    "SOFT_TEACHER.JITTER.VARIANCE_THRESH": Setting(
-        f"{LABELER}.variance_thresh", number, "PseudoLabeler.variance_thresh"
-    ),
-    "SOFT_TEACHER.JITTER.STABLE_SHARE": Setting(
-        f"{LABELER}.stable_share", number, "PseudoLabeler.stable_share"
-    ),
-    "SOFT_TEACHER.JITTER.NORMALIZER": Setting(f"{JITTER}.normalizer", text, "BoxJitter.normalizer"),
+    "SOFT_TEACHER.JITTER.STABLE_SHARE": of_class(LABELER, "PseudoLabeler.stable_share", number),
+    "SOFT_TEACHER.JITTER.NORMALIZER": of_class(JITTER, "BoxJitter.normalizer", text),
     "SOFT_TEACHER.JITTER.CLIP_REFINED": Setting(f"{JITTER}.clip", flag),
     "SOFT_TEACHER.EMA.MOMENTUM": Setting("ema.momentum", number, "EMAHook.momentum"),
     "SOFT_TEACHER.EMA.RAMP": Setting("ema.ramp", flag),
