@@ -16,8 +16,8 @@ from soft_teacher.modeling import (
 
 detector = model_zoo.get_config("common/models/mask_rcnn_fpn.py").model
 detector.backbone.bottom_up.freeze_at = 2
-# (training, test), per image.
 detector.proposal_generator._target_ = SoftTeacherRPN
+# (training, test), per image.
 detector.proposal_generator.post_nms_topk = (2000, 1000)
 heads = detector.roi_heads
 heads._target_ = SoftTeacherROIHeads
