@@ -11,8 +11,9 @@ from detectron2.utils.events import EventStorage
 from steps import detections, labeled, targets
 
 from soft_teacher.engine import density as density_module
-from soft_teacher.engine.density import MANY_CLASSES, DensityThresholdsHook
+from soft_teacher.engine.density import DensityThresholdsHook
 from soft_teacher.modeling import DensityThresholds
+from soft_teacher.modeling.step_record import MOST_CLASSES
 
 CLASSES = 3
 BOX = [1, 1, 9, 9]
@@ -180,7 +181,7 @@ def test_the_upper_thresholds_are_logged_by_class(names, tags):
 
 def test_of_many_classes_the_mean_is_logged():
     run = Run()
-    run.thresholds.allocate(MANY_CLASSES + 1, 0.7)
+    run.thresholds.allocate(MOST_CLASSES + 1, 0.7)
     run.hook.period = 1
     run.step()
     ((tag, (value, _)),) = run.storage.latest().items()

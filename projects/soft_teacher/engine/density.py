@@ -6,12 +6,10 @@ import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
+from ..modeling.step_record import MOST_CLASSES
 from ..modeling.thresholds import DensityThresholds
 
 __all__ = ["DensityThresholdsHook"]
-
-# Of more classes than this the mean alone is logged.
-MANY_CLASSES = 20
 
 
 class DensityThresholdsHook(HookBase):
@@ -47,7 +45,7 @@ class DensityThresholdsHook(HookBase):
     def _log(self, scores: list[float]) -> None:
         names = self.class_names if len(self.class_names) == len(scores) else range(len(scores))
         logged = {"pseudo/score_thresh": sum(scores) / len(scores)}
-        if len(scores) <= MANY_CLASSES:
+        if len(scores) <= MOST_CLASSES:
             logged |= {f"pseudo/score_thresh/{name}": s for name, s in zip(names, scores)}
         self.trainer.storage.put_scalars(**logged, smoothing_hint=False)
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 import torch
 from detectron2.structures import Boxes, Instances
 
-__all__ = ["COLUMNS", "PseudoLabels", "StepView", "TeacherBoxes", "table"]
+__all__ = ["COLUMNS", "MOST_CLASSES", "PseudoLabels", "StepView", "TeacherBoxes", "table"]
 
+# Of more classes than this only totals are logged and judged.
+MOST_CLASSES = 20
 COLUMNS = (
     *("x0", "y0", "x1", "y1"),
     *("score", "class", "confident", "candidate", "variance", "stable"),

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from .statistics import MOST_CLASSES, SCORE_BINS, Totals
+from ..modeling.step_record import MOST_CLASSES
+from .statistics import SCORE_BINS, Totals
 
 __all__ = ["Settings", "compared", "declined", "diagnose", "score_for"]
 

@@ -10,16 +10,14 @@ from detectron2.structures import Instances
 
 from ..data.unlabeled_annotations import HIDDEN_INSTANCES
 from ..evaluation.pseudo_label_quality import Matches, match_boxes
-from ..modeling.step_record import COLUMNS, StepView, table
+from ..modeling.step_record import COLUMNS, MOST_CLASSES, StepView, table
 
-__all__ = ["MOST_CLASSES", "SCORE_BINS", "Totals", "Window", "scalars"]
+__all__ = ["SCORE_BINS", "Totals", "Window", "scalars"]
 
 # Means are summed in fixed point: such sums are exact, however ranks or interruptions divide them.
 ONE = 2**40
 # Scores are counted in so many bins of equal width.
 SCORE_BINS = 20
-# Of more classes than this only totals are logged and judged.
-MOST_CLASSES = 20
 BOX = slice(0, 4)
 SCORE, CLASS, CONFIDENT, CANDIDATE, VARIANCE, STABLE = range(4, len(COLUMNS))
 
