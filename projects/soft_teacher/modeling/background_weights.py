@@ -1,6 +1,7 @@
 """How much each sampled box counts in the classification loss (section 3.2, Eq. 4-6, Table 8)."""
 
 import torch
+from detectron2.modeling.matcher import Matcher
 from detectron2.structures import Boxes, pairwise_iou
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "NEEDS_TEACHER",
     "reliability",
     "overlap",
+    "is_background",
     "classification_weights",
 ]
 
@@ -22,6 +24,12 @@ def overlap(boxes: Boxes, pseudo: Boxes) -> torch.Tensor:
     if len(pseudo) == 0:
         return boxes.tensor.new_zeros(len(boxes))
     return pairwise_iou(boxes, pseudo).amax(dim=1)
+
+
+def is_background(boxes: Boxes, ignored: Boxes, matcher: Matcher) -> torch.Tensor:
+    """(n,) whether each of ``boxes`` would be background if the ignored ones were pseudo boxes."""
+    # The first threshold is -inf.
+    return overlap(boxes, ignored) < matcher.thresholds[1]
 
 
 def reliability(

@@ -14,6 +14,7 @@ from ...background_weights import (
     INDICATORS,
     NEEDS_TEACHER,
     classification_weights,
+    is_background,
     overlap,
     reliability,
 )
@@ -178,14 +179,12 @@ class SoftTeacherROIHeads(StandardROIHeads):
 
     def _without_ignored(self, weights, samples, ignored) -> list[torch.Tensor]:
         """Weights of 0 for backgrounds that would be foregrounds of an ignored box."""
-        # The first threshold is -inf.
-        smallest = self.proposal_matcher.thresholds[1]
-        return [
-            w.where(
-                (s.gt_classes < self.num_classes) | (overlap(s.proposal_boxes, i) < smallest), 0
-            )
-            for w, s, i in zip(weights, samples, ignored)
+        kept = [
+            (s.gt_classes < self.num_classes)
+            | is_background(s.proposal_boxes, i, self.proposal_matcher)
+            for s, i in zip(samples, ignored)
         ]
+        return [w.where(mask, 0) for w, mask in zip(weights, kept)]
 
     def _regression_weights(self, regression, sizes) -> list[torch.Tensor]:
         """1 / count for every regression foreground; the count is Eq. 10's or the released one."""

@@ -7,7 +7,7 @@ import torch
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
 from detectron2.structures import Boxes, Instances
 
-from ...background_weights import overlap
+from ...background_weights import is_background
 
 __all__ = ["SoftTeacherRPN"]
 
@@ -40,11 +40,9 @@ class SoftTeacherRPN(RPN):
         """
         labels, boxes = super().label_and_sample_anchors(anchors, gt_instances)
         if self._ignored:
-            # The first threshold is -inf.
-            largest = self.anchor_matcher.thresholds[1]
             places = Boxes.cat(anchors)
             labels = [
-                label.where((label != 0) | (overlap(places, ignored) < largest), -1)
+                label.where((label != 0) | is_background(places, ignored, self.anchor_matcher), -1)
                 for label, ignored in zip(labels, self._ignored)
             ]
         return labels, boxes
