@@ -109,14 +109,16 @@ def build_hooks(
         )
         writers = build_writers or partial(run_writers, settings)
         files = EventFiles(settings.output_dir, writers, settings.log_period)
-        best = best_metric(settings.eval_networks, as_list(settings.test_names or []))
+        tests = as_list(settings.test_names or [])
+        best = best_metric(settings.eval_networks, tests)
         before = [LastStepSaver(saver)]
         closing = [BestTeacher(checkpointer, best)]
         if "teacher" in settings.eval_networks and settings.labeled_share < 1:
             closing += [DeclineCheck(checkpointer.model, best, burn_in=settings.burn_in)]
-        closing += _test_pictures(
-            settings, checkpointer.model, evaluation, class_names, test_mapper
-        )
+        if settings.vis_period and tests and test_mapper:
+            drawn = {"dataset": tests[0], "mapper": test_mapper}
+            drawn |= _picture_options(settings, class_names)
+            closing += [ValidationPictureHook(checkpointer.model, evaluation, **drawn)]
         closing += [files, EventHistory(files), saver, HTMLReport(settings.output_dir)]
     return [
         hooks.IterationTimer(),
@@ -194,14 +196,6 @@ def _monitors(settings: TrainSettings, loop, model, class_names) -> list[HookBas
         options = _picture_options(settings, class_names)
         found.append(PictureHook(model, period=settings.vis_period, **options))
     return found
-
-
-def _test_pictures(settings, model, evaluation, class_names, mapper) -> list[HookBase]:
-    names = as_list(settings.test_names or [])
-    if not (settings.vis_period and names and mapper):
-        return []
-    options = _picture_options(settings, class_names)
-    return [ValidationPictureHook(model, evaluation, dataset=names[0], mapper=mapper, **options)]
 
 
 def _picture_options(settings: TrainSettings, class_names) -> dict:
