@@ -17,7 +17,7 @@ from omegaconf import ListConfig, OmegaConf
 from tabulate import tabulate
 
 from soft_teacher import ConfigError
-from soft_teacher.analysis.data_stats import DataStats, shown, stats_of
+from soft_teacher.analysis.data_stats import DataStats, size_text, stats_of
 from soft_teacher.analysis.plan import Hardware, Override, plan
 from soft_teacher.data.datasets.dataset_dicts import dataset_reading
 from soft_teacher.data.roles import KEYS, LABELED, UNLABELED
@@ -56,22 +56,21 @@ def parse_args(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def planned(args, experiment: Experiment) -> tuple[list[Override], list[str]]:
-    """Overrides by YAML keys, and notes."""
+def planned(args, experiment: Experiment) -> tuple[str, list[Override], list[str]]:
+    """What is known of the data, overrides by YAML keys, and notes."""
     if args.images is None and args.num_gpus is None:
         return planned_for_data(args, experiment)
     now = {key: plain(experiment[key]) for key in SCALES if experiment.values(key)}
     then = scaled_values(now, target_images(args, now["SOLVER.IMS_PER_BATCH"]))
-    return [Override(key, value, f"{SCALES[key]} scale") for key, value in then.items()], []
+    return "", [Override(key, value, f"{SCALES[key]} scale") for key, value in then.items()], []
 
 
-def planned_for_data(args, experiment: Experiment) -> tuple[list[Override], list[str]]:
+def planned_for_data(args, experiment: Experiment) -> tuple[str, list[Override], list[str]]:
     names = experiment.dataset_names()
     labeled = stats_of([dataset_reading(KEYS[LABELED], name) for name in names["labeled"]])
     if not len(labeled.sides):
         raise ConfigError(f"{KEYS[LABELED]}: no image has an annotation to plan for")
     unlabeled = stats_of([dataset_reading(KEYS[UNLABELED], name) for name in names["unlabeled"]])
-    print(described(labeled, unlabeled), end="\n\n")
     family = experiment.family
     levels = family.anchor_levels_parameter
     found = plan(
@@ -85,7 +84,8 @@ def planned_for_data(args, experiment: Experiment) -> tuple[list[Override], list
     )
     # A LazyConfig's milestones are stretched with train.max_iter.
     stretched = ["SOLVER.STEPS"] if is_lazy(args) else []
-    return [o for o in found.overrides if o.key not in stretched], found.notes
+    overrides = [o for o in found.overrides if o.key not in stretched]
+    return described(labeled, unlabeled), overrides, found.notes
 
 
 def labeled_images(experiment: Experiment) -> float:
@@ -98,14 +98,19 @@ def described(labeled: DataStats, unlabeled: DataStats) -> str:
     classes = [
         [name, count, f"{count / labeled.images:.1f}"] for name, count in labeled.boxes.items()
     ]
+    everything = ["all", len(labeled.sides), f"{labeled.boxes_per_image:.1f}"]
     images = [
-        [role, data.images, shown(data.size)]
+        [role, data.images, size_text(data.size)]
         for role, data in (("labeled", labeled), ("unlabeled", unlabeled))
     ]
     return "\n\n".join(
         [
             tabulate(images, ["images", "number", "median size"]),
-            tabulate(classes, ["class", "boxes", "per labeled image"], disable_numparse=True),
+            tabulate(
+                [*classes, everything],
+                ["class", "boxes", "per labeled image"],
+                disable_numparse=True,
+            ),
         ]
     )
 
@@ -137,12 +142,13 @@ def report(args, experiment: Experiment) -> str:
     Raises:
         ConfigError: for a mistake in the arguments, the config or its datasets.
     """
-    overrides, notes = planned(args, experiment)
+    data, overrides, notes = planned(args, experiment)
     rows = [
         [name, now, o.value, o.reason] for o in overrides for name, now in experiment.values(o.key)
     ]
     changed = {name: then for name, now, then, _ in rows if plain(then) != plain(now)}
-    parts = [tabulate(rows, ["key", "config", "plan", "reason"], disable_numparse=True)]
+    parts = [data] if data else []
+    parts += [tabulate(rows, ["key", "config", "plan", "reason"], disable_numparse=True)]
     parts += [f"note: {note}" for note in notes]
     parts.append("overrides:\n" + command_line(changed, args) if changed else "nothing changes")
     if args.write:

@@ -10,7 +10,7 @@ from ..data.annotations import annotated_boxes
 from ..data.datasets.reading.reader import Reading
 from ..data.images.sizes import image_sizes
 
-__all__ = ["DataStats", "shown", "stats_of", "weighted_quantiles"]
+__all__ = ["DataStats", "size_text", "stats_of", "weighted_quantiles"]
 
 # Image files whose headers are read where a dataset has no sizes.
 READ_SIZES = 200
@@ -89,6 +89,6 @@ def _median_size(dicts: list[dict]) -> tuple[float, float]:
     return tuple(np.median(sizes, axis=0)) if len(sizes) else (0.0, 0.0)
 
 
-def shown(size: tuple[float, float]) -> str:
+def size_text(size: tuple[float, float]) -> str:
     """(height, width) as people write it."""
     return f"{size[1]:g} x {size[0]:g}"

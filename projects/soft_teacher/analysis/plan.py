@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .data_stats import DataStats, shown, weighted_quantiles
+from .data_stats import DataStats, size_text, weighted_quantiles
 
 __all__ = ["Hardware", "Override", "Plan", "plan"]
 
@@ -94,13 +94,13 @@ def plan(
         levels: feature maps with anchors; 0 for a detector without.
     """
     edge, sizes = _sizes(labeled, hardware)
-    batch, of_batch = _batch(hardware, base_lr)
+    images_of_step, of_batch = _batch(hardware, base_lr)
     overrides = [
         Override(classes_key, len(labeled.boxes), ", ".join(labeled.boxes)),
         *sizes,
         *(_anchors(labeled, edge, levels) if levels and not pretrained else []),
         *of_batch,
-        *_steps(labeled.images, batch, pretrained),
+        *_steps(labeled.images, images_of_step, pretrained),
         *_pseudo_labels(labeled),
     ]
     return Plan(overrides, _notes(labeled, unlabeled, edge))
@@ -170,12 +170,12 @@ def _batch(hardware: Hardware, base_lr: float) -> tuple[int, list[Override]]:
     ]
 
 
-def _steps(images: int, batch: int, pretrained: bool) -> list[Override]:
-    steps = STEPS_OF_ONE_IMAGE * images**0.5 * LABELED_IMAGES / batch
+def _steps(images: int, images_of_step: int, pretrained: bool) -> list[Override]:
+    steps = STEPS_OF_ONE_IMAGE * images**0.5 * LABELED_IMAGES / images_of_step
     steps = _rounded(min(max(steps, SHORTEST), LONGEST), 100)
     period = max(_rounded(steps / EVALUATIONS, 50), 50)
     start = "the detector meets new classes" if pretrained else "random weights label nothing"
-    seen = f"each labeled image is seen {steps * batch / images:.0f} times"
+    seen = f"each labeled image is seen {steps * images_of_step / images:.0f} times"
     milestone = _rounded(steps * 0.8, 50)
     return [
         Override("SOLVER.MAX_ITER", steps, seen),
@@ -212,7 +212,8 @@ def _notes(labeled: DataStats, unlabeled: DataStats, edge: int) -> list[str]:
     ratio = min(unlabeled.size) / min(labeled.size)
     if ratio and not 1 / OTHER_SIZE < ratio < OTHER_SIZE:
         notes.append(
-            f"unlabeled images are {shown(unlabeled.size)}, labeled ones {shown(labeled.size)}: "
+            f"unlabeled images are {size_text(unlabeled.size)}, labeled ones "
+            f"{size_text(labeled.size)}: "
             "objects of another size in the views are found worse"
         )
     small = labeled.small_side * edge / min(labeled.size)
