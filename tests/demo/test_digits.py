@@ -9,6 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 from detectron2.structures import Boxes, pairwise_iou
 from PIL import Image
+from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 
 from soft_teacher.demo import digits
@@ -149,6 +150,14 @@ def test_boxes_are_tight_on_what_changed_in_the_image():
         assert np.abs(np.subtract(found, (x, y, x + w, y + h))).max() <= 0.15 * max(w, h) + 2
 
 
+def test_a_mask_is_what_shows_of_a_digit_and_no_two_share_a_pixel_that_is_surely_one_s():
+    for scene in scenes(DigitsSpec(min_objects=8, max_objects=10, digit_size=(12, 40))):
+        for digit in scene.digits:
+            np.testing.assert_array_equal(digit.mask, digit.alpha >= 0.5)
+        surely = np.sum([d.mask & (d.alpha > 0.5) for d in scene.digits], axis=0)
+        assert surely.max() == 1
+
+
 def test_digits_hardly_overlap_and_a_covered_pixel_belongs_to_the_one_on_top():
     for scene in scenes(DigitsSpec(min_objects=8, max_objects=10, digit_size=(12, 40))):
         boxes = [(x, y, x + w, y + h) for x, y, w, h in (d.box for d in scene.digits)]
@@ -229,6 +238,13 @@ def test_annotations_and_files_agree_with_the_scenes(dataset):
             scene = render_scene(SPEC, split, index)
             boxes = [a["bbox"] for a in truth["annotations"] if a["image_id"] == image["id"]]
             assert boxes == [list(map(float, d.box)) for d in scene.digits]
+            masks = [
+                a["segmentation"] for a in truth["annotations"] if a["image_id"] == image["id"]
+            ]
+            assert all(isinstance(mask["counts"], str) for mask in masks)
+            for mask, digit in zip(masks, scene.digits, strict=True):
+                np.testing.assert_array_equal(mask_util.decode(mask), digit.alpha >= 0.5)
+                assert tuple(mask_util.toBbox(mask)) == digit.box
             with Image.open(root / split / image["file_name"]) as file:
                 assert file.size == (image["width"], image["height"])
                 error = np.abs(np.asarray(file, int) - scene.image)
@@ -321,6 +337,17 @@ def test_damaged_files_are_noticed(tmp_path):
     assert generated(tmp_path) == 7
     path = tmp_path / "annotations" / "train.json"
     path.write_text(path.read_text()[:-20])
+    assert generated(tmp_path) == 7
+    assert contents(tmp_path) == whole
+
+
+def test_a_dataset_without_masks_is_noticed_and_made_again(tmp_path):
+    generated(tmp_path)
+    whole = contents(tmp_path)
+    record = load(tmp_path / "spec.json")
+    (tmp_path / "spec.json").write_text(json.dumps({**record, "format": 1}))
+    with pytest.raises(ConfigError, match="no complete digits dataset with masks in"):
+        register_digits(tmp_path, PREFIX)
     assert generated(tmp_path) == 7
     assert contents(tmp_path) == whole
 

@@ -14,6 +14,7 @@ from ..geometry import transform_matrix, weak_to_strong
 from . import unlabeled_annotations as U
 from .augmentation.spatial import never_empty
 from .images.image import MAX_PIXELS, UnreadableImage, read_image
+from .masks import MASK_FORMATS, has_masks, masks_in_view
 
 __all__ = ["InferenceMapper", "LabeledDatasetMapper", "TwoViewDatasetMapper"]
 
@@ -30,20 +31,29 @@ class LabeledDatasetMapper(DatasetMapper):
         augmentations: list[T.Augmentation],
         image_format: str,
         max_pixels: int = MAX_PIXELS,
+        mask_format: str | None = None,
     ):
         """
         Args:
             augmentations: "labeled image training" of Table 2.
             image_format, max_pixels: of :func:`.images.image.read_image`.
+            mask_format: of ``instances.gt_masks``, "polygon" or "bitmask"; None makes none.
         """
-        super().__init__(True, augmentations=augmentations, image_format=image_format)
+        super().__init__(
+            True,
+            augmentations=augmentations,
+            image_format=image_format,
+            use_instance_mask=mask_format is not None,
+            instance_mask_format=mask_format or MASK_FORMATS[0],
+        )
         self.max_pixels = max_pixels
 
     def __call__(self, dataset_dict: dict) -> dict:
         """
         Returns:
             a copy of a dict in Detectron2's format with ``image`` (uint8 (C, H, W)) and, in its
-            frame, ``instances``; without annotations.
+            frame, ``instances``; without annotations. Instances whose box or mask is empty there
+            are dropped.
 
         Raises:
             UnreadableImage: the file cannot be read, or is not of the size that the dataset says.
@@ -73,6 +83,7 @@ class TwoViewDatasetMapper:
         strong_augmentations: list[T.Augmentation],
         image_format: str,
         max_pixels: int = MAX_PIXELS,
+        mask_format: str | None = None,
     ):
         """
         Args:
@@ -80,11 +91,13 @@ class TwoViewDatasetMapper:
                 image training" of Table 2; they sample from ``np.random`` and move coordinates by
                 affine maps only.
             image_format, max_pixels: of :func:`.images.image.read_image`.
+            mask_format: of held-out masks, "polygon" or "bitmask"; None makes no masks.
         """
         self.weak = T.AugmentationList(weak_augmentations)
         self.strong = T.AugmentationList(strong_augmentations)
         self.image_format = image_format
         self.max_pixels = max_pixels
+        self.mask_format = mask_format
 
     def __call__(self, dataset_dict: dict) -> dict:
         """
@@ -93,7 +106,8 @@ class TwoViewDatasetMapper:
             view, uint8 (C, H, W)), ``weak_image`` (uint8 (C, h, w)), ``weak_to_strong`` (float32
             (3, 3), absolute pixels of the weak view to those of the strong view), and the
             ``height`` and ``width`` that the file really has. ``hidden_annotations`` become
-            ``hidden_instances`` and ``given_annotations`` ``given_instances``, in the weak view.
+            ``hidden_instances`` and ``given_annotations`` ``given_instances``, in the weak view and
+            with masks where all annotations of the image have one.
 
         Raises:
             UnreadableImage: the file cannot be read, or its precomputed pseudo labels were made
@@ -108,16 +122,25 @@ class TwoViewDatasetMapper:
             _check_size(sample, image)
         sample["height"], sample["width"] = image.shape[:2]
         # An augmentation that writes into its input must not change the other view.
-        sample["weak_image"], weak_matrix = _view(self.weak, image.copy())
-        sample["image"], strong_matrix = _view(self.strong, image)
-        matrix = weak_to_strong(weak_matrix, strong_matrix)
+        sample["weak_image"], weak = _view(self.weak, image.copy())
+        sample["image"], strong = _view(self.strong, image)
+        matrix = weak_to_strong(transform_matrix(weak), transform_matrix(strong))
         sample["weak_to_strong"] = torch.as_tensor(matrix, dtype=torch.float32)
-        size = tuple(sample["weak_image"].shape[1:])
+        view = sample["weak_image"].shape[1:]
         if hidden is not None:
-            sample[U.HIDDEN_INSTANCES] = U.ground_truth_in_view(hidden, weak_matrix, size)
+            seen = self._in_view(hidden, weak, image.shape[:2], view)
+            sample[U.HIDDEN_INSTANCES] = U.ground_truth_in_view(*seen)
         if given is not None:
-            sample[U.GIVEN_INSTANCES] = U.pseudo_labels_in_view(given, weak_matrix, size)
+            seen = self._in_view(given, weak, image.shape[:2], view)
+            sample[U.GIVEN_INSTANCES] = U.pseudo_labels_in_view(*seen)
         return sample
+
+    def _in_view(self, annotations: list[dict], transforms, size, view):
+        """Arguments of :func:`.unlabeled_annotations.ground_truth_in_view`."""
+        masks = None
+        if self.mask_format is not None and has_masks(annotations, size):
+            masks = masks_in_view(annotations, transforms, tuple(view), self.mask_format)
+        return annotations, transform_matrix(transforms), tuple(view), masks
 
 
 class InferenceMapper:
@@ -181,9 +204,10 @@ def _check_size(sample: dict, image: np.ndarray) -> None:
 
 
 def _view(augmentations: T.AugmentationList, image: np.ndarray):
+    """What augmentations make of an image, as a tensor, and the transforms that did."""
     view = T.AugInput(image)
-    matrix = transform_matrix(augmentations(view))
-    return _tensor(view.image), matrix
+    transforms = augmentations(view)
+    return _tensor(view.image), transforms
 
 
 def _tensor(image: np.ndarray) -> torch.Tensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..data.datasets.builtin import add_builtin, dataset_root, register_manifests
 from ..data.datasets.splits.families import read_coco_ids, without_replacement_split
 from ..data.datasets.splits.manifest import write_manifest
-from .digits import DigitsSpec, generate, register_digits
+from .digits import DigitsSpec, generate, is_generated, register_digits
 
 __all__ = ["SPEC", "digits_files", "make_digits", "make_split"]
 
@@ -59,13 +59,16 @@ def split_file(name: str) -> Path:
 def _register() -> None:
     """What has been generated; with ground truth the unlabeled images are ``unlabeled_gt``."""
     root = digits_root()
-    if (root / "spec.json").is_file():
+    if is_generated(root):
         register_digits(root)
         register_manifests("digits", "digits_train", root / "splits")
 
 
 def _hint(name: str) -> str:
-    return f": run 'make demo' once, it writes it to {digits_root()}"
+    root, run = digits_root(), ": run 'make demo' once"
+    if root.is_dir() and not is_generated(root):
+        return f"{run}, what is in {root} is incomplete or of an older version, without masks"
+    return f"{run}, it writes it to {root}"
 
 
 add_builtin("digits_", _register, _hint)

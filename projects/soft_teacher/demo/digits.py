@@ -1,6 +1,7 @@
 """An embedded detection dataset with real pixels and no download.
 
-Handwritten digits (scikit-learn) on photographs (scikit-image) as image files and COCO JSON::
+Handwritten digits (scikit-learn) on photographs (scikit-image) as image files and COCO JSON, with
+boxes and instance masks (compressed RLE)::
 
     python -m soft_teacher.demo datasets/digits
 
@@ -24,16 +25,17 @@ from detectron2.data.datasets import register_coco_instances
 from iopath.common.file_io import file_lock
 from PIL import Image
 
+from ..data.masks import encoded
 from ..utils.atomic import atomic_write
 from ..utils.command_line import exit_status
 from ..utils.errors import ConfigError
 from .scene import SPLITS, Scene, render_scene
 from .spec import DigitsSpec
 
-__all__ = ["DigitsSpec", "generate", "register_digits"]
+__all__ = ["DigitsSpec", "generate", "is_generated", "register_digits"]
 
-# Increase it when the same spec gives different bytes.
-FORMAT = 1
+# Increase it when the same spec gives different bytes. 2: with masks.
+FORMAT = 2
 # Ids are unique across splits, so that labeled and unlabeled images may be mixed.
 IDS_PER_SPLIT = 1_000_000
 FOLDERS = (*SPLITS, "annotations")
@@ -86,16 +88,22 @@ def register_digits(root: Path | str, prefix: str = "digits") -> list[str]:
         ConfigError: there is no complete dataset, or a name is registered for another folder.
     """
     root = Path(root)
-    record = _read_record(root)
-    if not record.get("complete") or record.get("format") != FORMAT:
+    if not is_generated(root):
         raise ConfigError(
-            f"no complete digits dataset in {root}: run python -m soft_teacher.demo {root}"
+            f"no complete digits dataset with masks in {root}: run python -m soft_teacher.demo "
+            f"{root}"
         )
-    classes = list(DigitsSpec(**record["spec"]).class_names)
+    classes = list(DigitsSpec(**_read_record(root)["spec"]).class_names)
     for dataset, json_file in _json_files(root).items():
         folder = root / dataset.removesuffix("_gt")
         _register(f"{prefix}_{dataset}", str(json_file), str(folder), classes)
     return [f"{prefix}_{dataset}" for dataset in DATASETS]
+
+
+def is_generated(root: Path) -> bool:
+    """Whether a folder holds a complete dataset, and not one of an older version."""
+    wanted = {"complete": True, "format": FORMAT}
+    return (root / SPEC_FILE).is_file() and wanted.items() <= _read_record(root).items()
 
 
 def _register(name: str, json_file: str, image_root: str, classes: list[str]):
@@ -187,7 +195,10 @@ def _image_record(scene: Scene, image_id: int, index: int) -> dict:
 
 
 def _annotation_records(scene: Scene, image_id: int) -> list[dict]:
-    """COCO annotations with x, y, w, h in absolute pixels; ``digit`` is the sample's id."""
+    """COCO annotations with x, y, w, h in absolute pixels; ``digit`` is the sample's id.
+
+    The area is the box's, so that sizes are those of boxes for every detector.
+    """
     return [
         {
             "id": image_id * 100 + number,
@@ -195,6 +206,7 @@ def _annotation_records(scene: Scene, image_id: int) -> list[dict]:
             "category_id": digit.label + 1,
             "bbox": [float(v) for v in digit.box],
             "area": float(digit.box[2] * digit.box[3]),
+            "segmentation": encoded(digit.mask),
             "iscrowd": 0,
             "digit": digit.sample,
         }

@@ -34,9 +34,14 @@ class PlacedDigit:
     alpha: np.ndarray
 
     @property
+    def mask(self) -> np.ndarray:
+        """H x W bool: the pixels that show it."""
+        return self.alpha >= VISIBLE
+
+    @property
     def box(self) -> tuple[int, int, int, int]:
-        """Tight x, y, w, h around the visible pixels (absolute pixels of the image)."""
-        return _bounds(self.alpha >= VISIBLE)
+        """Tight x, y, w, h around its mask (absolute pixels of the image)."""
+        return _bounds(self.mask)
 
 
 @dataclass

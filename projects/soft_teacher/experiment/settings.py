@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data.images.image import FORMATS
+from ..data.masks import MASK_FORMATS
 from ..utils.checks import Each, Flag, Number, Text
 
 __all__ = ["LAZY_ONLY", "SETTINGS", "VIEWS", "Setting", "free_keys", "free_paths"]
@@ -82,6 +83,7 @@ SETTINGS = {
     "MODEL.WEIGHTS": Setting(
         "train.init_checkpoint", text, "SoftTeacherCheckpointer.path", free=True
     ),
+    "MODEL.MASK_ON": of_class(TRAIN, "TwoStreamLoader.masks", flag),
     "MODEL.PIXEL_MEAN": Setting(f"{STUDENT}.pixel_mean", channels),
     "MODEL.PIXEL_STD": Setting(f"{STUDENT}.pixel_std", Each(positive, length=3)),
     "MODEL.FPN.OUT_CHANNELS": Setting(f"{STUDENT}.backbone.out_channels", count),
@@ -133,6 +135,9 @@ SETTINGS = {
         f"{TRAIN}.image_format {TEST}.mapper.image_format",
         Text(FORMATS, empty=False),
         "image_format",
+    ),
+    "INPUT.MASK_FORMAT": of_class(
+        TRAIN, "TwoStreamLoader.mask_format", Text(MASK_FORMATS, empty=False)
     ),
     "INPUT.MAX_PIXELS": Setting(
         f"{TRAIN}.max_pixels {TEST}.mapper.max_pixels", count, "max_pixels"

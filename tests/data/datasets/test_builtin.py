@@ -234,3 +234,13 @@ def test_a_hint_how_to_make_a_missing_split_of_coco(root, name, options):
 def test_a_hint_how_to_make_missing_digits(root):
     expected = f": run 'make demo' once, it writes it to {root}/digits"
     assert missing_dataset_hint("digits_train") == expected
+
+
+@pytest.mark.parametrize("record", [{"complete": False}, {"complete": True, "format": 1}])
+def test_digits_of_an_older_version_are_not_registered_and_the_hint_says_so(root, record):
+    (root / "digits").mkdir(parents=True)
+    (root / "digits" / "spec.json").write_text(json.dumps({**record, "spec": {}}))
+    register_builtin()
+    assert not any(name.startswith("digits") for name in DatasetCatalog.list())
+    found = missing_dataset_hint("digits_train")
+    assert found.startswith(": run 'make demo' once") and "without masks" in found

@@ -129,7 +129,7 @@ def test_the_digest_is_the_one_that_checkpoints_know():
     assert dicts_digest(records[::-1]) != found[1]
 
 
-def test_the_digest_is_of_names_and_boxes_to_learn_alone():
+def test_the_digest_is_of_names_and_of_boxes_and_masks_to_learn_alone():
     def digest(folder="a", **fields):
         return dicts_digest([{"file_name": f"{folder}/1.jpg", **fields}])
 
@@ -144,9 +144,14 @@ def test_the_digest_is_of_names_and_boxes_to_learn_alone():
         digest(annotations=box(category_id=1)),
         digest(given_annotations=box(score=0.9)),
         digest(given_annotations=box(score=0.8)),
+        digest(annotations=box(segmentation=[[0, 0, 1, 0, 1, 1]])),
+        digest(annotations=box(segmentation=[[0, 0, 1, 0, 1, 1.5]])),
+        digest(annotations=box(segmentation=[[0, 0, 1], [0, 1, 1]])),
+        digest(annotations=box(segmentation={"size": [1, 2], "counts": "02"})),
+        digest(annotations=box(segmentation={"size": [2, 1], "counts": "02"})),
     ]
     assert len(set(learned)) == len(learned)
-    assert digest(given_annotations=box()) == digest(annotations=box(segmentation=[[0, 0, 1]]))
+    assert digest(given_annotations=box()) == digest(annotations=box(keypoints=[1, 1, 2]))
 
 
 # --- unreadable images --------------------------------------------------------------------------

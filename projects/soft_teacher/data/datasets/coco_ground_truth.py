@@ -8,6 +8,7 @@ import numpy as np
 from ...utils.atomic import atomic_write
 from ...utils.errors import ConfigError, one_line
 from ..images.sizes import cache_folder
+from ..masks import SEGMENTATION, image_size, mask_fault, packed
 from ..values import LARGEST_ID, LARGEST_NUMBER, as_number, has_only
 from .reading.balance import MEASURED
 from .reading.raw_dataset import NOT_MEASURED
@@ -48,8 +49,8 @@ def ground_truth_file(reading: Reading) -> str:
 def as_coco(reading: Reading) -> dict:
     """A reading as the content of a COCO JSON, from which it can be read again.
 
-    It holds what can be learned from or measured with. Images and categories keep their ids, and
-    annotations are numbered from 1.
+    It holds what can be learned from or measured with, masks included. Images and categories keep
+    their ids, and annotations are numbered from 1.
     """
     records, checked = reading.records, reading.checked
     numbers = np.flatnonzero(_is_measured(reading)).tolist()
@@ -69,6 +70,7 @@ def as_coco(reading: Reading) -> dict:
                 "bbox": checked.boxes[n].tolist(),
                 "area": _area(records.areas and records.areas[n], checked.boxes[n]),
                 "iscrowd": int(bool(a.get("iscrowd", 0))),
+                **_mask(a, reading.dicts[checked.places[n]]),
                 **_own_values(a),
             }
             for count, (n, a) in enumerate(zip(numbers, known), 1)
@@ -112,6 +114,13 @@ def _ground_truth(reading: Reading) -> dict:
         annotation.pop("score", None)
         annotation["iscrowd"] |= int(annotation.pop(NOT_MEASURED, False))
     return content
+
+
+def _mask(annotation: dict, record: dict) -> dict:
+    """The segmentation of an annotation, if it has one that can be used."""
+    found = annotation.get(SEGMENTATION)
+    fault = mask_fault(found, image_size(record))
+    return {} if fault else {SEGMENTATION: packed(found)}
 
 
 def _own_values(annotation: dict) -> dict:

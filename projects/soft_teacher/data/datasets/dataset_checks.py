@@ -21,8 +21,9 @@ from .dataset_dicts import (
     labeled_readings,
     unlabeled_readings,
 )
-from .evaluated import prepare_evaluation
+from .evaluated import is_coco_evaluated, prepare_evaluation
 from .loading import loaded_once
+from .mask_checks import check_measured_masks
 from .reading.reader import Reading
 from .role_checks import check_ground_truth, label_warnings
 
@@ -38,6 +39,8 @@ def check_datasets(
     num_classes: int,
     label_source: str = TEACHER,
     classes_key: str = CLASSES,
+    mask_format: str | None = None,
+    test_masks: bool = False,
 ) -> list[str]:
     """Checks that all datasets can be used in their roles and have the model's classes.
 
@@ -46,14 +49,17 @@ def check_datasets(
         num_classes: of the model.
         label_source: where pseudo boxes come from, "teacher" or "dataset" (precomputed).
         classes_key: what messages call the model's number of classes.
+        mask_format: of the masks to learn, "polygon" or "bitmask"; None if none are.
+        test_masks: whether masks are evaluated as well.
 
     Returns:
         warnings: annotations that are left out, classes without a box, images that are in more
         than one of the three.
 
     Raises:
-        ConfigError: for data that cannot be used, with file, annotation and fix; for a number of
-            classes that is not the model's, or for categories that differ between datasets.
+        ConfigError: for data that cannot be used, with file, annotation and fix; for masks that
+            are wanted and missing, or cannot be used; for a number of classes that is not the
+            model's, or for categories that differ between datasets.
     """
     found: dict[str, dict[str, Reading]] = {
         key: {name: dataset_reading(key, name) for name in names}
@@ -66,11 +72,13 @@ def check_datasets(
         {key: list(found[key]) for key in with_classes}, num_classes, classes_key, boxless
     )
     if labeled:
-        labeled_readings(labeled)
+        labeled_readings(labeled, mask_format)
     if unlabeled:
-        unlabeled_readings(unlabeled, label_source)
+        unlabeled_readings(unlabeled, label_source, masks=mask_format is not None)
     for name, reading in found[TEST].items():
         check_ground_truth(f"{TEST} '{name}'", reading)
+        if test_masks and is_coco_evaluated(name):
+            check_measured_masks(f"{TEST} '{name}'", reading)
         prepare_evaluation(name)
     for key in with_classes:
         for name, reading in found[key].items():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from detectron2.data import DatasetCatalog
 
 from ...utils.errors import ConfigError, did_you_mean, one_line
+from ..masks import SEGMENTATION, packed
 from ..roles import KEYS, LABELED, UNLABELED
 from ..unlabeled_annotations import (
     HIDDEN_ANNOTATIONS,
@@ -15,6 +16,7 @@ from ..unlabeled_annotations import (
 from .builtin import missing_dataset_hint
 from .class_checks import CLASSES, check_classes, class_names
 from .loading import load_reading
+from .mask_checks import check_given_masks, check_label_masks
 from .paths import register_path
 from .reading.reader import Reading
 from .role_checks import check_given, check_images, check_labels
@@ -36,7 +38,7 @@ __all__ = [
 
 TEACHER, GIVEN = LABEL_SOURCES
 # What DatasetMapper drops where it makes neither: five sixths of COCO's annotations.
-MASKS = ("segmentation", "keypoints")
+MASKS = (SEGMENTATION, "keypoints")
 
 
 def train_names(cfg) -> tuple[list[str], list[str]]:
@@ -51,18 +53,23 @@ def train_names(cfg) -> tuple[list[str], list[str]]:
     return labeled, _filled(KEYS[UNLABELED], cfg.DATASETS.TRAIN_UNLABELED, values)
 
 
-def labeled_dicts(names: Sequence[str], *, filter_empty: bool = True) -> list[dict]:
-    """Labeled images with the annotations that can be learned from, but for masks and keypoints.
+def labeled_dicts(
+    names: Sequence[str], *, filter_empty: bool = True, mask_format: str | None = None
+) -> list[dict]:
+    """Labeled images with the annotations that can be learned from, but for keypoints.
 
     Args:
         names: registered datasets, or paths (:mod:`.paths`).
         filter_empty: drop images without a box.
+        mask_format: of the masks to learn, "polygon" or "bitmask"; None drops them.
 
     Raises:
-        ConfigError: if a dataset or one of its files is missing, or nothing is left.
+        ConfigError: if a dataset or one of its files is missing, or nothing is left; if masks are
+            to be learned, and an annotation has none that can be.
     """
-    dicts = [d for reading in labeled_readings(names) for d in reading.dicts]
-    return [_boxes_only(d) for d in dicts if not filter_empty or _has_box(d)]
+    dicts = [d for reading in labeled_readings(names, mask_format) for d in reading.dicts]
+    form = _boxes_only if mask_format is None else _with_masks
+    return [form(d) for d in dicts if not filter_empty or _has_box(d)]
 
 
 def unlabeled_dicts(
@@ -71,6 +78,7 @@ def unlabeled_dicts(
     hidden_labels: bool = True,
     label_source: str = TEACHER,
     classes: Sequence[str] = (),
+    masks: bool = False,
 ) -> list[dict]:
     """Unlabeled images, without annotations that training could read unless it asks for them.
 
@@ -81,18 +89,19 @@ def unlabeled_dicts(
         label_source: with "dataset" annotations are the pseudo boxes instead, see
             :func:`~soft_teacher.data.unlabeled_annotations.take_pseudo_labels`.
         classes: of the labeled images; annotations of other classes are not kept.
+        masks: keep the masks of a dataset's annotations as well, where all have one.
 
     Raises:
         ConfigError: if a dataset or one of its files is missing, or it is empty; if there is no
-            annotation where they are asked for.
+            annotation where they are asked for, or only some have a mask.
     """
     dicts: list[dict] = []
-    for where, reading in unlabeled_readings(names, label_source):
+    for where, reading in unlabeled_readings(names, label_source, masks=masks):
         part = reading.dicts_to_measure()
         if label_source == GIVEN:
-            part = take_pseudo_labels(where, part)
+            part = take_pseudo_labels(where, part, masks=masks)
         keep = hidden_labels and not reading.faults and are_comparable(reading, classes)
-        dicts += hold_out_ground_truth(part, keep=keep)
+        dicts += hold_out_ground_truth(part, keep=keep, masks=masks)
     return dicts
 
 
@@ -150,12 +159,18 @@ def dataset_reading(key: str, name: str) -> Reading:
         raise ConfigError(f"{key} '{name}' cannot be read: {reason}") from error
 
 
-def labeled_readings(names: Sequence[str]) -> list[Reading]:
-    """The labeled datasets. Raises ConfigError unless they can be learned from."""
+def labeled_readings(names: Sequence[str], mask_format: str | None = None) -> list[Reading]:
+    """The labeled datasets. Raises ConfigError unless they can be learned from.
+
+    Args:
+        mask_format: see :func:`labeled_dicts`.
+    """
     key, names = KEYS[LABELED], _some(KEYS[LABELED], names)
     readings = [dataset_reading(key, name) for name in names]
     for name, reading in zip(names, readings):
         check_labels(f"{key} '{name}'", reading)
+        if mask_format is not None:
+            check_label_masks(f"{key} '{name}'", reading, mask_format)
     if not any(reading.balance.learned for reading in readings):
         raise ConfigError(
             f"{key} {_joined(names)}: no image has an annotation; name a dataset with labels, or "
@@ -164,12 +179,20 @@ def labeled_readings(names: Sequence[str]) -> list[Reading]:
     return readings
 
 
-def unlabeled_readings(names: Sequence[str], label_source: str) -> list[tuple[str, Reading]]:
-    """Names for messages, and the datasets. Raises ConfigError unless they can be used."""
+def unlabeled_readings(
+    names: Sequence[str], label_source: str, *, masks: bool = False
+) -> list[tuple[str, Reading]]:
+    """Names for messages, and the datasets. Raises ConfigError unless they can be used.
+
+    Args:
+        label_source, masks: see :func:`unlabeled_dicts`.
+    """
     key = KEYS[UNLABELED]
     found = [(f"{key} '{name}'", dataset_reading(key, name)) for name in _some(key, names)]
     for where, reading in found:
         (check_given if label_source == GIVEN else check_images)(where, reading)
+        if masks and label_source == GIVEN:
+            check_given_masks(where, reading)
     return found
 
 
@@ -204,8 +227,23 @@ def _boxes_only(dataset_dict: dict) -> dict:
     annotations = dataset_dict.get("annotations")
     if not any(key in a for a in annotations or () for key in MASKS):
         return dataset_dict
-    boxes = [{k: v for k, v in a.items() if k not in MASKS} for a in annotations]
-    return {**dataset_dict, "annotations": boxes}
+    return {**dataset_dict, "annotations": [_box(a) for a in annotations]}
+
+
+def _with_masks(dataset_dict: dict) -> dict:
+    """The same as :func:`_boxes_only`, and the masks of single objects as streams carry them."""
+    annotations = dataset_dict.get("annotations")
+    if not annotations:
+        return dataset_dict
+    masked = [
+        _box(a) if a.get("iscrowd", 0) else {**_box(a), SEGMENTATION: packed(a[SEGMENTATION])}
+        for a in annotations
+    ]
+    return {**dataset_dict, "annotations": masked}
+
+
+def _box(annotation: dict) -> dict:
+    return {k: v for k, v in annotation.items() if k not in MASKS}
 
 
 def as_list(names: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from .loading import is_coco_json, load_reading
 from .paths import is_path
 from .reading.reader import read
 
-__all__ = ["evaluation_name", "prepare_evaluation"]
+__all__ = ["evaluation_name", "is_coco_evaluated", "prepare_evaluation"]
 
 COCO = "coco"
 # Metadata of a name alone: the name that is evaluated in its place.
@@ -21,6 +21,11 @@ def evaluation_name(name: str) -> str:
     return MetadataCatalog.get(name).get(ALIAS) or prepare_evaluation(name)
 
 
+def is_coco_evaluated(name: str) -> bool:
+    """Whether COCO's evaluation measures a registered dataset, rather than Pascal VOC's."""
+    return MetadataCatalog.get(name).get("evaluator_type", COCO) == COCO
+
+
 def prepare_evaluation(name: str) -> str:
     """Makes a registered dataset known as it was read: with checked dicts and a normalised JSON.
 
@@ -30,9 +35,9 @@ def prepare_evaluation(name: str) -> str:
     Raises:
         ConfigError: the JSON cannot be read or is faulty, or a normalised one cannot be written.
     """
-    metadata = MetadataCatalog.get(name)
-    if metadata.get("evaluator_type", COCO) != COCO:
+    if not is_coco_evaluated(name):
         return name
+    metadata = MetadataCatalog.get(name)
     reading, json_file = load_reading(name), metadata.get("json_file")
     if is_path(name):
         _set(metadata, json_file=ground_truth_file(reading), **{ALIAS: name})

@@ -19,6 +19,7 @@ from ..datasets.loading import loaded_once
 from ..images.image import MAX_PIXELS
 from ..images.sizes import image_sizes
 from ..mapper import LabeledDatasetMapper, TwoViewDatasetMapper
+from ..masks import MASK_FORMATS
 from ..roles import KEYS, LABELED, UNLABELED
 from ..unlabeled_annotations import LABEL_SOURCES
 from .dataset import StreamDataset
@@ -138,6 +139,8 @@ def _from_config(cfg):
         "weak_augmentations": build_policy("weak", **policy),
         "image_format": cfg.INPUT.FORMAT,
         "max_pixels": cfg.INPUT.MAX_PIXELS,
+        "masks": cfg.MODEL.MASK_ON,
+        "mask_format": cfg.INPUT.MASK_FORMAT,
         "batch_size": cfg.SOLVER.IMS_PER_BATCH,
         "labeled_share": _C.LABELED_SHARE,
         "decay_steps": _C.LABELED_SHARE_DECAY,
@@ -166,6 +169,8 @@ def build_two_stream_train_loader(
     weak_augmentations: list[T.Augmentation],
     image_format: str,
     max_pixels: int = MAX_PIXELS,
+    masks: bool = False,
+    mask_format: str = "polygon",
     batch_size: int,
     labeled_share: float,
     decay_steps: int,
@@ -189,6 +194,8 @@ def build_two_stream_train_loader(
             Table 2.
         image_format: as the model expects it, "BGR" or "RGB".
         max_pixels: images with more of them count as unreadable.
+        masks: whether the detector learns masks, so that annotations keep theirs.
+        mask_format: of the masks to learn, "polygon" or "bitmask"; RLE need the latter.
         batch_size, labeled_share, decay_steps, draw, burn_in, max_iter: see
             :class:`~soft_teacher.data.streams.schedule.BatchSchedule`.
         chunks: micro-batches that each process takes at a step (gradient accumulation).
@@ -207,6 +214,7 @@ def build_two_stream_train_loader(
     if chunks < 1:
         raise ConfigError(f"TwoStreamLoader.chunks must be at least 1, got {chunks}")
     check_choice("SoftTeacher.label_source", label_source, LABEL_SOURCES)
+    check_choice("TwoStreamLoader.mask_format", mask_format, MASK_FORMATS)
     schedule = BatchSchedule(
         batch_size=batch_size,
         share=labeled_share,
@@ -224,9 +232,10 @@ def build_two_stream_train_loader(
         order = StreamOrder(len(dicts), seed=seed, stream=number, wide=wide, block=block)
         return StreamDataset(dicts, mapper, order)
 
-    reading = {"image_format": image_format, "max_pixels": max_pixels}
+    wanted = mask_format if masks else None
+    reading = {"image_format": image_format, "max_pixels": max_pixels, "mask_format": wanted}
     labeled = stream(
-        labeled_dicts(labeled_names, filter_empty=filter_empty),
+        labeled_dicts(labeled_names, filter_empty=filter_empty, mask_format=wanted),
         LabeledDatasetMapper(augmentations=labeled_augmentations, **reading),
         LABELED,
     )
@@ -242,6 +251,7 @@ def build_two_stream_train_loader(
             hidden_labels=hidden_labels,
             label_source=label_source,
             classes=class_names(labeled_names),
+            masks=masks,
         )
         unlabeled = stream(dicts, mapper, UNLABELED)
     return TwoStreamLoader(

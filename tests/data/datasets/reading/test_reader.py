@@ -58,6 +58,13 @@ def each(key, **values):
     return lambda content: [item.update(copy.deepcopy(values)) for item in content[key]]
 
 
+def without_masks(dicts):
+    for record in copy.deepcopy(dicts):
+        for annotation in record["annotations"]:
+            annotation.pop("segmentation", None)
+        yield record
+
+
 # --- what is valid ------------------------------------------------------------------------------
 
 
@@ -71,9 +78,6 @@ def test_a_valid_json_gives_what_detectron2_reads(reading, tmp_path):
     path = str(tmp_path / "some.json")
     keys = {"extra_annotation_keys": ["score"], "dataset_name": "reader_test"}
     expected = load_coco_json(path, str(tmp_path), **keys)
-    for record in expected:
-        for annotation in record["annotations"]:
-            del annotation["segmentation"]
     assert found.dicts == expected and dicts_digest(found.dicts) == dicts_digest(expected)
     assert [type(v) for v in found.dicts[0]["annotations"][0]["bbox"]] == [int] * 4
     assert found.classes == ["cat", "dog"] and found.id_map == {7: 0, 9: 1}
@@ -136,7 +140,7 @@ def test_the_first_example_of_a_reason_is_kept(reading):
 @pytest.mark.parametrize("odd", [[[]], [1, 2], "[]", None, {"counts": 3}])
 def test_masks_and_keypoints_cost_no_box(odd, reading):
     found = reading(each("annotations", segmentation=odd, keypoints=odd))
-    assert found.balance.learned == 3 and found.dicts == reading().dicts
+    assert found.balance.learned == 3 and [*without_masks(found.dicts)] == reading().dicts
 
 
 # --- values of another type ---------------------------------------------------------------------

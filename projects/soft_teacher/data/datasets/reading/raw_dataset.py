@@ -18,7 +18,8 @@ class RawDataset:
         folder: that relative file names start from.
         images: COCO's, with ``id`` and ``file_name``, and maybe ``height`` and ``width``.
         annotations: COCO's, with ``image_id``, ``category_id`` and ``bbox`` (XYWH in absolute
-            pixels), and maybe ``id``, ``area``, ``iscrowd``, ``score`` and ``not_measured``.
+            pixels), and maybe ``id``, ``area``, ``iscrowd``, ``segmentation``, ``score`` and
+            ``not_measured``.
         categories: COCO's, with ``id`` and ``name``.
         notes: messages for the user, a line each.
         json_file: COCO JSON that holds just this, if there is one that COCO's evaluation can open.

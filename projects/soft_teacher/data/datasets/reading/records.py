@@ -10,6 +10,7 @@ from typing import Any
 from detectron2.structures import BoxMode
 
 from ....utils.checks import shown
+from ...masks import SEGMENTATION
 from ...values import as_flag, as_id, as_side, has_only, is_text, matching_id
 from .balance import LeftOut, Reason
 from .faults import Fault, Kind
@@ -17,8 +18,8 @@ from .raw_dataset import NOT_MEASURED, RawDataset
 
 __all__ = ["Records", "records_of"]
 
-# What is kept of an annotation: masks and keypoints are not used, so their mistakes do not matter.
-KEYS = ("iscrowd", "bbox", "category_id", "score", NOT_MEASURED)
+# What is kept of an annotation: keypoints are not used, so their mistakes do not matter.
+KEYS = ("iscrowd", "bbox", "category_id", "score", SEGMENTATION, NOT_MEASURED)
 
 
 @dataclass
