@@ -274,6 +274,8 @@ def test_an_image_weighs_the_number_of_ranks_over_the_images_of_the_global_batch
         ("BatchSchedule.batch_size", dict(batch_size=0)),
         ("SoftTeacher.label_source", dict(label_source="nobody")),
         ("TwoStreamLoader.chunks", dict(chunks=0)),
+        ("TwoStreamLoader.mask_format", dict(mask_format="rle")),
+        ("TwoStreamLoader.masks", dict(masks=True)),
     ],
 )
 def test_an_impossible_setting_is_one_line_that_names_the_key(key, changes):
@@ -313,6 +315,8 @@ EXPECTED = {
     "SEED": (5, {"seed": 5}, {}),
     "INPUT.FORMAT": ("RGB", {"image_format": "RGB"}, {"image_format": "RGB"}),
     "INPUT.MAX_PIXELS": (9, {"max_pixels": 9}, {}),
+    "INPUT.MASK_FORMAT": ("bitmask", {"mask_format": "bitmask"}, {}),
+    "MODEL.MASK_ON": (True, {"masks": True}, {}),
     "DATASETS.TRAIN_LABELED": (("a{FOLD}",), {"labeled_names": ["a1"]}, {}),
     "DATASETS.TRAIN_UNLABELED": (("b",), {"unlabeled_names": ["b"]}, {}),
     "DATALOADER.FILTER_EMPTY_ANNOTATIONS": (False, {"filter_empty": False}, {}),

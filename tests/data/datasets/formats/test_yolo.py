@@ -177,16 +177,25 @@ def test_images_have_their_sizes_and_names(tmp_path):
         ("1 0.5 0.5 1 1", {"bbox": [0, 0, 200, 100]}),
         ("1.0 0.25 0.5 0.1 0.2\r\n", {"bbox": [40, 40, 20, 20]}),
         ("1 0.5 0.5 1 1 0.875", {"bbox": [0, 0, 200, 100], "score": 0.875}),
-        ("1 0.1 0.2 0.5 0.9 0.3 0.4", {"bbox": [20, 20, 80, 70]}),  # polygons
-        ("1 0.1 0.2 0.5 0.2 0.5 0.9 0.1 0.9", {"bbox": [20, 20, 80, 70]}),
+        (
+            "1 0.1 0.2 0.5 0.9 0.3 0.4",
+            {"bbox": [20, 20, 80, 70], "segmentation": [20, 20, 100, 90, 60, 40]},
+        ),
+        (
+            "1 0.1 0.2 0.5 0.2 0.5 0.9 0.1 0.9",
+            {"bbox": [20, 20, 80, 70], "segmentation": [20, 20, 100, 20, 100, 90, 20, 90]},
+        ),
         ("1 0.5 0.5 1 1 0.1 0.1 2 0.9 0.9 2", {"bbox": [0, 0, 200, 100]}),  # keypoints
     ],
 )
-def test_the_box_of_a_line(label, expected, tmp_path):
+def test_the_box_and_the_polygon_of_a_line(label, expected, tmp_path):
     [annotation] = parse(one_photo(tmp_path, label, kpt_shape=[2, 3])).annotations
-    assert annotation["bbox"] == pytest.approx(expected.pop("bbox"))
+    assert annotation.pop("bbox") == pytest.approx(expected["bbox"])
+    (polygon,) = annotation.pop("segmentation", [[]])
+    assert polygon == pytest.approx(expected.get("segmentation", []))
     place = {"image_id": "images/train/wide.png", "category_id": 1}
-    assert {k: v for k, v in annotation.items() if k != "bbox"} == {**place, **expected}
+    score = {"score": expected["score"]} if "score" in expected else {}
+    assert annotation == {**place, **score}
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
 """One label file of YOLO: the boxes of an image, as fractions of it.
 
 A line is a class number, and then the box's centre, width and height, and maybe a score; or the
-points of a polygon, whose box is the smallest around it; or a box and keypoints, which are dropped.
+points of a polygon, its mask, whose box is the smallest around it; or a box and keypoints, which
+are dropped.
 """
 
 import math
 import os
 from dataclasses import dataclass
 
+from ...masks import SEGMENTATION
 from ..listing import read_lines
 
 __all__ = ["Label", "label_file", "read_labels", "whole_number"]
@@ -26,6 +28,7 @@ class Label:
         box: left, top, width and height as fractions; None if the line gives none.
         values: the texts after the class.
         score: None if there is none.
+        polygon: x and y in turn, as fractions; None if the line gives none.
     """
 
     line: int
@@ -33,6 +36,7 @@ class Label:
     box: tuple[float, float, float, float] | None
     values: list[str]
     score: float | None = None
+    polygon: list[float] | None = None
 
     def in_pixels(self, width: int, height: int) -> dict:
         """COCO's annotation in an image of this size; what is no box stays as it is."""
@@ -41,6 +45,9 @@ class Label:
             found["bbox"] = [
                 n * side for n, side in zip(self.box, (width, height) * 2, strict=True)
             ]
+        if self.polygon:
+            sides = (width, height) * (len(self.polygon) // 2)
+            found[SEGMENTATION] = [[n * side for n, side in zip(self.polygon, sides, strict=True)]]
         return found if self.score is None else {**found, "score": self.score}
 
     def is_beyond(self, tolerance: float) -> bool:
@@ -81,22 +88,25 @@ def whole_number(text: str) -> int | None:
 
 def _label(line: int, values: list[str], pose: int) -> Label:
     category, numbers = whole_number(values[0]), _finite(values[1:])
+    is_box = len(numbers) in (BOX, SCORED, pose)
+    polygon = None if is_box or len(numbers) < POLYGON or len(numbers) % 2 else numbers
     return Label(
         line=line,
         category=values[0] if category is None else category,
-        box=_box(numbers, pose),
+        box=_box(numbers) if is_box else polygon and _box_around(polygon),
         values=values[1:],
         score=numbers[BOX] if len(numbers) == SCORED else None,
+        polygon=polygon,
     )
 
 
-def _box(numbers: list[float], pose: int) -> tuple[float, float, float, float] | None:
-    if len(numbers) in (BOX, SCORED, pose):
-        x, y, width, height = numbers[:BOX]
-        return x - width / 2, y - height / 2, width, height
-    if len(numbers) < POLYGON or len(numbers) % 2:
-        return None
-    xs, ys = numbers[::2], numbers[1::2]
+def _box(numbers: list[float]) -> tuple[float, float, float, float]:
+    x, y, width, height = numbers[:BOX]
+    return x - width / 2, y - height / 2, width, height
+
+
+def _box_around(polygon: list[float]) -> tuple[float, float, float, float]:
+    xs, ys = polygon[::2], polygon[1::2]
     return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
 
 
