@@ -93,11 +93,6 @@ class Experiment(ABC):
     def evaluate(self, model: nn.Module) -> dict:
         """Evaluates the networks that the config names."""
 
-    @property
-    @abstractmethod
-    def evaluates_masks(self) -> bool:
-        """Whether evaluations measure masks."""
-
     @abstractmethod
     def mapper(self):
         """Makes the view that the config evaluates on."""
@@ -171,7 +166,6 @@ class Experiment(ABC):
             label_source=self["SOFT_TEACHER.LABEL_SOURCE"] or TEACHER,
             classes_key=parameter,
             mask_format=self["INPUT.MASK_FORMAT"] or "polygon" if self["MODEL.MASK_ON"] else None,
-            test_masks=self.evaluates_masks,
         )
         return list(map(self.words, lines))
 

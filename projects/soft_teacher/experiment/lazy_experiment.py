@@ -71,10 +71,6 @@ class LazyExperiment(Experiment):
         loader = self.cfg.dataloader.train
         return as_list(loader.labeled_names), as_list(loader.unlabeled_names)
 
-    @property
-    def evaluates_masks(self) -> bool:
-        return "segm" in (OmegaConf.select(self.cfg, "dataloader.evaluator.tasks") or ())
-
     def mapper(self) -> InferenceMapper:
         mapper = self.cfg.dataloader.test.get("mapper")
         if mapper is None:

@@ -46,10 +46,6 @@ class YamlExperiment(Experiment):
     def train_names(self) -> tuple[list[str], list[str]]:
         return train_names(self.cfg)
 
-    @property
-    def evaluates_masks(self) -> bool:
-        return self.cfg.MODEL.MASK_ON
-
     def mapper(self) -> InferenceMapper:
         return InferenceMapper(self.cfg)
 

@@ -18,7 +18,6 @@ pytestmark = pytest.mark.usefixtures("own_catalog")
 
 SIZE = (90, 120)
 PREFIX = "masks_test_"
-TEST_ADVICE = "or evaluate on a dataset with masks"
 BOX_ADVICE = "or set TwoStreamLoader.masks to False"
 x0, y0, x1, y1 = box_of(QUAD)
 BOX = {"bbox": [x0, y0, x1 - x0, y1 - y0], "category_id": 1, "iscrowd": 0, "area": 7}
@@ -163,19 +162,16 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("segmentations, words, first, fix", FAULTS.values(), ids=FAULTS)
-@pytest.mark.parametrize("role", ["labeled", "test"])
-def test_a_mask_that_cannot_be_used_is_one_line_before_training(
-    role, segmentations, words, first, fix, of, tmp_path
+def test_a_mask_that_cannot_be_learned_is_one_line_before_training(
+    segmentations, words, first, fix, of, tmp_path
 ):
-    name, advice = of(*segmentations), BOX_ADVICE if role == "labeled" else TEST_ADVICE
-    options = {"mask_format": "bitmask"} if role == "labeled" else {"test_masks": True}
-    found = message(check, **{role: [name]}, **options)
-    assert found.startswith(f"{role}_names '{name}': {words}")
+    name = of(*segmentations)
+    found = message(check, labeled=[name], mask_format="bitmask")
+    assert found.startswith(f"labeled_names '{name}': {words}")
     place = f"first {tmp_path}/image.png, annotation id {first}: "
-    assert found.endswith(f"{place}{fix}, {advice}")
-    assert check(**{role: [name]}) == []  # for boxes alone nothing is wrong
-    if role == "labeled":
-        assert message(labeled_dicts, [name], mask_format="bitmask") == found
+    assert found.endswith(f"{place}{fix}, or set TwoStreamLoader.masks to False")
+    assert message(labeled_dicts, [name], mask_format="bitmask") == found
+    assert check(labeled=[name]) == []  # for boxes alone nothing is wrong
 
 
 @pytest.mark.parametrize("form", [name for name in FORMS if name != "polygon"])
@@ -197,11 +193,25 @@ def test_only_what_is_learned_from_needs_a_mask(of, shared):
 # --- what is evaluated with ---------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("fault", FAULTS)
+def test_ground_truth_without_masks_is_a_warning_and_with_faulty_ones_is_refused(fault, of):
+    segmentations, words, *_ = FAULTS[fault]
+    name = of(*segmentations)
+    if fault in ("missing", "points"):
+        (found,) = check(test=[name], mask_format="polygon")
+        assert found.endswith(": boxes alone are evaluated")
+    else:
+        found = message(check, test=[name], mask_format="polygon")
+    assert found.startswith(f"test_names '{name}': {words}")
+    assert check(test=[name]) == []
+
+
 @pytest.mark.parametrize("values", [{"iscrowd": 1}, {"bbox": [1, 1, 1.5, 5]}])
-def test_an_evaluation_needs_the_masks_of_crowds_and_specks_as_well(values, shared):
-    name = shared([annotation(POLYGON), annotation(**values)])
-    found = message(check, test=[name], test_masks=True)
+def test_an_evaluation_uses_the_masks_of_crowds_and_specks_as_well(values, shared):
+    name = shared([annotation(RLE), annotation(**values)])
+    (found,) = check(test=[name], mask_format="polygon")
     assert "1 annotations have no segmentation" in found and "annotation 2" in found
+    assert check(test=[name]) == []
 
 
 # --- unlabeled images ---------------------------------------------------------------------------

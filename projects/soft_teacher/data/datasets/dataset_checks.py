@@ -40,7 +40,6 @@ def check_datasets(
     label_source: str = TEACHER,
     classes_key: str = CLASSES,
     mask_format: str | None = None,
-    test_masks: bool = False,
 ) -> list[str]:
     """Checks that all datasets can be used in their roles and have the model's classes.
 
@@ -50,11 +49,10 @@ def check_datasets(
         label_source: where pseudo boxes come from, "teacher" or "dataset" (precomputed).
         classes_key: what messages call the model's number of classes.
         mask_format: of the masks to learn, "polygon" or "bitmask"; None if none are.
-        test_masks: whether masks are evaluated as well.
 
     Returns:
-        warnings: annotations that are left out, classes without a box, images that are in more
-        than one of the three.
+        warnings: annotations that are left out, classes without a box, ground truth without
+        masks, images that are in more than one of the three.
 
     Raises:
         ConfigError: for data that cannot be used, with file, annotation and fix; for masks that
@@ -75,16 +73,18 @@ def check_datasets(
         labeled_readings(labeled, mask_format)
     if unlabeled:
         unlabeled_readings(unlabeled, label_source, masks=mask_format is not None)
+    maskless = []
     for name, reading in found[TEST].items():
         check_ground_truth(f"{TEST} '{name}'", reading)
-        if test_masks and is_coco_evaluated(name):
-            check_measured_masks(f"{TEST} '{name}'", reading)
+        if mask_format is not None and is_coco_evaluated(name):
+            maskless += check_measured_masks(f"{TEST} '{name}'", reading)
         prepare_evaluation(name)
     for key in with_classes:
         for name, reading in found[key].items():
             check_class_numbers(f"{key} '{name}'", reading, num_classes, classes_key)
     return [
         *_warnings(found, with_classes, classes),
+        *maskless,
         *placeholder_hint(KEYS[LABELED], boxless, classes, classes_key),
         *_shared_images(found),
     ]

@@ -11,8 +11,9 @@ from .reading.reader import Reading
 
 __all__ = ["check_given_masks", "check_label_masks", "check_measured_masks"]
 
-BOXES_ONLY = "set TwoStreamLoader.masks to False"
 NO_POLYGON = "have an RLE, which is no polygon"
+# Without these an evaluation measures boxes alone.
+ABSENT = (MaskFault.MISSING, MaskFault.POINTS)
 
 
 def check_label_masks(where: str, reading: Reading, mask_format: str) -> None:
@@ -22,20 +23,32 @@ def check_label_masks(where: str, reading: Reading, mask_format: str) -> None:
         where: names the dataset in messages.
         mask_format: "polygon" or "bitmask".
     """
-    faults = _faults(reading, polygons=mask_format == "polygon")
-    _refuse(where, reading, faults, BOXES_ONLY)
+    _refuse(where, reading, _faults(reading, polygons=mask_format == "polygon"))
 
 
 def check_given_masks(where: str, reading: Reading) -> None:
     """Raises ConfigError if some precomputed pseudo labels have a mask and others have not."""
     faults = _faults(reading, {Reason.PIXEL})
     if len(faults.get(MaskFault.MISSING, ())) < _used(reading, {Reason.PIXEL}).sum():
-        _refuse(where, reading, faults, BOXES_ONLY)
+        _refuse(where, reading, faults)
 
 
-def check_measured_masks(where: str, reading: Reading) -> None:
-    """Raises ConfigError unless all ground truth of an evaluation has a mask, crowds included."""
-    _refuse(where, reading, _faults(reading, MEASURED), "evaluate on a dataset with masks")
+def check_measured_masks(where: str, reading: Reading) -> list[str]:
+    """Checks the masks of an evaluation's ground truth, crowds included.
+
+    Returns:
+        a warning if some are missing.
+
+    Raises:
+        ConfigError: one is faulty.
+    """
+    faults = _faults(reading, MEASURED)
+    _refuse(where, reading, {f: found for f, found in faults.items() if f not in ABSENT})
+    return [
+        f"{where}: {_what(reading, fault, faults[fault])}: boxes alone are evaluated"
+        for fault in ABSENT
+        if fault in faults
+    ][:1]
 
 
 def _used(reading: Reading, also: Set[Reason]) -> np.ndarray:
@@ -57,20 +70,18 @@ def _faults(
     return faults
 
 
-def _refuse(where: str, reading: Reading, faults: dict[str, list[int]], otherwise: str) -> None:
+def _refuse(where: str, reading: Reading, faults: dict[str, list[int]]) -> None:
     for fault, numbers in faults.items():
-        fix = f"{'add masks' if fault == MaskFault.MISSING else 'correct them'}, or {otherwise}"
+        mend = "add masks" if fault == MaskFault.MISSING else "correct them"
+        fix = f"{mend}, or set TwoStreamLoader.masks to False"
         if fault == NO_POLYGON:
             fix = "set TwoStreamLoader.mask_format to 'bitmask'"
-        raise ConfigError(
-            f"{where}: {len(numbers)} annotations {fault}, first {_place(reading, numbers[0])}: "
-            f"{fix}"
-        )
+        raise ConfigError(f"{where}: {_what(reading, fault, numbers)}: {fix}")
 
 
-def _place(reading: Reading, number: int) -> str:
-    """The file of an annotation and what it is called there."""
-    places, ids = reading.checked.places, reading.records.ids
-    file = reading.whole[places[number]]["file_name"]
-    name = number - np.searchsorted(places, places[number]) + 1 if ids is None else ids[number]
-    return f"{file}, annotation {'' if ids is None else 'id '}{name}"
+def _what(reading: Reading, fault: str, numbers: list[int]) -> str:
+    """How many annotations have a fault, and the first."""
+    places, ids, first = reading.checked.places, reading.records.ids, numbers[0]
+    file = reading.whole[places[first]]["file_name"]
+    name = first - np.searchsorted(places, places[first]) + 1 if ids is None else f"id {ids[first]}"
+    return f"{len(numbers)} annotations {fault}, first {file}, annotation {name}"
