@@ -71,6 +71,8 @@ BAD = [
     ("INPUT.MAX_PIXELS", "dataloader.test.mapper.max_pixels", "-5", "at least 1"),
     ("DATALOADER.MAX_UNREADABLE", "dataloader.train.max_unreadable", "-0.5", "not be negative"),
     ("INPUT.FORMAT", "dataloader.train.image_format", "YUV", "BGR, RGB"),
+    ("INPUT.MASK_FORMAT", "dataloader.train.mask_format", "rle", "polygon, bitmask"),
+    ("", "dataloader.train.masks", "3", "True or False"),
     ("INPUT.MAX_SIZE_TEST", "dataloader.test.mapper.augmentations[0].max_size", "0", "at least 1"),
     ("MODEL.PIXEL_MEAN", "model.student.pixel_mean", "[1.0,2.0]", "3 items"),
     ("MODEL.PIXEL_STD", "model.student.pixel_std", "[1.0,0.0,1.0]", "above 0"),

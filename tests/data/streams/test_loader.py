@@ -284,6 +284,32 @@ def test_an_impossible_setting_is_one_line_that_names_the_key(key, changes):
     assert key in str(error.value) and "\n" not in str(error.value)
 
 
+# --- masks --------------------------------------------------------------------------------------
+
+
+def test_batches_have_masks_where_they_are_wanted_and_are_the_same_otherwise(tiny_digits):
+    names = {
+        "labeled_names": ["digits_fold1_labeled"],
+        "unlabeled_names": ["digits_fold1_unlabeled", "digits_unlabeled"],
+        "max_iter": 4,
+        "num_workers": 1,
+    }
+    bare, full = loader(**names), loader(**names, masks=True, mask_format="bitmask")
+    assert bare.identity()["labeled_names"] != full.identity()["labeled_names"]
+    shown = 0
+    for expected, batch in zip(bare, full, strict=True):
+        for sample in batch:
+            for key in {"instances", "hidden_instances"} & sample.keys():
+                masks = sample[key].get("gt_masks")
+                sample[key].remove("gt_masks")
+                shown += len(masks)
+                boxes = sample[key].gt_boxes.tensor
+                covered = masks.get_bounding_boxes().tensor
+                assert (covered - boxes)[:, :2].min() >= -1 and (boxes - covered)[:, 2:].min() >= -1
+        assert list(map(plain, batch)) == list(map(plain, expected))
+    assert shown > 20
+
+
 # --- from a config ------------------------------------------------------------------------------
 
 

@@ -116,6 +116,15 @@ def test_a_score_of_yolo_stays_with_its_box(tmp_path):
     assert labeled.dicts[0]["annotations"][0]["score"] == 0.75
 
 
+def test_masks_stay_with_their_boxes(tmp_path):
+    form = f"{write_yolo(tmp_path / 'my', PHOTOS[:1])}@train"
+    (tmp_path / "my" / "labels" / "train" / "b.txt").write_text("0 0.25 0.25 0.5 0.25 0.5 0.75")
+    whole = reading_of(form)
+    labeled, _ = parts_of(dataset_source("--dataset", form), tmp_path)
+    (mask,) = (a["segmentation"] for d in labeled.dicts for a in d["annotations"])
+    assert len(mask[0]) == 6 and content_of([labeled]) == content_of([whole])
+
+
 def test_a_registered_dataset_is_a_source_too(tiny_digits, tmp_path):
     source = dataset_source("--dataset", "digits_train")
     labeled, unlabeled = parts_of(source, tmp_path, count=4)
