@@ -2,7 +2,7 @@
 """Benchmark of a run's start: seconds and memory until its first batch, by size of the data.
 
 Makes folders that look like COCO at several sizes and starts the paper's partial and full setting
-on each, in a fresh process, without the model. Prints a table and writes all figures to
+on each, with boxes alone and with masks, in a fresh process, without the model. Prints a table and writes all figures to
 startup.json in the output folder. Needs Linux, and half a GB of disk for the size of COCO.
 """
 
@@ -10,6 +10,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -33,10 +34,14 @@ from soft_teacher.utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs" / "coco" / "paper"
-# Config, and the folders whose images it trains on.
+PARTIAL = ("soft_teacher_R_50_FPN_partial_180k.yaml", ("train2017",))
+FULL = ("soft_teacher_R_50_FPN_full_720k.yaml", ("train2017", "unlabeled2017"))
+# Config, the folders whose images it trains on, and whether it learns masks.
 SETTINGS = {
-    "10 %": ("soft_teacher_R_50_FPN_partial_180k.yaml", ("train2017",)),
-    "full": ("soft_teacher_R_50_FPN_full_720k.yaml", ("train2017", "unlabeled2017")),
+    "10 %": (*PARTIAL, False),
+    "10 %, masks": (*PARTIAL, True),
+    "full": (*FULL, False),
+    "full, masks": (*FULL, True),
 }
 # The batch of both settings, and views as tiny as the images: what is measured is the rest.
 OPTS = {
@@ -76,11 +81,13 @@ def start(setting: str, workers: int, steps: int) -> Row:
     Returns:
         seconds and CPU seconds to the first batch; CPU time of a step, of this process and its
         workers; memory in MB before, at the peak, and after the steps (RSS), and the largest of a
-        worker then without (USS) and with its share of common pages (PSS).
+        worker then without (USS) and with its share of common pages (PSS); MB of the two streams'
+        records, which are among the common pages.
     """
-    opts = {**OPTS, "DATALOADER.NUM_WORKERS": workers}
+    config, _, masks = SETTINGS[setting]
+    opts = {**OPTS, "DATALOADER.NUM_WORKERS": workers, "MODEL.MASK_ON": masks}
     experiment = YamlExperiment.load(
-        str(CONFIGS / SETTINGS[setting][0]), [str(word) for pair in opts.items() for word in pair]
+        str(CONFIGS / config), [str(word) for pair in opts.items() for word in pair]
     )
     register_builtin()
     before = memory()["Rss"]
@@ -97,6 +104,7 @@ def start(setting: str, workers: int, steps: int) -> Row:
     for _ in range(steps):
         next(batches)
     children = [memory(pid) for pid in processes]
+    streams = loader._streams.values()
     return {
         **found,
         "CPU ms a step": (_cpu_seconds(processes) - cpu) * 1000 / steps,
@@ -105,6 +113,7 @@ def start(setting: str, workers: int, steps: int) -> Row:
         "MB after": memory()["Rss"],
         "worker's own MB": max(m["Private_Clean"] + m["Private_Dirty"] for m in children),
         "worker's MB, pages shared": max(m["Pss"] for m in children),
+        "streams' MB": sum(len(pickle.dumps(r)) for s in streams for r in s.dicts) / 1e6,
     }
 
 
@@ -118,7 +127,7 @@ def _cpu_seconds(pids) -> float:
 
 
 def measure(scale: float, args: argparse.Namespace) -> list[Row]:
-    """Both settings at one size, each in a process of its own."""
+    """All settings at one size, each in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         print(f"making {scale:g} of COCO", flush=True)
         images = make_coco(Path(folder), scale)
@@ -127,7 +136,7 @@ def measure(scale: float, args: argparse.Namespace) -> list[Row]:
         command = [sys.executable, "-W", "ignore", __file__, "--workers", str(args.workers)]
         command += ["--steps", str(args.steps), "--setting"]
         rows = []
-        for setting, (_, folders) in SETTINGS.items():
+        for setting, (_, folders, _) in SETTINGS.items():
             print(f"starting {setting} of it", flush=True)
             done = subprocess.run(
                 [*command, setting], env=environment, stdout=subprocess.PIPE, text=True, check=True
