@@ -2,8 +2,9 @@
 """Benchmark of a run's start: seconds and memory until its first batch, by size of the data.
 
 Makes folders that look like COCO at several sizes and starts the paper's partial and full setting
-on each, with boxes alone and with masks, in a fresh process, without the model. Prints a table and writes all figures to
-startup.json in the output folder. Needs Linux, and half a GB of disk for the size of COCO.
+on each, with boxes alone and with masks, in a fresh process, without the model. Prints a table and
+writes all figures to startup.json in the output folder. Needs Linux, and half a GB of disk for the
+size of COCO.
 """
 
 import argparse
