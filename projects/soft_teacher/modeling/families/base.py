@@ -79,7 +79,8 @@ class TeacherPass:
 
     Attributes:
         detections: per image, Instances with ``pred_boxes`` (weak view, absolute XYXY),
-            ``pred_classes`` and ``scores``, after NMS.
+            ``pred_classes`` and ``scores``, after NMS; and ``pred_masks``, (n, 1, M, M)
+            probabilities on the boxes, where the student learns masks.
     """
 
     def __init__(self, detections: list[Instances]):
