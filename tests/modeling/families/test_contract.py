@@ -48,8 +48,8 @@ def seen(key, **fields):
 def names_of(model):
     """The losses of every step."""
     family = model.family
-    names = [f"sup/{name}" for name in family.loss_names]
-    return names + [f"unsup/{name}" for name in family.pseudo_loss_names]
+    names = [f"sup/{name}" for name in family.loss_names(model.student)]
+    return names + [f"unsup/{name}" for name in family.pseudo_loss_names(model.student)]
 
 
 # Fields of labeled and of unlabeled images.
