@@ -7,34 +7,19 @@ import torch
 from by_hand import rotation, warp
 from detectron2.layers.mask_ops import paste_masks_in_image
 from detectron2.structures import BitMasks, Instances
+from mask_shapes import SIDE, blobs
 from steps import boxes_of
 
 from soft_teacher.geometry import invert_affine
 from soft_teacher.modeling.mask_transport import TransportedMasks
 from soft_teacher.modeling.views import ViewTransport
 
-SIDE = 28
 VIEW = (300, 400)  # height and width of the weak view
 # Bitmaps of the strong view have so many pixels to one: at half the scale they would be coarser
 # than the grids that are compared.
 FINE = 2
 UNMOVED = np.eye(3)
 FLIP = np.array([[-1.0, 0, 400], [0, 1, 0], [0, 0, 1]])
-
-
-def blobs(n: int, seed: int = 0) -> torch.Tensor:
-    """(n, 28, 28) probabilities of smooth star-shaped objects that fill their boxes."""
-    rng = np.random.default_rng(seed)
-    y, x = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE * 2 - 1
-    angle, radius = np.arctan2(y, x), np.hypot(x, y)
-    found = []
-    for _ in range(n):
-        waves = [
-            rng.normal(0, 0.12) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4)
-        ]
-        edge = rng.uniform(0.7, 0.95) * (1 + sum(waves))
-        found.append(1 / (1 + np.exp((radius - edge) * rng.uniform(8, 20))))
-    return torch.tensor(np.array(found), dtype=torch.float32).view(n, SIDE, SIDE)
 
 
 def medium_boxes(n: int, seed: int = 1) -> torch.Tensor:
