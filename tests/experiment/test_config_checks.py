@@ -86,7 +86,7 @@ BAD = [
      "[[8],[16]]", "got 2"),
     ("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS",
      "model.student.proposal_generator.anchor_generator.aspect_ratios", "[[0.0]]", "above 0"),
-    ("MODEL.MASK_ON", "", "True", "set it to False"),
+    ("MODEL.KEYPOINT_ON", "", "True", "switch it off"),
     ("MODEL.ROI_HEADS.NAME", "", "CascadeROIHeads", "use StandardROIHeads"),
     ("SOFT_TEACHER.ALPHA", "model.alpha", "-1.0", "not be negative"),
     ("SOFT_TEACHER.BURN_IN", "train.burn_in", "-1", "not be negative"),

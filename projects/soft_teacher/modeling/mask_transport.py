@@ -63,8 +63,11 @@ class TransportedMasks:
         Returns:
             (n, size, size) bool, or float32 if ``soft``.
         """
-        found = self.sample(boxes, size)
-        return found if self.soft else found >= FOREGROUND
+        return self.targets(self.sample(boxes, size))
+
+    def targets(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """What is learned of sampled probabilities: these, or bool as they are at least 0.5."""
+        return probabilities if self.soft else probabilities >= FOREGROUND
 
     @torch.no_grad()
     def sample(self, boxes: torch.Tensor, size: int) -> torch.Tensor:

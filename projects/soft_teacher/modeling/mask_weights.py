@@ -1,5 +1,7 @@
 """How much each pixel of a pseudo mask counts in the mask loss."""
 
+from collections.abc import Sequence
+
 import torch
 from torch.nn import functional as F
 
@@ -27,7 +29,7 @@ def is_certain(probabilities: torch.Tensor, margin: float) -> torch.Tensor:
 
 
 def mask_weights(
-    certain: list[torch.Tensor], quality: list[torch.Tensor], average: str
+    certain: Sequence[torch.Tensor], quality: Sequence[torch.Tensor], average: str
 ) -> list[torch.Tensor]:
     """The coefficient of every pixel in the mask loss.
 

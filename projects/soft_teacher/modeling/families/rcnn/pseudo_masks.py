@@ -100,21 +100,24 @@ class PseudoMasks:
         return {"loss_mask": loss * heads.mask_head.loss_weight}
 
     def _weighted(self, logits, positives, average) -> torch.Tensor:
-        none = logits.new_zeros(0, *logits.shape[1:])
-        targets, certain, quality = [], [], []
-        for p in positives:
-            if not len(p):
-                targets.append(none)
-                certain.append(none.bool())
-                quality.append(none[:, 0, 0])
-                continue
-            place = p.proposal_boxes.tensor, logits.shape[-1]
-            targets.append(p.gt_masks.crop_and_resize(*place).float())
-            certain.append(is_certain(p.gt_masks.sample(*place), self.ignore))
-            found = predicted_quality(p.gt_masks.probabilities)
-            quality.append(found if self.quality else torch.ones_like(found))
+        """The loss of (n, M, M) logits."""
+        pixels = [self._pixels(p, logits.shape[-1]) for p in positives]
+        targets, certain, quality = zip(*pixels)
         weights = mask_weights(certain, quality, average)
         return weighted_mask_loss(logits, torch.cat(targets), torch.cat(weights))
+
+    def _pixels(self, positives: Instances, size: int):
+        """(n, size, size) targets and whether they are certain; (n,) qualities of the masks."""
+        boxes = positives.proposal_boxes.tensor
+        if not len(positives):  # which then have no gt_masks
+            none = boxes.new_zeros(0, size, size)
+            return none, none.bool(), none[:, 0, 0]
+        masks = positives.gt_masks
+        found = masks.sample(boxes, size)
+        quality = boxes.new_ones(len(masks))
+        if self.quality:
+            quality = predicted_quality(masks.probabilities)
+        return masks.targets(found).float(), is_certain(found, self.ignore), quality
 
 
 class LearnsMasks:
