@@ -175,6 +175,17 @@ def test_what_detectron2_refuses_is_one_line_that_names_the_place(opts, said):
     assert said in found and ".py:" in found
 
 
+@pytest.mark.parametrize("config, wanted", [("mask_soft_teacher", True), ("soft_teacher", False)])
+def test_a_lazy_config_whose_loader_and_model_disagree_on_masks_is_refused(config, wanted):
+    run = load_experiment(str(CONFIGS / f"{config}.py"), LAZY_OPTS)
+    run.cfg.dataloader.train.masks = not wanted
+    with pytest.raises(ConfigError) as error:
+        run.rehearse(eval_only=False)
+    has = "a" if wanted else "no"
+    said = f"model.student has {has} mask head: set dataloader.train.masks to {wanted}"
+    assert str(error.value) == said
+
+
 # --- what is said, and goes on -------------------------------------------------------------------
 
 
