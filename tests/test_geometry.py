@@ -14,6 +14,7 @@ from soft_teacher.geometry import (
     nonempty,
     transform_boxes,
     transform_matrix,
+    transform_points,
     weak_to_strong,
 )
 
@@ -73,6 +74,17 @@ def test_boxes_under_a_matrix_enclose_their_four_corners(boxes, name):
     np.testing.assert_allclose(result, warp(boxes, matrix), rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("shape", [(0,), (1,), (3, 4)], ids=str)
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_points_under_a_matrix(shape, name):
+    matrix = transform_matrix(TRANSFORMS[name][0])
+    points = np.random.default_rng(0).uniform(0, 600, (*shape, 2))
+    result = transform_points(torch.tensor(points).float(), torch.as_tensor(matrix).float())
+    expected = points @ matrix[:2, :2].T + matrix[:2, 2]
+    assert result.dtype == torch.float32 and result.shape == (*shape, 2)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-3)
+
+
 def test_identity_leaves_every_bit_of_a_box():
     boxes = torch.rand(50, 4, generator=torch.Generator().manual_seed(0)) * 1333
     boxes = boxes.sort(1).values
@@ -91,8 +103,10 @@ def test_autocast_does_not_coarsen_boxes():
     matrix = torch.tensor([[1.0, 0, 0.25], [0, 1, 0], [0, 0, 1]])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = transform_boxes(boxes, matrix)
+        points = transform_points(boxes.view(2, 2), matrix)
         inverse = invert_affine(matrix)
     assert torch.equal(result, torch.tensor([[1001.5, 3.0, 1301.0, 700.5]]))
+    assert torch.equal(points.view(1, 4), result)
     assert torch.equal(inverse[:2, 2], torch.tensor([-0.25, 0.0]))
 
 

@@ -18,7 +18,7 @@ FOUNDATIONS = {"config", "geometry"}
 FAMILIES = f"{NAME}.modeling.families"
 RECIPE = (
     *("soft_teacher", "views", "pseudo_labels", "box_jitter", "background_weights"),
-    *("step_record", "precomputed", "thresholds", "batch_norm"),
+    *("step_record", "precomputed", "thresholds", "batch_norm", "mask_transport", "mask_weights"),
 )
 # What only some kinds of detectors have.
 PARTS = {"roi_heads", "proposal_generator", "box_predictor", "box_head", "head", "rpn_head"}

@@ -121,6 +121,19 @@ def add_soft_teacher_config(cfg) -> None:
     # Clip refined boxes to the image (released code).
     _C.JITTER.CLIP_REFINED = False
 
+    # Instance masks of unlabeled images, of a detector with MODEL.MASK_ON.
+    _C.MASK = CN()
+    # Learn them; without it only boxes are learned from unlabeled images.
+    _C.MASK.ENABLED = True
+    # Whose foregrounds learn masks: those of G_reg ("regression") or of G_cls ("classification").
+    _C.MASK.TARGETS = "regression"
+    # Learn the teacher's probabilities, not whether they are at least 0.5.
+    _C.MASK.SOFT = False
+    # Pixels whose probability is within this of 0.5 have no loss.
+    _C.MASK.IGNORE = 0.0
+    # Weight the loss of a mask by the mean probability of its foreground pixels.
+    _C.MASK.QUALITY = False
+
     # Teacher <- MOMENTUM * teacher + (1 - MOMENTUM) * student after the optimizer's step.
     # MOMENTUM 0 is "no EMA": the teacher is the student.
     _C.EMA = CN()

@@ -19,6 +19,7 @@ __all__ = [
     "nonempty",
     "transform_boxes",
     "transform_matrix",
+    "transform_points",
     "weak_to_strong",
 ]
 
@@ -105,6 +106,22 @@ def transform_boxes(boxes: Tensor, matrix: Tensor) -> Tensor:
     low = along_x.amin(2) + along_y.amin(2) + matrix[:2, 2]
     high = along_x.amax(2) + along_y.amax(2) + matrix[:2, 2]
     return torch.cat([low, high], dim=1)
+
+
+def transform_points(points: Tensor, matrix: Tensor) -> Tensor:
+    """Warps points by an affine matrix.
+
+    Args:
+        points: (..., 2), XY.
+        matrix: (3, 3), on the device of the points.
+
+    Returns:
+        (..., 2), at least float32.
+    """
+    dtype = torch.promote_types(points.dtype, torch.float32)
+    x, y = points.to(dtype)[..., None].unbind(dim=-2)
+    matrix = matrix.to(dtype)
+    return x * matrix[:2, 0] + y * matrix[:2, 1] + matrix[:2, 2]
 
 
 def clip_boxes(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:

@@ -88,7 +88,7 @@ BAD = [
      "[[8],[16]]", "got 2"),
     ("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS",
      "model.student.proposal_generator.anchor_generator.aspect_ratios", "[[0.0]]", "above 0"),
-    ("MODEL.MASK_ON", "", "True", "set it to False"),
+    ("MODEL.KEYPOINT_ON", "", "True", "switch it off"),
     ("MODEL.ROI_HEADS.NAME", "", "CascadeROIHeads", "use StandardROIHeads"),
     ("SOFT_TEACHER.ALPHA", "model.alpha", "-1.0", "not be negative"),
     ("SOFT_TEACHER.BURN_IN", "train.burn_in", "-1", "not be negative"),
@@ -175,6 +175,17 @@ def test_types_are_checked_where_the_language_does_not(override, said):
 def test_what_detectron2_refuses_is_one_line_that_names_the_place(opts, said):
     found = refusal("yaml", *opts)
     assert said in found and ".py:" in found
+
+
+@pytest.mark.parametrize("config, wanted", [("mask_soft_teacher", True), ("soft_teacher", False)])
+def test_a_lazy_config_whose_loader_and_model_disagree_on_masks_is_refused(config, wanted):
+    run = load_experiment(str(CONFIGS / f"{config}.py"), LAZY_OPTS)
+    run.cfg.dataloader.train.masks = not wanted
+    with pytest.raises(ConfigError) as error:
+        run.rehearse(eval_only=False)
+    has = "a" if wanted else "no"
+    said = f"model.student has {has} mask head: set dataloader.train.masks to {wanted}"
+    assert str(error.value) == said
 
 
 # --- what is said, and goes on -------------------------------------------------------------------

@@ -30,7 +30,7 @@ def known():
 @pytest.fixture(scope="module")
 def lazy():
     files = [
-        CONFIGS / "soft_teacher.py",
+        CONFIGS / "mask_soft_teacher.py",
         CONFIGS / "retinanet.py",
         ROOT / "configs/coco/paper/soft_teacher_R_50_FPN_partial_180k.py",
     ]

@@ -210,6 +210,8 @@ def test_variance_of_many_boxes_in_float64(n, num, normalizer):
 class KnownHeads:
     """Heads that detect given candidates and predict a class's own deltas for every box."""
 
+    mask_on = learns_masks = False
+
     def __init__(self, deltas, dtype=torch.float32):
         """deltas: (K, 4), of each class."""
         transform = Box2BoxTransform(weights=CODE.tolist())

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from bench_reads import DeviceReads
+from mask_shapes import MASK_RCNN, with_polygons, with_pred_masks
 from steps import BOXES, batch_of, detections, inject
 
 from soft_teacher.engine.density import DensityThresholdsHook
@@ -21,6 +22,9 @@ from soft_teacher.modeling import DensityThresholds
         (["SOFT_TEACHER.INDICATOR", "pred_diff", "SOFT_TEACHER.AVERAGE", "gpu"], 2),
         # For the boxes inside the view, those to be measured, and those chosen.
         (["SOFT_TEACHER.DETECTOR", "RetinaNet"], 3),
+        (list(MASK_RCNN), 2),
+        ([*MASK_RCNN, "SOFT_TEACHER.MASK.IGNORE", 0.1, "SOFT_TEACHER.MASK.QUALITY", True], 2),
+        ([*MASK_RCNN, "SOFT_TEACHER.AVERAGE", "gpu"], 2),
         # Nothing more than the paper.
         (["SOFT_TEACHER.JITTER.STABLE_SHARE", 0.5], 2),
         (["SOFT_TEACHER.STATISTICS", "labeled"], 2),
@@ -30,15 +34,19 @@ from soft_teacher.modeling import DensityThresholds
     ],
     ids=[
         *("paper", "no box jittering", "released losses", "other indicator", "RetinaNet"),
+        *("masks", "weighted masks", "masks as Detectron2's"),
         *("share", "statistics", "density", "ignored boxes", "density without box jittering"),
     ],
 )
 def test_own_code_syncs_as_often_for_many_images_as_for_one(build, images, settings, own):
     model = build(*settings)
     if "RetinaNet" not in settings:
-        inject(model, [detections(BOXES[:3], [0, 1, 2], [0.95, 0.7, 0.99])] * images)
+        found = detections(BOXES[:3], [0, 1, 2], [0.95, 0.7, 0.99])
+        inject(model, [with_pred_masks(found)] * images)
+    batch = batch_of(1, images)
+    batch[0]["instances"] = with_polygons(batch[0]["instances"])
     with DeviceReads() as reads:
-        sum(model(batch_of(1, images)).values()).backward()
+        sum(model(batch).values()).backward()
     assert reads.of("soft_teacher") == own
     assert reads.of("detectron2") > 3 * images
 

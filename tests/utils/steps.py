@@ -10,9 +10,8 @@ CLASSES = [0, 2, 1, 2]
 NAN = float("nan")
 
 RPN_LOSSES = {"loss_rpn_cls", "loss_rpn_loc"}
-ALL_LOSSES = {
-    f"{s}/{k}" for s in ("sup", "unsup") for k in RPN_LOSSES | {"loss_cls", "loss_box_reg"}
-}
+LOSSES = RPN_LOSSES | {"loss_cls", "loss_box_reg"}
+ALL_LOSSES = {f"{s}/{k}" for s in ("sup", "unsup") for k in LOSSES}
 LENIENT = ("SOFT_TEACHER.JITTER.VARIANCE_THRESH", 0.9)
 WITHOUT_SAMPLING = (
     *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", 4096),

@@ -20,6 +20,7 @@ from ..data.mapper import InferenceMapper
 from ..engine.checkpoint import SoftTeacherCheckpointer
 from ..engine.identity import flat
 from ..evaluation.evaluate import build_evaluator, evaluate_networks, results_folder
+from ..modeling import SoftTeacher
 from ..utils.errors import ConfigError
 from ..utils.folders import room_for_results
 from .build import build_hooks, build_train_loop, run_identity
@@ -100,6 +101,7 @@ class LazyExperiment(Experiment):
             with rehearsal(view), policy_of(view):
                 instantiate(OmegaConf.select(cfg, view))
         if model is not None:
+            check_masks(model, cfg.dataloader.train)
             with rehearsal("optimizer"):
                 optimizer = rehearsed.build_optimizer(model)
             with rehearsal("lr_multiplier"):
@@ -178,6 +180,14 @@ class LazyExperiment(Experiment):
                     name, lambda read_as: instantiate(evaluator_for(cfg, name, read_as, network))
                 ),
             )
+
+
+def check_masks(model: SoftTeacher, loader) -> None:
+    """Raises ConfigError unless model and ``dataloader.train`` agree on whether there are masks."""
+    wanted = model.family.has_masks(model.student)
+    if loader.get("masks", False) != wanted:
+        has = "has a mask head" if wanted else "has no mask head"
+        raise ConfigError(f"model.student {has}: set dataloader.train.masks to {wanted}")
 
 
 def evaluator_for(cfg, name: str, read_as: str, network: str):

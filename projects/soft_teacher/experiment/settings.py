@@ -21,6 +21,7 @@ STUDENT = "model.student"
 RPN = f"{STUDENT}.proposal_generator"
 HEADS = f"{STUDENT}.roi_heads"
 PREDICTOR = f"{HEADS}.box_predictor"
+MASKS = f"{HEADS}.pseudo_masks"
 FAMILY = "model.family"
 JITTER = f"{FAMILY}.jitter"
 LABELER = "model.pseudo_labeler"
@@ -235,6 +236,11 @@ SETTINGS = {
     "SOFT_TEACHER.JITTER.STABLE_SHARE": of_class(LABELER, "PseudoLabeler.stable_share", number),
     "SOFT_TEACHER.JITTER.NORMALIZER": of_class(JITTER, "BoxJitter.normalizer", text),
     "SOFT_TEACHER.JITTER.CLIP_REFINED": Setting(f"{JITTER}.clip", flag),
+    "SOFT_TEACHER.MASK.ENABLED": of_class(MASKS, "PseudoMasks.enabled", flag),
+    "SOFT_TEACHER.MASK.TARGETS": of_class(MASKS, "PseudoMasks.targets", text),
+    "SOFT_TEACHER.MASK.SOFT": of_class(MASKS, "PseudoMasks.soft", flag),
+    "SOFT_TEACHER.MASK.IGNORE": of_class(MASKS, "PseudoMasks.ignore", number),
+    "SOFT_TEACHER.MASK.QUALITY": of_class(MASKS, "PseudoMasks.quality", flag),
     "SOFT_TEACHER.EMA.MOMENTUM": Setting("ema.momentum", number, "EMAHook.momentum"),
     "SOFT_TEACHER.EMA.RAMP": Setting("ema.ramp", flag),
     "SOFT_TEACHER.EMA.THROUGH_BURN_IN": Setting("ema.through_burn_in", flag),

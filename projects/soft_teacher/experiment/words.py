@@ -61,6 +61,9 @@ YAML_WORDS = Words(
         **PARAMETERS,
         "FastRCNNOutputLayers.use_sigmoid_ce": "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE",
         "GeneralizedRCNN.proposal_generator": "MODEL.PROPOSAL_GENERATOR.NAME",
+        "StandardROIHeads.keypoint_head": "MODEL.KEYPOINT_ON",
+        "StandardROIHeads.mask_head": "MODEL.ROI_MASK_HEAD.NAME",
+        "StandardROIHeads.train_on_pred_boxes": "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES",
         "the norm of the backbone": "MODEL.RESNETS.NORM",
     }
 )
@@ -71,8 +74,9 @@ LAZY_WORDS = Words(
         "DATASETS.SPLIT": "split",
         "FastRCNNOutputLayers.use_sigmoid_ce": f"{PREDICTOR}.use_sigmoid_ce",
         "GeneralizedRCNN.proposal_generator to 'RPN'": f"{RPN} to an RPN",
-        "MODEL.KEYPOINT_ON": f"{HEADS}.keypoint_head",
-        "MODEL.MASK_ON": f"{HEADS}.mask_head",
+        "StandardROIHeads.keypoint_head": f"{HEADS}.keypoint_head",
+        "StandardROIHeads.mask_head": f"{HEADS}.mask_head",
+        "StandardROIHeads.train_on_pred_boxes": f"{HEADS}.train_on_pred_boxes",
         "the norm of the backbone": f"the norm of {STUDENT}.backbone",
     }
 )

@@ -2,6 +2,7 @@ from .box_jitter import BoxJitter
 from .families.dense import RetinaNetFamily
 from .families.rcnn import (
     FasterRCNNFamily,
+    PseudoMasks,
     SoftFastRCNNOutputLayers,
     SoftTeacherROIHeads,
     SoftTeacherRPN,
@@ -17,6 +18,7 @@ __all__ = [
     "FasterRCNNFamily",
     "PseudoLabeler",
     "PseudoLabels",
+    "PseudoMasks",
     "RetinaNetFamily",
     "SoftFastRCNNOutputLayers",
     "SoftTeacher",

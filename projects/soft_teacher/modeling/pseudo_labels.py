@@ -13,6 +13,7 @@ from torch import nn
 from ..utils.checks import check_fraction, shown
 from ..utils.errors import ConfigError
 from .families.base import TeacherPass
+from .mask_transport import TransportedMasks
 from .step_record import PseudoLabels, TeacherBoxes
 from .thresholds import DensityThresholds
 from .views import ViewTransport
@@ -109,7 +110,8 @@ class PseudoLabeler(nn.Module):
             seeds: per image, of its measurement.
 
         Returns:
-            PseudoLabels in the strong view; boxes outside it are dropped.
+            PseudoLabels in the strong view, with masks where the detections have them; boxes
+            outside it are dropped.
         """
         detections = teacher_pass.detections
         confident, ignored, stable = self._by_score(detections)
@@ -131,10 +133,10 @@ class PseudoLabeler(nn.Module):
         log_mean_count("num_detections", detections)
         log_mean_count("num_cls_boxes", confident)
         log_mean_count("num_reg_boxes", stable)
-        sizes = transport.strong_sizes
+        found = [detections, moved, transport.masks(detections), transport.strong_sizes]
         return PseudoLabels(
-            [_targets(*x) for x in zip(detections, moved, sizes, g_cls)],
-            [_targets(*x) for x in zip(detections, moved, sizes, g_reg)],
+            [_targets(*x) for x in zip(*found, g_cls)],
+            [_targets(*x) for x in zip(*found, g_reg)],
             [TeacherBoxes(*x) for x in zip(detections, confident, candidates, variances, stable)],
             [boxes[rows] for boxes, rows in zip(moved, left_out)],
         )
@@ -187,9 +189,18 @@ def rows_where(masks: list[torch.Tensor]) -> list[torch.Tensor]:
     ]
 
 
-def _targets(detections: Instances, boxes: Boxes, image_size, rows: torch.Tensor) -> Instances:
+def _targets(
+    detections: Instances,
+    boxes: Boxes,
+    masks: TransportedMasks | None,
+    image_size: tuple[int, int],
+    rows: torch.Tensor,
+) -> Instances:
     """Rows of detections, moved to ``boxes``, under the names of ground truth."""
-    return Instances(image_size, gt_boxes=boxes[rows], gt_classes=detections.pred_classes[rows])
+    found = Instances(image_size, gt_boxes=boxes[rows], gt_classes=detections.pred_classes[rows])
+    if masks is not None:
+        found.gt_masks = masks[rows]
+    return found
 
 
 def log_mean_count(name: str, per_image: list[Sized]) -> None:

@@ -118,12 +118,14 @@ class SoftTeacher(nn.Module):
             batched_inputs: labeled and unlabeled images in any number and order. Each dict has
 
                 * image: (C, H, W) tensor, the view that the student learns from;
-                * instances: ground truth in that view (labeled images);
+                * instances: ground truth in that view (labeled images), with ``gt_masks`` for a
+                  detector with masks;
                 * weak_image, weak_to_strong, seed (unlabeled images): the teacher's (C, h, w)
                   view, the (3, 3) matrix from it to ``image`` (absolute pixels), and the seed of
                   the image's jitter;
                 * given_instances (unlabeled images, label source "dataset"): ``pred_boxes``,
-                  ``pred_classes`` and ``scores`` in the weak view;
+                  ``pred_classes`` and ``scores`` in the weak view, with ``pred_masks`` if masks are
+                  learned, as of :class:`~.families.base.TeacherPass`;
                 * image_weight (optional): (number of ranks) / (images of this stream in the
                   global batch), so that ranks average to Eq. 2 and 3; 1 / (images of this stream
                   in the list) without it.
@@ -152,14 +154,14 @@ class SoftTeacher(nn.Module):
         if labeled:
             sup = self._scaled(self.family.losses(self.student, weak, labeled), labeled)
         else:
-            sup = self._absent_stream(self.family.loss_names)
+            sup = self._absent_stream(self.family.loss_names(self.student))
         if unlabeled:
             with get_event_storage().name_scope("unsup"), self._kept_statistics():
                 found = self.family.pseudo_losses(self.student, strong, unlabeled, *taught)
             unsup = self._scaled(found.losses, unlabeled)
             self._show(labeled, unlabeled, taught[0], found.background_reliability)
         else:
-            unsup = self._absent_stream(self.family.pseudo_loss_names)
+            unsup = self._absent_stream(self.family.pseudo_loss_names(self.student))
             self._show(labeled)
         # Eq. 1, term by term.
         losses = {f"sup/{k}": v for k, v in sup.items()}

@@ -20,8 +20,8 @@ class TeacherBoxes:
     """The teacher's detections on one image, and what becomes of them.
 
     Attributes:
-        detections: Instances with ``pred_boxes`` (weak view, absolute XYXY), ``pred_classes`` and
-            ``scores``.
+        detections: Instances with ``pred_boxes`` (weak view, absolute XYXY), ``pred_classes``,
+            ``scores`` and, of a detector that learns masks, ``pred_masks``.
         confident: (n,) int64 rows of ``detections`` that make up G_cls.
         candidates: (n,) int64 rows whose stability is measured.
         variances: their (n,) box regression variances.
@@ -40,7 +40,8 @@ class PseudoLabels:
     """Pseudo boxes of a batch, per image, in the student's view (strong, absolute XYXY).
 
     Attributes:
-        classification: G_cls, Instances with ``gt_boxes`` and ``gt_classes``.
+        classification: G_cls, Instances with ``gt_boxes``, ``gt_classes`` and, where there are
+            masks, ``gt_masks``, a :class:`~.mask_transport.TransportedMasks`.
         regression: G_reg, likewise.
         chosen_from: per image, the detections that they were chosen from, in the weak view.
         ignored: per image, Boxes that are neither objects nor background; empty if there is no

@@ -1,15 +1,16 @@
-"""Boxes between the weak and the strong view of an image."""
+"""Boxes and masks between the weak and the strong view of an image."""
 
 import torch
-from detectron2.structures import Boxes
+from detectron2.structures import Boxes, Instances
 
 from ..geometry import clip_boxes, invert_affine, transform_boxes
+from .mask_transport import TransportedMasks
 
 __all__ = ["ViewTransport"]
 
 
 class ViewTransport:
-    """Warps boxes (absolute XYXY) of a batch from the weak to the strong views and back.
+    """Warps boxes (absolute XYXY) of a batch from the weak to the strong views and back, and masks.
 
     A box becomes the one that encloses it in the other view, clipped to that view; one outside
     the view is empty.
@@ -55,6 +56,24 @@ class ViewTransport:
     def to_weak(self, boxes: list[Boxes]) -> list[Boxes]:
         """Per image, (n, 4) boxes of the strong view in the weak one."""
         return _warped(boxes, self._to_weak, self.weak_sizes)
+
+    def masks(self, detections: list[Instances]) -> list[TransportedMasks | None]:
+        """Per image, the masks of the weak view's detections, to be cropped in the strong one.
+
+        Args:
+            detections: with ``pred_boxes`` and ``pred_masks``, (n, 1, M, M) probabilities on them.
+
+        Returns:
+            None for an image without ``pred_masks``.
+        """
+        return [
+            (
+                TransportedMasks(d.pred_masks[:, 0], d.pred_boxes.tensor, matrix)
+                if d.has("pred_masks")
+                else None
+            )
+            for d, matrix in zip(detections, self._to_weak)
+        ]
 
 
 def _warped(boxes: list[Boxes], matrices: torch.Tensor, sizes: list[tuple]) -> list[Boxes]:

@@ -6,7 +6,10 @@ from contract import CASES, dealt, gradients_after, let_find, step_on_rank
 from detectron2.engine import launch
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.solver import build_optimizer
-from steps import BOXES, CLASSES, COMPOSITIONS, NAN, SIZE, detections, labeled, targets, unlabeled
+from mask_shapes import with_polygons, with_pred_masks
+from steps import BOXES, CLASSES, COMPOSITIONS, NAN, SIZE, detections
+from steps import labeled as labeled_with_boxes
+from steps import targets, unlabeled
 
 from soft_teacher import ConfigError
 from soft_teacher.modeling import PseudoLabeler, SoftTeacher
@@ -14,32 +17,46 @@ from soft_teacher.modeling.families.base import FAMILY_REGISTRY, MeasuresStabili
 
 
 def test_every_detector_that_can_be_wrapped_is_held_to_the_contract():
-    assert {name for _, family in FAMILY_REGISTRY for name in family.detectors} == set(CASES)
+    detectors = {name for _, family in FAMILY_REGISTRY for name in family.detectors}
+    assert detectors == {case[1] for case in CASES.values()}
 
 
-@pytest.fixture(params=CASES)
-def detector(request):
+@pytest.fixture(params=CASES.values(), ids=CASES.keys())
+def case(request):
     return request.param
 
 
 @pytest.fixture
-def build(build, detector):
+def build(build, case):
     """build("KEY", value, ...): a SoftTeacher around each kind of detector."""
-    return lambda *opts: build("SOFT_TEACHER.DETECTOR", detector, *CASES[detector], *opts)
+    return lambda *opts: build(*case, *opts)
 
 
 @pytest.fixture
-def stock(tiny_cfg, detector):
+def stock(tiny_cfg, case):
     """The detector as Detectron2 builds it."""
-    tiny_cfg.merge_from_list(list(CASES[detector]))
-    return META_ARCH_REGISTRY.get(detector)(tiny_cfg)
+    tiny_cfg.merge_from_list(list(case))
+    return META_ARCH_REGISTRY.get(tiny_cfg.SOFT_TEACHER.DETECTOR)(tiny_cfg)
+
+
+# Two objects that no proposal but their own boxes matches: as many positives in every image.
+LONG = targets([[6, 8, 66, 14], [80, 4, 86, 60]], [0, 2])
+
+# Masks are there for whom they concern.
+
+
+def labeled(key=0, **fields):
+    """A labeled image, different for every key."""
+    image = labeled_with_boxes(key, **{"instances": LONG, **fields})
+    return {**image, "instances": with_polygons(image["instances"])}
 
 
 def seen(key, **fields):
     """An unlabeled image in which the teacher finds some boxes, others for every key."""
     boxes, classes = BOXES[key % 3 :], CLASSES[key % 3 :]
     found = detections(boxes, classes, [0.95, 0.6, 0.91, 0.93][: len(boxes)])
-    return unlabeled(key, **{"found": found, **fields})
+    image = unlabeled(key, **{"found": found, **fields})
+    return {**image, "found": with_pred_masks(image["found"], seed=key)}
 
 
 # --- a step
@@ -48,8 +65,8 @@ def seen(key, **fields):
 def names_of(model):
     """The losses of every step."""
     family = model.family
-    names = [f"sup/{name}" for name in family.loss_names]
-    return names + [f"unsup/{name}" for name in family.pseudo_loss_names]
+    names = [f"sup/{name}" for name in family.loss_names(model.student)]
+    return names + [f"unsup/{name}" for name in family.pseudo_loss_names(model.student)]
 
 
 # Fields of labeled and of unlabeled images.
@@ -302,6 +319,7 @@ def test_a_pass_detects_in_each_weak_view(build):
     for image, (height, width) in zip(found, sizes, strict=True):
         assert image.image_size == (height, width)
         assert set(image.get_fields()) >= {"pred_boxes", "pred_classes", "scores"}
+        assert image.has("pred_masks") == model.family.has_masks(model.student)
         assert len(image) and image.pred_boxes.nonempty().all()
         assert (image.pred_boxes.tensor >= 0).all()
         assert (image.pred_boxes.tensor <= torch.tensor([width, height] * 2)).all()
@@ -332,7 +350,7 @@ def test_precomputed_pseudo_labels_need_no_teacher(build):
         *("SOFT_TEACHER.INDICATOR", "none"),
     )
     model.family.teach = None
-    given = detections(BOXES, CLASSES, [0.95] * 4)
+    given = with_pred_masks(detections(BOXES, CLASSES, [0.95] * 4))
     losses = model([labeled(), unlabeled(given_instances=given)])
     assert list(losses) == names_of(model) and all(loss > 0 for loss in losses.values())
 

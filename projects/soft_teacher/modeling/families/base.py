@@ -79,7 +79,8 @@ class TeacherPass:
 
     Attributes:
         detections: per image, Instances with ``pred_boxes`` (weak view, absolute XYXY),
-            ``pred_classes`` and ``scores``, after NMS.
+            ``pred_classes`` and ``scores``, after NMS; and ``pred_masks``, (n, 1, M, M)
+            probabilities on the boxes, where the student learns masks.
     """
 
     def __init__(self, detections: list[Instances]):
@@ -107,7 +108,6 @@ class DetectorFamily(ABC):
 
     Attributes:
         detectors: names of the meta-architectures that it wraps.
-        loss_names, pseudo_loss_names: of labeled and of unlabeled images, on every step.
         measures_stability: whether its passes are :class:`MeasuresStability`.
         num_classes_parameter, score_floor_parameter: ``Class.parameter`` of :meth:`num_classes` and
             of :meth:`score_floor`.
@@ -116,8 +116,6 @@ class DetectorFamily(ABC):
     """
 
     detectors: tuple[str, ...]
-    loss_names: tuple[str, ...]
-    pseudo_loss_names: tuple[str, ...]
     measures_stability = True
     num_classes_parameter: str
     score_floor_parameter: str
@@ -138,12 +136,24 @@ class DetectorFamily(ABC):
         """Raises ConfigError unless ``student`` is of this family and can be wrapped."""
 
     @abstractmethod
+    def loss_names(self, network: nn.Module) -> tuple[str, ...]:
+        """Of labeled images, on every step."""
+
+    def pseudo_loss_names(self, network: nn.Module) -> tuple[str, ...]:
+        """Of unlabeled images, on every step."""
+        return self.loss_names(network)
+
+    @abstractmethod
     def num_classes(self, network: nn.Module) -> int:
         """Number of foreground classes of a network."""
 
     @abstractmethod
     def score_floor(self, network: nn.Module) -> float:
         """Score below which a network's detections are dropped."""
+
+    def has_masks(self, network: nn.Module) -> bool:
+        """Whether a network predicts masks, and learns them from ``gt_masks``."""
+        return False
 
     def averages_images(self, student: nn.Module) -> bool:
         """Whether losses are means over images; else all ranks weigh the same (released code)."""
@@ -166,7 +176,7 @@ class DetectorFamily(ABC):
     def losses(
         self, student: nn.Module, encoded: Encoded, inputs: list[dict]
     ) -> dict[str, torch.Tensor]:
-        """The detector's own losses of labeled images, at least one, under ``loss_names``."""
+        """The detector's own losses of labeled images, at least one, see :meth:`loss_names`."""
 
     @abstractmethod
     def pseudo_losses(
@@ -178,7 +188,7 @@ class DetectorFamily(ABC):
         teacher_pass: TeacherPass,
         transport: ViewTransport,
     ) -> PseudoLosses:
-        """Losses of unlabeled images, at least one, under ``pseudo_loss_names``.
+        """Losses of unlabeled images, at least one, see :meth:`pseudo_loss_names`.
 
         Args:
             encoded, inputs, labels: of the strong views.

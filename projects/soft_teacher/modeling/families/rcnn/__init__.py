@@ -1,6 +1,13 @@
 from .family import FasterRCNNFamily
 from .fast_rcnn import SoftFastRCNNOutputLayers
+from .pseudo_masks import PseudoMasks
 from .roi_heads import SoftTeacherROIHeads
 from .rpn import SoftTeacherRPN
 
-__all__ = ["FasterRCNNFamily", "SoftFastRCNNOutputLayers", "SoftTeacherROIHeads", "SoftTeacherRPN"]
+__all__ = [
+    "FasterRCNNFamily",
+    "PseudoMasks",
+    "SoftFastRCNNOutputLayers",
+    "SoftTeacherROIHeads",
+    "SoftTeacherRPN",
+]

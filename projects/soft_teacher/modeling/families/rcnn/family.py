@@ -1,10 +1,11 @@
-"""Faster R-CNN as a family: an RPN, and one box head that scores the background."""
+"""R-CNNs as a family: an RPN, and a box head that scores the background."""
 
 from contextlib import nullcontext
 
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import GeneralizedRCNN
+from detectron2.modeling.roi_heads import BaseMaskRCNNHead
 from detectron2.structures import Boxes
 from torch import nn
 
@@ -20,19 +21,18 @@ from .teacher_pass import PROPOSAL_SETTINGS, RCNNTeacherPass
 __all__ = ["FasterRCNNFamily"]
 
 RPN_LOSSES = ("loss_rpn_cls", "loss_rpn_loc")
-BOX_LOSSES = ("loss_cls", "loss_box_reg")
 
 
 @FAMILY_REGISTRY.register()
 class FasterRCNNFamily(DetectorFamily):
-    """Box-only GeneralizedRCNN with SoftTeacherROIHeads.
+    """GeneralizedRCNN with SoftTeacherROIHeads: Faster R-CNN and Mask R-CNN.
 
     Losses of the box head are divided by samples (labeled), or by Eq. 4, 5 and 10 (unlabeled);
-    those of the RPN by samples.
+    those of the RPN by samples; those of the mask head by the pixels of the positives, of a rank's
+    images (labeled), or of each image (unlabeled).
     """
 
     detectors = ("GeneralizedRCNN",)
-    loss_names = RPN_LOSSES + BOX_LOSSES
     num_classes_parameter = "StandardROIHeads.num_classes"
     score_floor_parameter = "FastRCNNOutputLayers.test_score_thresh"
     anchor_levels_parameter = "RPN.in_features"
@@ -69,10 +69,6 @@ class FasterRCNNFamily(DetectorFamily):
             "teacher_proposals": cfg.SOFT_TEACHER.TEACHER_PROPOSALS,
         }
 
-    @property
-    def pseudo_loss_names(self) -> tuple[str, ...]:
-        return self.loss_names if self.rpn_on_unlabeled else BOX_LOSSES
-
     @classmethod
     def detector_config(cls, cfg):
         heads = cfg.MODEL.ROI_HEADS.NAME
@@ -81,14 +77,17 @@ class FasterRCNNFamily(DetectorFamily):
                 f"MODEL.ROI_HEADS.NAME '{heads}' cannot be wrapped by SoftTeacher: use "
                 "StandardROIHeads"
             )
-        for key in ("MASK_ON", "KEYPOINT_ON"):
-            if cfg.MODEL[key]:
-                raise ConfigError(f"MODEL.{key} is not supported by SoftTeacher: set it to False")
+        if cfg.MODEL.RESNETS.RES5_DILATION > 1:
+            raise ConfigError(
+                "MODEL.RESNETS.RES5_DILATION (DC5) is not supported by SoftTeacher: set it to 1, "
+                "with an FPN"
+            )
         detector = cfg.clone()
         detector.defrost()
         detector.MODEL.ROI_HEADS.NAME = "SoftTeacherROIHeads"
         if cfg.MODEL.PROPOSAL_GENERATOR.NAME == "RPN":
             detector.MODEL.PROPOSAL_GENERATOR.NAME = "SoftTeacherRPN"
+        detector.VIS_PERIOD = 0  # pictures are the run's, not the mask head's
         return detector
 
     def check(self, student: nn.Module) -> None:
@@ -102,20 +101,37 @@ class FasterRCNNFamily(DetectorFamily):
             raise ConfigError(
                 "SoftTeacher needs an RPN: set GeneralizedRCNN.proposal_generator to 'RPN'"
             )
-        if heads.mask_on or heads.keypoint_on:
+        if heads.keypoint_on:
             raise ConfigError(
-                "SoftTeacher wraps box-only detectors: switch masks and keypoints off"
+                "StandardROIHeads.keypoint_head is not supported by SoftTeacher: switch it off"
             )
+        if heads.train_on_pred_boxes:
+            raise ConfigError(
+                "StandardROIHeads.train_on_pred_boxes is not supported by SoftTeacher: set it to "
+                "False"
+            )
+        if heads.mask_on:
+            _check_mask_head(heads)
         if getattr(heads.box_predictor, "use_sigmoid_ce", False):
             raise ConfigError(
                 "FastRCNNOutputLayers.use_sigmoid_ce leaves no background score: set it to False"
             )
+
+    def loss_names(self, network: nn.Module) -> tuple[str, ...]:
+        return RPN_LOSSES + network.roi_heads.loss_names
+
+    def pseudo_loss_names(self, network: nn.Module) -> tuple[str, ...]:
+        names = network.roi_heads.pseudo_loss_names
+        return RPN_LOSSES + names if self.rpn_on_unlabeled else names
 
     def num_classes(self, network: nn.Module) -> int:
         return network.roi_heads.num_classes
 
     def score_floor(self, network: nn.Module) -> float:
         return network.roi_heads.box_predictor.test_score_thresh
+
+    def has_masks(self, network: nn.Module) -> bool:
+        return network.roi_heads.mask_on
 
     def averages_images(self, student: nn.Module) -> bool:
         return student.roi_heads.average == "image"
@@ -156,4 +172,14 @@ class FasterRCNNFamily(DetectorFamily):
         encoded = self.encode(teacher, [{"image": view} for view in views])
         return RCNNTeacherPass(
             teacher, encoded, jitter=self.jitter, proposals=self.teacher_proposals
+        )
+
+
+def _check_mask_head(heads: SoftTeacherROIHeads) -> None:
+    """Raises ConfigError unless the mask head has Detectron2's loss, on features of boxes."""
+    head = type(heads.mask_head)
+    if getattr(head, "forward", None) is not BaseMaskRCNNHead.forward or heads.mask_pooler is None:
+        raise ConfigError(
+            f"StandardROIHeads.mask_head {head.__name__} is not supported by SoftTeacher, which "
+            "needs pooled features and Mask R-CNN's loss: use MaskRCNNConvUpsampleHead"
         )

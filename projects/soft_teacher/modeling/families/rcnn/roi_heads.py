@@ -22,6 +22,7 @@ from ...pseudo_labels import log_mean_count
 from ...step_record import PseudoLabels
 from .fast_rcnn import SoftFastRCNNOutputLayers
 from .foregrounds import ForegroundSampler
+from .pseudo_masks import LearnsMasks
 
 __all__ = ["SoftTeacherROIHeads"]
 
@@ -30,11 +31,13 @@ AVERAGES = ("image", "gpu")
 
 
 @ROI_HEADS_REGISTRY.register()
-class SoftTeacherROIHeads(StandardROIHeads):
-    """StandardROIHeads (boxes only) and :meth:`pseudo_losses` of unlabeled images.
+class SoftTeacherROIHeads(LearnsMasks, StandardROIHeads):
+    """StandardROIHeads, with a mask head or without, and :meth:`pseudo_losses` of unlabeled images.
 
     Labeled images go through the stock forward; the state dict is the stock one.
     """
+
+    box_loss_names = ("loss_cls", "loss_box_reg")
 
     @configurable
     def __init__(
@@ -56,7 +59,7 @@ class SoftTeacherROIHeads(StandardROIHeads):
                 by these and the backgrounds sampled with them (released code).
             average: "image" normalizes within each image and then averages over images (Eq. 3),
                 "gpu" normalizes over all images of the GPU at once (released code).
-            kwargs: of StandardROIHeads.
+            kwargs: of :class:`.LearnsMasks` and of StandardROIHeads.
 
         Raises:
             ConfigError: for an unknown choice, naming the parameter.
@@ -115,7 +118,7 @@ class SoftTeacherROIHeads(StandardROIHeads):
         pseudo: PseudoLabels,
         score_with_teacher: Callable[[list[Boxes]], list[torch.Tensor]],
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
-        """Losses of unlabeled images (Eq. 4, 5 and 10), with one pass of the box head.
+        """Losses of unlabeled images (Eq. 4, 5 and 10), with one pass of each head.
 
         Args:
             features: the student's feature maps of the strong views.
@@ -125,8 +128,8 @@ class SoftTeacherROIHeads(StandardROIHeads):
                 probabilities; called only if the indicator needs it.
 
         Returns:
-            dict with "loss_cls" and "loss_box_reg", as the stock heads name them; and the mean r
-            of the background samples, a scalar on the device, None for the indicator "none".
+            dict with ``pseudo_loss_names``, as the stock heads name them; and the mean r of the
+            background samples, a scalar on the device, None for the indicator "none".
         """
         samples = self.label_and_sample_proposals(proposals, pseudo.classification)
         with get_event_storage().name_scope("reg"):
@@ -146,7 +149,9 @@ class SoftTeacherROIHeads(StandardROIHeads):
         if self.indicator != "none":
             background = torch.cat([s.gt_classes for s in samples]) == self.num_classes
             mean = (torch.cat(reliabilities) * background).sum() / background.sum().clamp(min=1)
-        return self.box_predictor.losses(predictions, rows), mean
+        losses = self.box_predictor.losses(predictions, rows)
+        losses.update(self.pseudo_mask_losses(features, samples, regression))
+        return losses, mean
 
     def _reliabilities(self, samples, rows, predictions, pseudo, score_with_teacher):
         """Per image, r of Eq. 5 for each classification sample; None for "none"."""

@@ -29,14 +29,15 @@ class RCNNTeacherPass(TeacherPass, MeasuresStability):
     ):
         """
         Args:
-            teacher: in eval mode, with SoftTeacherROIHeads.
+            teacher: in eval mode, with SoftTeacherROIHeads, which predict masks if they learn them.
             encoded: the weak views.
             jitter: measures the stability of detections.
             proposals: number of RPN proposals, that of "test" or of "train".
         """
         with _proposal_setting(teacher.proposal_generator, proposals):
             candidates, _ = teacher.proposal_generator(encoded.images, encoded.features, None)
-        detections, _ = teacher.roi_heads(encoded.images, encoded.features, candidates, None)
+        with _masks_if_learned(teacher.roi_heads):
+            detections, _ = teacher.roi_heads(encoded.images, encoded.features, candidates, None)
         super().__init__(detections)
         self._heads = teacher.roi_heads
         self._features = encoded.features
@@ -75,3 +76,14 @@ def _proposal_setting(rpn: nn.Module, setting: str):
         yield
     finally:
         rpn.pre_nms_topk, rpn.post_nms_topk = saved
+
+
+@contextmanager
+def _masks_if_learned(heads: nn.Module):
+    """Inside, ROI heads predict no masks that nobody learns."""
+    saved = heads.mask_on
+    heads.mask_on = heads.learns_masks
+    try:
+        yield
+    finally:
+        heads.mask_on = saved
