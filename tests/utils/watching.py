@@ -3,6 +3,7 @@
 import contextlib
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.structures import Boxes, Instances
@@ -51,7 +52,7 @@ def teacher_boxes(
         scores=torch.tensor(scores, dtype=torch.float32),
     )
     if masks is not None:
-        detections.pred_masks = torch.as_tensor(masks, dtype=torch.float32)[:, None]
+        detections.pred_masks = torch.as_tensor(np.array(masks, dtype=np.float32))[:, None]
     return TeacherBoxes(
         detections,
         torch.tensor(confident).long(),

@@ -1,0 +1,65 @@
+"""How well pseudo masks cover the objects that their boxes found."""
+
+import numpy as np
+import torch
+from detectron2.structures import BitMasks, PolygonMasks
+
+__all__ = ["HeldMasks", "mask_iou"]
+
+
+def mask_iou(
+    probabilities: np.ndarray, boxes: np.ndarray, truth: np.ndarray, areas: np.ndarray
+) -> np.ndarray:
+    """IoU of masks on boxes with the objects, of which a part may lie outside the box.
+
+    A cell of a box belongs to the mask if that is at least as likely as not, as in Detectron2.
+
+    Args:
+        probabilities: (n, M, M) on the boxes.
+        boxes: (n, 4) XYXY, absolute pixels of a view.
+        truth: (n, M, M) bool, the objects on the same cells.
+        areas: (n,) of the whole objects, in pixels of that view.
+
+    Returns:
+        (n,) float64; 0 where there is neither mask nor object.
+    """
+    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    cells = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) / np.prod(np.shape(truth)[1:])
+    masks, truth = np.asarray(probabilities) >= 0.5, np.asarray(truth, dtype=bool)
+    shared = (masks & truth).sum(axis=(1, 2)) * cells
+    covered = (masks | truth).sum(axis=(1, 2)) * cells
+    outside = np.maximum(areas - truth.sum(axis=(1, 2)) * cells, 0)
+    union = covered + outside
+    return np.divide(shared, union, out=np.zeros(len(boxes)), where=union > 0)
+
+
+class HeldMasks:
+    """The masks of an image's objects, held cheaply until some of them are compared."""
+
+    def __init__(self, masks: PolygonMasks | BitMasks):
+        self._polygons = self._bits = None
+        if isinstance(masks, PolygonMasks):
+            self._polygons = masks
+        else:  # eight pixels to a byte
+            self._width = masks.tensor.shape[-1]
+            self._bits = np.packbits(masks.tensor.numpy(), axis=-1)
+
+    def iou(self, objects: np.ndarray, probabilities: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """:func:`mask_iou` of n masks on boxes with one object each.
+
+        Args:
+            objects: (n,) numbers of the objects.
+            probabilities, boxes: (n, M, M) and (n, 4) in the view of the objects.
+        """
+        masks, areas = self._of(objects)
+        grid = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+        truth = masks.crop_and_resize(grid, probabilities.shape[-1]).numpy()
+        return mask_iou(probabilities, boxes, truth, areas)
+
+    def _of(self, objects: np.ndarray):
+        """Detectron2's masks of some objects, and their areas in pixels."""
+        if self._polygons is not None:
+            masks = self._polygons[objects.tolist()]
+            return masks, masks.area().double().numpy()
+        bitmaps = np.unpackbits(self._bits[objects], axis=-1, count=self._width)
+        return BitMasks(torch.from_numpy(bitmaps)), bitmaps.sum(axis=(1, 2), dtype=np.float64)
