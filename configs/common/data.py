@@ -55,6 +55,6 @@ def dataloader_of(test: str, view: dict, *, num_workers: int) -> DictConfig:
             ),
             num_workers=num_workers,
         ),
-        evaluator=L(COCOEvaluator)(dataset_name=test),
+        evaluator=L(COCOEvaluator)(dataset_name=test, tasks=("bbox",)),
     )
     return OmegaConf.create(parts, flags={"allow_objects": True})

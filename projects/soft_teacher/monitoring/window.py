@@ -58,7 +58,7 @@ class _Image:
 
     Attributes:
         count: of its detections.
-        boxes, classes: (m, 4) and (m,) of the ground truth, on the host; None where it is not known.
+        boxes, classes: (m, 4) and (m,) of the ground truth, on the host; None if it is unknown.
         true_masks: of the same objects; None if nothing is to be compared with them.
         masks: (k, M, M) of G_reg in the order of the detections, on the device.
     """
