@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 from detectron2.structures import BitMasks, PolygonMasks
+from pycocotools import mask as coco_mask
 
-from soft_teacher.evaluation.pseudo_mask_quality import HeldMasks, mask_iou
+from soft_teacher.evaluation.pseudo_mask_quality import HeldMasks, bitmap_iou, mask_iou
 
 H, W = 60, 80
 M = 28
@@ -115,6 +116,26 @@ def test_it_is_the_iou_of_the_rasterised_masks(kind):
         (found,) = held.iou(np.array([0]), probabilities[None], box[None])
         errors.append(abs(found - expected))
     assert max(errors) < 0.04 and np.mean(errors) < 0.015
+
+
+# --- bitmaps
+
+
+def test_a_mask_without_pixels_covers_nothing():
+    assert bitmap_iou(np.zeros((H, W), bool), [[0, 0, 10, 0, 10, 10]]) == 0
+
+
+def test_bitmaps_are_compared_with_segmentations_of_every_form():
+    truth, mask = np.zeros((H, W), bool), np.zeros((H, W), bool)
+    truth[10:20, 10:30] = True
+    mask[10:20, 20:40] = True
+    rle = coco_mask.encode(np.asfortranarray(truth, dtype=np.uint8))
+    column = truth.T.reshape(-1)
+    turns = np.flatnonzero(np.diff(column)) + 1
+    counts = {"size": [H, W], "counts": np.diff([0, *turns, H * W]).tolist()}
+    parts = [[10, 10, 20, 10, 20, 20, 10, 20], [20, 10, 30, 10, 30, 20, 20, 20]]
+    for segmentation in (rle, {**rle, "counts": rle["counts"].decode()}, counts, parts):
+        assert bitmap_iou(mask, segmentation) == pytest.approx(1 / 3)
 
 
 # --- held

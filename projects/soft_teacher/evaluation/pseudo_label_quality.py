@@ -62,7 +62,7 @@ def judge_boxes(
     *,
     iou_thresh: float = 0.5,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The verdict of :func:`matched_objects` on the boxes of one image.
+    """The verdict of :func:`matched_objects` on the boxes of one image, crowds considered.
 
     Args:
         boxes, classes, scores, true_boxes, true_classes, iou_thresh: of it.

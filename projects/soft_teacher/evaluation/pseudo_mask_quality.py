@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 from detectron2.structures import BitMasks, PolygonMasks
+from pycocotools import mask as coco_mask
 
-__all__ = ["HeldMasks", "mask_iou"]
+__all__ = ["HeldMasks", "bitmap_iou", "mask_iou"]
 
 
 def mask_iou(
@@ -31,6 +32,20 @@ def mask_iou(
     outside = np.maximum(areas - truth.sum(axis=(1, 2)) * cells, 0)
     union = covered + outside
     return np.divide(shared, union, out=np.zeros(len(boxes)), where=union > 0)
+
+
+def bitmap_iou(bitmap: np.ndarray, segmentation: list | dict) -> float:
+    """IoU of a mask (H, W) with that of an annotation of the image, as COCO's evaluation has it.
+
+    Args:
+        segmentation: polygons in absolute pixels, or an RLE; not empty.
+    """
+    if isinstance(segmentation, list):
+        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, *bitmap.shape))
+    elif isinstance(segmentation["counts"], list):
+        segmentation = coco_mask.frPyObjects(segmentation, *bitmap.shape)
+    found = coco_mask.encode(np.asfortranarray(bitmap, dtype=np.uint8))
+    return float(coco_mask.iou([found], [segmentation], [False])[0, 0])
 
 
 class HeldMasks:
