@@ -146,20 +146,24 @@ def bitmaps(count=3):
     return torch.from_numpy(rng.random((count, 5, 11)) < 0.5)
 
 
-def test_bitmaps_are_held_in_an_eighth_of_their_memory_and_come_back():
+def test_bitmaps_are_held_in_an_eighth_of_their_memory():
     masks = BitMasks(torch.zeros(2, 80, 160, dtype=torch.bool))
     held = HeldMasks(masks)
     assert held._bits.nbytes * 8 == masks.tensor.numel()
-    held = HeldMasks(BitMasks(bitmaps()))
-    masks, areas = held._of(np.array([2, 0]))
-    assert torch.equal(masks.tensor, bitmaps()[[2, 0]])
-    assert areas.tolist() == bitmaps()[[2, 0]].sum((1, 2)).tolist()
+
+
+def test_bitmaps_of_odd_widths_come_back():
+    held, whole = HeldMasks(BitMasks(bitmaps())), np.array([[0.0, 0, 11, 5]])
+    grids, areas = held._of_bitmaps(np.array([2]), whole, 55)
+    assert (grids[0, ::11, ::5] == bitmaps()[2].numpy()).all() and areas == bitmaps()[2].sum()
 
 
 def test_objects_are_compared_by_their_numbers():
     square = lambda x: [np.array([x, 0.0, x + 10, 0, x + 10, 10, x, 10])]
-    held = HeldMasks(PolygonMasks([square(0), square(20), square(40)]))
+    polygons = PolygonMasks([square(0), square(20), square(40)])
     boxes = np.array([[40.0, 0, 50, 10], [0, 0, 10, 10]])
-    found = held.iou(np.array([2, 0]), np.ones((2, M, M)), boxes)
-    assert found == pytest.approx([1, 1])
-    assert held.iou(np.array([0, 2]), np.ones((2, M, M)), boxes) == pytest.approx([0, 0])
+    for masks in (polygons, BitMasks.from_polygon_masks(polygons, H, W)):
+        held = HeldMasks(masks)
+        found = held.iou(np.array([2, 0]), np.ones((2, M, M)), boxes)
+        assert found == pytest.approx([1, 1])
+        assert held.iou(np.array([0, 2]), np.ones((2, M, M)), boxes) == pytest.approx([0, 0])

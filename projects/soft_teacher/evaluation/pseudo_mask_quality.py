@@ -66,15 +66,24 @@ class HeldMasks:
             objects: (n,) numbers of the objects.
             probabilities, boxes: (n, M, M) and (n, 4) in the view of the objects.
         """
-        masks, areas = self._of(objects)
-        grid = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-        truth = masks.crop_and_resize(grid, probabilities.shape[-1]).numpy()
+        found = self._of_polygons if self._bits is None else self._of_bitmaps
+        truth, areas = found(objects, np.asarray(boxes, np.float64), probabilities.shape[-1])
         return mask_iou(probabilities, boxes, truth, areas)
 
-    def _of(self, objects: np.ndarray):
-        """Detectron2's masks of some objects, and their areas in pixels."""
-        if self._polygons is not None:
-            masks = self._polygons[objects.tolist()]
-            return masks, masks.area().double().numpy()
-        bitmaps = np.unpackbits(self._bits[objects], axis=-1, count=self._width)
-        return BitMasks(torch.from_numpy(bitmaps)), bitmaps.sum(axis=(1, 2), dtype=np.float64)
+    def _of_polygons(self, objects: np.ndarray, boxes: np.ndarray, cells: int):
+        """The objects on the cells of their boxes, and their areas in pixels."""
+        masks = self._polygons[objects.tolist()]
+        grids = masks.crop_and_resize(torch.as_tensor(boxes, dtype=torch.float32), cells)
+        return grids.numpy(), masks.area().double().numpy()
+
+    def _of_bitmaps(self, objects: np.ndarray, boxes: np.ndarray, cells: int):
+        """The same; a cell is the pixel at its centre, which is fast for masks of full images."""
+        grids, areas = np.zeros((len(objects), cells, cells), bool), np.zeros(len(objects))
+        centers = (np.arange(cells) + 0.5) / cells
+        for row, (bits, box) in enumerate(zip(self._bits[objects], boxes)):
+            bitmap = np.unpackbits(bits, axis=-1, count=self._width)
+            places = np.floor(box[:2] + centers[:, None] * (box[2:] - box[:2])).astype(int)
+            columns, rows = places.clip(0, (bitmap.shape[1] - 1, bitmap.shape[0] - 1)).T
+            grids[row] = bitmap[np.ix_(rows, columns)]
+            areas[row] = np.count_nonzero(bitmap)
+        return grids, areas
