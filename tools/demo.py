@@ -15,14 +15,13 @@ from pathlib import Path
 import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 
 from demo_report import report, summarize, write_pictures
+from replication.benchmark import DEMO_IMAGES, demo_datasets, demo_split
 from replication.queue import Queue, clock, say
 from replication.run import REPOSITORY, Run
 
 from soft_teacher.data.datasets.builtin import register_builtin
 from soft_teacher.demo.data import digits_files, make_digits, make_split
 from soft_teacher.utils.command_line import exit_status, make_output
-
-LABELED_IMAGES = 20
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -45,18 +44,15 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def make_runs(seed: int, folder: Path, opts) -> list[Run]:
     """The two runs of a seed; the config of the baseline names no unlabeled images."""
-    split = f"fold{seed + 1}"
-    labeled = ["SEED", seed, "DATASETS.TRAIN_LABELED", f"('digits_{split}_labeled',)"]
-    unlabeled = ["DATASETS.TRAIN_UNLABELED", f"('digits_{split}_unlabeled', 'digits_unlabeled')"]
     return [
         Run(
             name,
             REPOSITORY / "configs" / "demo" / f"{name}.yaml",
             folder / name,
-            [*labeled, *images, *opts],
-            data_files=digits_files(split),
+            ["SEED", seed, *demo_datasets(seed, unlabeled=name == "soft_teacher"), *opts],
+            data_files=digits_files(demo_split(seed)),
         )
-        for name, images in (("supervised", []), ("soft_teacher", unlabeled))
+        for name in ("supervised", "soft_teacher")
     ]
 
 
@@ -68,7 +64,7 @@ def main(argv=None) -> None:
     make_output(args.output)
     make_digits(say, args.data_seed)
     for seed in args.seeds:
-        make_split(f"fold{seed + 1}", seed + 1, count=LABELED_IMAGES)
+        make_split(demo_split(seed), seed + 1, count=DEMO_IMAGES)
     register_builtin()
     results = {}
     for seed in args.seeds:

@@ -3,7 +3,8 @@
 
 Takes the config and the weights that train_net.py --eval-only would take, detects objects in all
 images of DATASETS.TRAIN_UNLABELED as an evaluation would, and writes a COCO JSON of boxes with
-scores. A run with SOFT_TEACHER.LABEL_SOURCE dataset learns from it.
+scores, with masks if the detector has them. A run with SOFT_TEACHER.LABEL_SOURCE dataset learns
+from it.
 """
 
 import argparse

@@ -47,6 +47,20 @@ def test_a_box_in_a_crowd_counts_nowhere(found):
     assert found.tables() == without.tables()
 
 
+def test_masks_are_measured_beside_the_boxes_that_found_an_object(found):
+    assert all("masks" not in str(table.header) for table in found.tables())
+    ious = [0.8, NAN, 0.6, NAN, NAN, 0.4]
+    compared = tables(findings(measured(*BOXES, objects=OBJECTS, mask_overlaps=ious)))
+    boxes, masks = "IoU of right boxes", "IoU of their masks"
+    for name in ("pseudo_boxes", "classes"):
+        assert compared[name].header == [*tables(found)[name].header, boxes, masks]
+    quality = {row[0]: pytest.approx(row[-2:]) for row in compared["classes"].rows}
+    assert quality == {"all": [0.8, 0.6], "cat": [0.85, 0.7], "dog": [0.7, 0.4]}
+    candidates, confident, stable = (row[-2:] for row in compared["pseudo_boxes"].rows)
+    assert candidates == pytest.approx([0.85, 0.7]) == stable
+    assert confident == pytest.approx([0.9, 0.8])
+
+
 def test_precision_and_recall_by_threshold(found):
     rows = tables(found)["thresholds"].rows
     # score above, boxes, precision, recall of five objects, F1 = 2 hits / (boxes + objects)

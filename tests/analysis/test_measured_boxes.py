@@ -26,6 +26,7 @@ from soft_teacher.modeling.views import ViewTransport
 
 OBJECT = dict(bbox=[10, 10, 20, 20], bbox_mode=BoxMode.XYXY_ABS, category_id=1)
 CROWD = dict(bbox=[0, 30, 40, 40], bbox_mode=BoxMode.XYXY_ABS, category_id=0, iscrowd=1)
+NAN = float("nan")
 VIEW = (80, 80)  # of an image of 40 x 40
 # Boxes in the view: on the object, twice; on it with another class; in the crowd; on nothing.
 FOUND = [
@@ -109,6 +110,32 @@ def test_boxes_are_judged_in_the_image_s_own_pixels(trained, image):
     assert found.neutral.tolist() == [False, False, False, True, False]
     np.testing.assert_allclose(found.overlaps, [1, 0.8, 1, 0, 0])  # whatever the class
     assert found.objects.tolist() == [0, 1, 0]
+
+
+class FindsMasks(FindsTheSame):
+    """Its masks fill the left half of each box."""
+
+    def teach(self, network, views):
+        seen = super().teach(network, views)
+        (found,) = seen.detections
+        found.pred_masks = torch.zeros(len(found), 1, 28, 28)
+        found.pred_masks[..., :14] = 1
+        return seen
+
+
+def test_masks_of_boxes_that_found_an_object_are_compared_with_its_mask(trained, image):
+    trained.model.family = FindsMasks()
+    square = {**OBJECT, "segmentation": [[10, 10, 20, 10, 20, 20, 10, 20]]}
+    left = {**OBJECT, "segmentation": [[10, 10, 15, 10, 15, 20, 10, 20]]}
+    found = measure(trained, "teacher", [image(square), image(left), image(OBJECT), image()])
+    first, *others = zip(*(boxes.mask_overlaps.tolist() for boxes in found.values()))
+    assert first == pytest.approx((0.5, 1, NAN, NAN), abs=0.1, nan_ok=True)
+    assert np.isnan(others).all()
+
+
+def test_without_masks_nothing_is_compared(trained, image):
+    found = measure(trained, "teacher", [image({**OBJECT, "segmentation": [[1, 1, 9, 1, 9, 9]]})])
+    assert np.isnan(found[0].mask_overlaps).all()
 
 
 def test_boxes_above_the_threshold_of_the_jitter_have_a_variance(trained, image):

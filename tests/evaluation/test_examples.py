@@ -83,6 +83,30 @@ def test_an_example_has_detections_and_ground_truth(tmp_path):
     assert found.classes == [5]
 
 
+def test_masks_of_detections_and_ground_truth_are_polygons(tmp_path):
+    class MaskNetwork(Network):
+        def forward(self, inputs):
+            outputs = super().forward(inputs)
+            for x, output in zip(inputs, outputs):
+                mask = torch.zeros(1, x["height"], x["width"], dtype=torch.bool)
+                mask[:, :3, :4] = True
+                output["instances"].pred_masks = mask
+            return outputs
+
+    square = [1, 2, 4, 2, 4, 5, 1, 5]
+    dicts = write_dicts(tmp_path)[:2]
+    dicts[0]["annotations"][0]["segmentation"] = [square]
+    crowd = {**dicts[0]["annotations"][0], "iscrowd": 1}
+    dicts[0]["annotations"].insert(0, crowd)
+    first, second = detect_examples(MaskNetwork(), dicts, MAPPER)
+    assert [p.tolist() for p in first.masks.polygons[0]] == [square] and len(first.masks) == 1
+    assert second.masks.polygons == [[]]
+    (mask,) = first.detections[first.detections.scores > 0.5].pred_masks.polygons
+    assert mask[0].reshape(-1, 2).max(0).tolist() == [3.5, 2.5]
+    (boxes_only,) = detect_examples(Network(), dicts[:1], MAPPER)
+    assert not boxes_only.detections.has("pred_masks")
+
+
 def test_unreadable_images_are_left_out(tmp_path):
     dicts = write_dicts(tmp_path, count=4)
     (tmp_path / "1.png").unlink()

@@ -1,11 +1,14 @@
 """Pseudo labels by a detector: which boxes are kept, and how a COCO JSON holds them."""
 
+import json
 import logging
 
+import numpy as np
 import pytest
 import torch
 from detectron2.data import MetadataCatalog
 from detectron2.structures import Boxes, Instances
+from pycocotools import mask as coco_mask
 
 from soft_teacher import ConfigError
 from soft_teacher.evaluation.labeling import coco_categories, label_images
@@ -82,6 +85,44 @@ def test_unreadable_images_are_named_counted_and_left_out(caplog):
     assert dataset["annotations"][0]["image_id"] == 1
     said = [r.getMessage() for r in caplog.records]
     assert said == ["left out: 0.jpg: empty", "left out: 2.jpg: empty"]
+
+
+# --- masks
+
+
+def masked(*masks):
+    """A detection of class 0 for each mask (40, 60)."""
+    instances = found([[0, 0, 4, 4]] * len(masks), [0] * len(masks), [0.75] * len(masks))
+    instances.pred_masks = torch.as_tensor(np.array(masks, dtype=bool).reshape(-1, 40, 60))
+    return instances
+
+
+def blob():
+    mask = np.zeros((40, 60), dtype=bool)
+    mask[3:20, 5:50] = True
+    mask[8:12, 10:20] = False
+    return mask
+
+
+def test_a_detector_of_masks_that_finds_nothing_writes_no_annotation():
+    assert labeled(masked())["annotations"] == []
+
+
+def test_masks_are_rle_of_the_image_and_the_area_is_theirs():
+    dataset = json.loads(json.dumps(labeled(masked(blob(), np.zeros((40, 60))))))
+    first, empty = dataset["annotations"]
+    assert (first["area"], empty["area"]) == (blob().sum(), 0)
+    assert first["segmentation"]["size"] == empty["segmentation"]["size"] == [40, 60]
+    assert isinstance(first["segmentation"]["counts"], str)
+    assert (coco_mask.decode(first["segmentation"]) == blob()).all()
+    assert first["bbox"] == [0, 0, 4, 4]
+
+
+def test_masks_of_boxes_below_the_threshold_are_left_out():
+    instances = masked(blob(), ~blob())
+    instances.scores = torch.tensor([0.4, 0.9])
+    (annotation,) = labeled(instances)["annotations"]
+    assert (coco_mask.decode(annotation["segmentation"]) == ~blob()).all()
 
 
 # --- categories

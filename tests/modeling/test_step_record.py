@@ -23,7 +23,7 @@ from soft_teacher.engine.ema import EMAHook
 from soft_teacher.modeling.step_record import COLUMNS, table
 from soft_teacher.monitoring.hooks import WatchHook
 from soft_teacher.monitoring.picture_hooks import PictureHook
-from soft_teacher.monitoring.statistics import Window
+from soft_teacher.monitoring.window import Window
 
 FLIP = np.array([[-1.0, 0, 96], [0, 1, 0], [0, 0, 1]])
 FOUND = detections(BOXES, CLASSES, [0.95, 0.6, 0.91, 0.3])

@@ -7,8 +7,10 @@ import torch
 from soft_teacher.monitoring.drawing import (
     DPI,
     Style,
+    class_color,
     class_namer,
     draw_label,
+    draw_mask,
     draw_outline,
     legend_handle,
     new_figure,
@@ -106,6 +108,50 @@ def test_the_legend_shows_the_line_over_its_rim():
     rim, line = legend_handle(STYLES["dropped"])
     assert rim.get_linewidth() > line.get_linewidth()
     assert line.get_color() == STYLES["dropped"].color
+
+
+# --- masks
+
+SQUARE = np.array([60, 40, 140, 40, 140, 160, 60, 160])
+HOLE = np.array([80, 60, 80, 120, 120, 120, 120, 60])
+
+
+def masked(polygons, background="black"):
+    figure = new_figure(SIDE / DPI, SIDE / DPI)
+    figure.set_layout_engine("none")
+    axis = figure.add_axes((0, 0, 1, 1))
+    show_image(axis, BACKGROUNDS[background], "")
+    draw_mask(axis, polygons, "#00ff00")
+    return picture_of(figure).astype(int)
+
+
+def test_a_mask_without_polygons_draws_nothing():
+    assert (masked([]) == BACKGROUNDS["black"]).all()
+
+
+def test_a_mask_is_translucent_inside_its_outline_and_has_holes():
+    picture = masked([SQUARE, HOLE])
+    assert 40 < picture[150, 100, 1] < 200 and picture[150, 100, 0] == 0
+    assert picture[100, 60].tolist() == [0, 255, 0]  # the outline
+    assert picture[90, 100].tolist() == picture[20, 20].tolist() == [0, 0, 0]
+
+
+def test_what_is_below_a_mask_stays_visible():
+    covered = luminance(masked([SQUARE], "noise")[50:150, 70:130])
+    assert np.std(covered) > 0.3 * np.std(luminance(NOISE[50:150, 70:130]))
+
+
+def test_boxes_are_drawn_over_masks():
+    axis = new_figure(2, 2).subplots()
+    draw_outline(axis, [60, 40, 140, 160], Style("#ff0000", 3))
+    draw_mask(axis, [SQUARE], "#00ff00")
+    *box, mask = (patch.get_zorder() for patch in axis.patches)
+    assert mask < min(box)
+
+
+def test_ten_classes_have_colours_of_their_own():
+    colors = [class_color(number) for number in range(10)]
+    assert len(set(colors)) == 10 and class_color(13) == colors[3]
 
 
 # --- images and words

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from detectron2.engine import launch
+from detectron2.structures import PolygonMasks
 from detectron2.utils import comm
 from watching import (
     HIT,
@@ -18,6 +19,7 @@ from watching import (
     schedule,
     step,
     targets,
+    teacher_boxes,
     watched,
     watched_model,
 )
@@ -117,8 +119,11 @@ def test_labeled_images_of_the_burn_in_are_not_compared_with_pseudo_boxes():
 
 
 def test_a_resumed_run_logs_what_an_uninterrupted_one_does():
+    masked = teacher_boxes([LEFT], [1], [0.95], stable=[0], masks=np.tri(28, 28, 9).T[None])
+    truth = targets([LEFT], [1])
+    truth.gt_masks = PolygonMasks([[np.array([4.0, 10, 24, 10, 24, 30])]])
     views = {
-        n: step([HIT, MISS][n % 2], truths=[TRUTH], reliability=n / 20, labeled=[TRUTH] * n)
+        n: step([HIT, MISS, masked][n % 3], truths=[truth], reliability=n / 20, labeled=[TRUTH] * n)
         for n in range(12)
     }
     whole = watched(views)
@@ -128,6 +133,7 @@ def test_a_resumed_run_logs_what_an_uninterrupted_one_does():
     for name in set(whole.storage.histories()) - {"images_per_second"}:
         expected = {s: v for s, v in whole.logged(name).items() if s >= 8}
         assert expected and rest.logged(name) == expected, name
+    assert 0 < rest.logged("pseudo/mask_iou")[9] < 1
 
 
 def test_an_interrupted_step_is_not_counted():

@@ -28,6 +28,13 @@ def test_the_line_has_what_is_known():
     )
 
 
+def test_masks_have_an_ap_beside_the_boxes():
+    values = {"teacher/segm/AP": 10.04, "teacher/bbox/AP": 12.36, "student/bbox/AP": 9.0}
+    assert progress_line(1, 2, None, values) == (
+        "step 1/2 (50.0%) | student AP 9.0 | teacher AP 12.4 | teacher mask AP 10.0"
+    )
+
+
 @pytest.mark.parametrize("seconds, left", [(1.0, "1 day, 1:00:00"), (0.1, "2:30:00")])
 def test_the_time_left_follows_from_the_steps_left(seconds, left):
     assert f", {left} left" in progress_line(10_000, 100_000, seconds, {})

@@ -84,6 +84,27 @@ def test_results_are_in_the_order_of_steps():
     ]
 
 
+def test_masks_are_evaluated_apart_from_boxes():
+    lines = [{"iteration": 4, "teacher/bbox/AP": 1.0, "teacher/segm/AP": 2.0, "x/segm/AP": 3.0}]
+    assert evaluations(lines) == {"teacher": {5: {"AP": 1.0}}}
+    assert evaluations(lines, "segm") == {"teacher": {5: {"AP": 2.0}}}
+
+
+def test_masks_have_columns_beside_the_boxes():
+    lines = [
+        {"iteration": 4, "teacher/bbox/AP": 1.0, "student/segm/AP": 3.0},
+        {"iteration": 9, "teacher/bbox/AP": 2.0, "teacher/segm/AP": 1.5, "teacher/segm/APl": 4.0},
+    ]
+    names = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
+    blank = [""] * 5
+    assert cells(results_table(lines)) == [
+        ["steps", "network", *names, *(f"mask {name}" for name in names)],
+        ["5", "student", "", *blank, "3.0", *blank],
+        ["5", "teacher", "1.0", *blank, "", *blank],
+        ["10", "teacher", "2.0", *blank, "1.5", *blank[1:], "4.0"],
+    ]
+
+
 # --- classes
 
 
@@ -128,6 +149,18 @@ def test_classes_have_their_last_and_best_ap_the_weakest_of_the_teacher_first():
     ]  # fmt: skip
 
 
+def test_classes_have_the_ap_of_their_masks_beside_that_of_their_boxes():
+    boxes = {"teacher": {5: {"AP": 9.0, "AP-a": 8.0, "AP-b": 7.0}, 9: {"AP": 1.0, "AP-a": 1.0}}}
+    masks = {"teacher": {5: {"AP": 1.0, "AP-a": 6.0}, 9: {"AP": 2.0, "AP-a": 5.0, "AP-b": 4.0}}}
+    assert cells(class_table(boxes, masks)) == [
+        ["class", "teacher, last (9 steps)", "teacher, masks, last (9 steps)",
+         "teacher, best (5 steps)", "teacher, masks, best (5 steps)"],
+        ["a", "1.0", "5.0", "8.0", "6.0"],
+        ["b", "", "4.0", "7.0", ""],
+    ]  # fmt: skip
+    assert class_table(boxes, {}) == class_table(boxes)
+
+
 def test_without_any_ap_the_last_evaluation_is_the_best():
     steps = {5: {"AP": NAN, "AP-a": 1.0}, 9: {"AP": NAN, "AP-b": 2.0}}
     assert cells(class_table({"teacher": steps})) == [
@@ -152,6 +185,17 @@ def boxes(step, labeled=None, pseudo=None, **classes):
 @pytest.mark.parametrize("lines", [[], [{"iteration": 4, "pseudo/num_cls_boxes": 2.0}]])
 def test_without_counts_of_boxes_there_is_no_table_of_them(lines):
     assert pseudo_box_table(lines) == ""
+
+
+def test_the_quality_of_pseudo_masks_is_beside_the_boxes():
+    line = boxes(4, 3.0, 2.0, cat=(1.0, 1.25), dog=(2.0, 0.75))
+    line |= {"pseudo/mask_iou": 0.75, "pseudo/mask_iou/cat": 0.5}
+    assert cells(pseudo_box_table([line])) == [
+        [*HEADER, "IoU of pseudo masks"],
+        ["dog", "2.00", "0.75", ""],
+        ["cat", "1.00", "1.25", "0.50"],
+        ["all", "3.00", "2.00", "0.75"],
+    ]
 
 
 HEADER = ["class", "labeled boxes per image", "pseudo boxes per image"]

@@ -81,13 +81,16 @@ def test_there_is_a_curve_for_what_was_logged_and_for_nothing_else(training):
 
 
 def test_scalars_of_single_classes_have_no_curve(tmp_path, monkeypatch):
-    names = ("teacher/bbox/AP", "pseudo/boxes_per_image", "pseudo/labeled_boxes_per_image")
-    of_classes = ("teacher/bbox/AP-cat", *(f"{name}/cat" for name in names[1:]))
+    aps = ("teacher/bbox/AP", "teacher/segm/AP")
+    pseudo = ("boxes_per_image", "labeled_boxes_per_image", "mask_iou")
+    pseudo = tuple(f"pseudo/{name}" for name in pseudo)
+    of_classes = (*(f"{ap}-cat" for ap in aps), *(f"{name}/cat" for name in pseudo))
+    names = (*aps, *pseudo)
     write_lines(tmp_path, {"iteration": 4, **dict.fromkeys((*names, *of_classes), 1.0)})
     drawn = []
     monkeypatch.setattr(run_report, "_figure", lambda _, curves: drawn.append(set(curves)) or "")
     write_report(tmp_path)
-    assert drawn == [{names[0]}, {names[1], names[2]}]
+    assert drawn == [set(aps), set(pseudo[:2]), set(pseudo[2:])]
 
 
 def test_some_of_many_pictures_are_shown_the_last_among_them(training):
@@ -133,6 +136,15 @@ def test_classes_have_a_table_and_a_few_of_them_curves(count, drawn, tmp_path):
     text = (tmp_path / "report.html").read_text()
     assert "<h2>AP per class</h2>" in text
     assert text.count("<td>$\\class ") == count and "<td>absent</td>" in text
+
+
+@pytest.mark.usefixtures("no_versions")
+def test_classes_have_the_ap_of_masks_in_the_same_table(tmp_path):
+    lines = evaluated(2)
+    lines[-1] |= {k.replace("bbox", "segm"): v for k, v in lines[-1].items() if "/" in k}
+    write_lines(tmp_path, *lines)
+    text = write_report(tmp_path).read_text()
+    assert "<th>teacher, masks, last (10 steps)</th>" in text and "<th>mask AP75</th>" in text
 
 
 @pytest.mark.usefixtures("no_versions")

@@ -5,9 +5,10 @@ import pytest
 import torch
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.lines import Line2D
+from matplotlib.patches import PathPatch
 from watching import LEFT, RIGHT, SIZE, step_view, teacher_boxes
 
-from soft_teacher.monitoring.drawing import RIM
+from soft_teacher.monitoring.drawing import RIM, class_color
 from soft_teacher.monitoring.training_pictures import (
     MOST_DROPPED,
     STYLES,
@@ -125,6 +126,39 @@ def test_the_legend_names_the_three_uses():
     kept = {"kept for classification": CLASS, "kept for regression": REG}
     assert found == {**kept, "dropped": DROPPED}
     assert figure.get_suptitle() == "step 7"
+
+
+# --- masks
+
+
+def masks(axis):
+    """(colour, XYXY of the outline) of every mask."""
+    found = [(p.get_facecolor(), p.get_path().get_extents()) for p in axis.patches
+             if isinstance(p, PathPatch)]  # fmt: skip
+    return [(to_hex(color), box.extents.round(1).tolist()) for color, box in found]
+
+
+def inner(box):
+    """Through the centres of the outermost pixels."""
+    return [box[0] + 0.5, box[1] + 0.5, box[2] - 0.5, box[3] - 0.5]
+
+
+def test_masks_of_kept_boxes_have_the_colour_of_their_class_and_the_student_those_it_learns():
+    seen = teacher_boxes(
+        BOXES, [0, 1, 0, 1], [0.98, 0.95, 0.6, 0.55], confident=[0, 1], stable=[0, 2],
+        masks=np.ones((4, 28, 28)),
+    )  # fmt: skip
+    weak, strong = axes(seen)
+    expected = [(class_color(c), inner(box)) for c, box in zip((0, 1, 0), BOXES)]
+    assert sorted(masks(weak)) == sorted(expected)
+    assert sorted(masks(strong)) == sorted([expected[0], expected[2]])
+    assert masks(axes(SEEN)[0]) == []
+
+
+def test_without_a_kept_box_or_a_likely_pixel_there_is_no_mask():
+    nothing = teacher_boxes(masks=np.zeros((0, 28, 28)))
+    empty = teacher_boxes([LEFT], [0], [0.9], confident=[0], stable=[0], masks=np.zeros((1, 8, 8)))
+    assert [masks(axis) for axis in [*axes(nothing), *axes(empty)]] == [[]] * 4
 
 
 # --- pixels

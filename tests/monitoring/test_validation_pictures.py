@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from examples import example
 from matplotlib.colors import to_hex
+from matplotlib.patches import PathPatch
 
-from soft_teacher.monitoring.drawing import RIM
+from soft_teacher.monitoring.drawing import RIM, class_color
 from soft_teacher.monitoring.validation_pictures import (
     DETECTED,
     TRUE,
@@ -67,6 +68,22 @@ def test_the_frame_is_that_of_the_file_though_the_detector_saw_another_size():
 def test_there_is_a_row_for_every_image_under_the_title():
     figure = validation_figure([SEEN, example(), SEEN], title="after 7 steps")
     assert len(figure.axes) == 6 and figure.get_suptitle() == "after 7 steps"
+
+
+def masks(axis):
+    """The colours of the masks."""
+    return [to_hex(p.get_facecolor()) for p in axis.patches if isinstance(p, PathPatch)]
+
+
+def test_masks_have_the_colour_of_their_class_and_uncertain_ones_are_not_drawn():
+    square = [[10, 5, 40, 5, 40, 30, 10, 30]]
+    objects = [(LEFT, 1), (LOW, 0)]
+    detections = [(LEFT, 1, 0.98), (LOW, 0, 0.4)]
+    seen = example(detections, objects, masks=[square, square], true_masks=[square, []])
+    left, right = validation_figure([seen]).axes
+    assert masks(left) == masks(right) == [class_color(1)]
+    assert masks(validation_figure([SEEN]).axes[1]) == []
+    assert validation_picture([seen]).ndim == 3
 
 
 @pytest.mark.parametrize("size", [(20, 80), (80, 20), (1, 300), (1, 1)])

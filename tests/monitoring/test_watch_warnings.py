@@ -17,7 +17,10 @@ def test_bad_health_is_logged_and_burn_in_is_not_bad_health(caplog):
 ILL = step(teacher_boxes([LEFT], [1], [0.4]))
 # At step n the losses of unlabeled images weigh n times as much. Other scalars are no losses.
 HEAVY = {
-    n: {"sup/loss_a": 0.25, "sup/loss_b": 0.75, "unsup/loss_a": float(n), "unsup/num_a": 99.0}
+    n: {
+        **{"sup/loss_cls_stage0": 0.25, "sup/loss_mask": 0.75},
+        **{"unsup/loss_cls_stage0": n / 2, "unsup/loss_mask": n / 2, "unsup/num_a": 99.0},
+    }
     for n in range(30)
 }
 

@@ -6,7 +6,7 @@ import cv2
 import pytest
 from replication.publish import publish, write_docs
 from replication.results import RowResult, compare
-from replication.tables import TABLES
+from replication.tables import OUR_TABLES, TABLES
 
 from soft_teacher import ConfigError
 
@@ -93,6 +93,57 @@ def test_a_row_that_is_not_the_papers_is_compared_with_the_first_alone(page, tmp
     assert ours["paper AP"] == ours["paper AP75"] == ours["paper above first row"] == ""
     assert "1 of 1 pairs" in text and "beyond the paper over" not in text
     assert cv2.imread(str(tmp_path / "table7.png")) is not None
+
+
+def masked(aps):
+    """The table of detectors with masks; row -> (AP, mask AP) of each seed."""
+    table, rows = OUR_TABLES["masks"], []
+    for row in table.rows:
+        scores = {"AP": {}}
+        for seed, values in enumerate(aps.get((row.group, row.name), ())):
+            for prefix, ap in zip(("", "mask "), values):
+                for metric, factor in FACTORS.items():
+                    scores.setdefault(prefix + metric, {})[seed] = factor * ap
+        rows.append(RowResult(row, scores))
+    return compare(table, rows, ["abc"], [])
+
+
+MASKED = {
+    ("Mask R-CNN", "Supervised"): [(30.0, 20.0), (32.0, 22.0)],
+    ("Mask R-CNN", "Soft Teacher"): [(40.0, 30.0), (44.0, 31.0)],
+    ("Cascade R-CNN", "Supervised"): [(31.0,)],
+}
+
+
+def test_masks_have_columns_beside_the_boxes(tmp_path):
+    publish([masked(MASKED)], tmp_path)
+    text = (tmp_path / "masks.md").read_text()
+    lines = [line for line in text.split("\n") if line.startswith("|")]
+    header, _, *rows = ([c.strip() for c in line.strip("|").split("|")] for line in lines)
+    assert header == [
+        *("labeled", "", "AP", "AP50", "AP75", "mask AP", "mask AP50", "mask AP75", "seeds"),
+        *("above first row", "mask AP above first row"),
+    ]
+    found = {tuple(row[:2]): dict(zip(header[2:], row[2:])) for row in rows}
+    teacher = found["Mask R-CNN", "Soft Teacher"]
+    assert (teacher["mask AP"], teacher["mask AP75"]) == ("30.5 ± 0.7", "15.2 ± 0.4")
+    assert (teacher["above first row"], teacher["mask AP above first row"]) == (
+        "+11.0 ± 1.0",
+        "+9.5 ± 0.5",
+    )
+    assert found["Cascade R-CNN", "Supervised"]["mask AP"] == ""
+    assert "paper" not in "".join(header) and "Order" not in text
+    assert text.startswith("### Masks and cascades. Detectors that the paper does not report on")
+
+
+def test_masks_are_lines_of_the_csv_and_a_panel_of_the_picture(tmp_path):
+    publish([masked(MASKED)], tmp_path)
+    lines = list(csv.DictReader((tmp_path / "masks.csv").open()))
+    (line,) = [x for x in lines if (x["run"], x["metric"]) == ("mask_soft_teacher", "mask AP")]
+    assert (line["mean"], line["paper"], line["seeds"]) == ("30.500", "", "0:30.000 1:31.000")
+    width = cv2.imread(str(tmp_path / "masks.png")).shape[1]
+    publish([masked({("Mask R-CNN", "Supervised"): [(30.0,)]})], tmp_path)
+    assert width == 2 * cv2.imread(str(tmp_path / "masks.png")).shape[1]
 
 
 def test_table_3_compares_within_a_share(page):

@@ -2,10 +2,10 @@
 
 import pytest
 from replication import run as run_module
-from replication.benchmark import Coco, Digits
+from replication.benchmark import Coco, Demo, Digits
 from replication.plan import Plan
 from replication.record import Record, code_digest
-from replication.tables import TABLES
+from replication.tables import OUR_TABLES, TABLES
 
 from soft_teacher import ConfigError
 
@@ -13,7 +13,7 @@ from soft_teacher import ConfigError
 @pytest.fixture
 def make(tmp_path):
     def make_plan(*keys, benchmark=None, **options):
-        tables = [TABLES[key] for key in keys]
+        tables = [{**TABLES, **OUR_TABLES}[key] for key in keys]
         return Plan(benchmark or Digits(), tables, tmp_path, **options)
 
     return make_plan
@@ -46,6 +46,19 @@ def test_18_runs_a_seed_start_from_the_same_weights_for_each_share(make):
     assert (_C.SCORE_THRESH, _C.JITTER.VARIANCE_THRESH, _C.JITTER.NUM) == (0.9, 0.02, 10)
 
 
+def test_other_detectors_are_run_by_the_demo_s_protocol(make, tmp_path):
+    plan = make("masks", benchmark=Demo())
+    assert len(plan.runs) == 7 * 3 and not any(run.after for run in plan.runs)
+    for run in plan.runs:
+        seed = run.cfg.SEED
+        assert run.folder == tmp_path / "demo" / run.name
+        assert run.cfg.DATASETS.TRAIN_LABELED == (f"digits_fold{seed + 1}_labeled",)
+        baseline = "supervised" in run.name
+        assert bool(run.cfg.DATASETS.TRAIN_UNLABELED) != baseline
+        assert run.cfg.MODEL.MASK_ON == ("mask" in run.name)
+        assert baseline or run.cfg.SOFT_TEACHER.MASK.ENABLED == ("alone" not in run.name)
+
+
 def test_figure_1_leaves_out_what_cannot_be_run(make):
     plan = make("fig1", seeds=[0])
     assert {(run.name, run.cfg.DATASETS.SPLIT.PERCENT) for run in plan.runs} == {
@@ -67,6 +80,8 @@ def test_a_row_a_run_or_a_group_can_be_named(make, key, name, count):
     [
         ("4", {}, "Table 4 cannot be run on digits"),
         ("5", {}, "Table 5 cannot be run on digits"),
+        ("masks", {}, "Masks and cascades cannot be run on digits"),
+        ("7", {"benchmark": Demo()}, "Table 7 cannot be run on demo"),
         ("8", {"rows": ["BG-X"]}, "none of the rows BG-X: did you mean BG-"),
         ("5", {"benchmark": Coco("paper"), "rows": ["HTC++"]}, "Table 5 .* HTC\\+\\+ is not impl"),
         ("3", {"rows": ["STAC"]}, "quoted from other work"),

@@ -70,6 +70,11 @@ class TestProgress:
         assert run.history()["teacher"] == [(10, {"AP": 4.0}), (20, {"AP": 6.0})]
         assert run.steps == 20
 
+    def test_masks_have_a_history_of_their_own(self, run):
+        write_metrics(run, {"iteration": 9, "teacher/segm/AP": 4.0, "teacher/bbox/AP": 5.0})
+        assert run.history("segm") == {"student": [], "teacher": [(10, {"AP": 4.0})]}
+        assert run.history()["teacher"] == [(10, {"AP": 5.0})]
+
     def test_steps_cost_by_their_images(self, run):
         """4 labeled images a step, and from step 10 on 6 unlabeled ones that cost double."""
         assert run.work(10) == 40

@@ -8,7 +8,7 @@ from replication.benchmark import Coco
 from replication.plan import Plan
 from replication.recipes import RECIPES
 from replication.run import WITHOUT_EFFECT
-from replication.tables import TABLES, find_table
+from replication.tables import OUR_TABLES, TABLES, find_table
 
 from soft_teacher import ConfigError
 from soft_teacher.data.datasets.dataset_dicts import train_names
@@ -166,8 +166,35 @@ class TestSharing:
         assert (first.run, first.paper) == (second.run, second.paper)
 
     def test_every_recipe_is_in_a_table_or_starts_one_that_is(self):
-        used = {row.run for table in TABLES.values() for row in table.rows if row.run}
+        tables = [*TABLES.values(), *OUR_TABLES.values()]
+        used = {row.run for table in tables for row in table.rows if row.run}
         assert set(RECIPES) - used == {f"burn_in_{percent}p" for percent in (1, 5, 10)}
+
+
+class TestOurs:
+    def test_rows_that_the_paper_does_not_have_have_no_number_of_it(self):
+        (masks,) = OUR_TABLES.values()
+        assert find_table("masks") is masks and (masks.name, masks.stem) == (
+            "Masks and cascades",
+            "masks",
+        )
+        assert all(row.run and row.paper == () and not row.note for row in masks.rows)
+
+    def test_the_baselines_count_at_their_best_and_teachers_at_their_last(self):
+        for row in OUR_TABLES["masks"].rows:
+            recipe = RECIPES[row.run]
+            baseline = recipe.config.endswith("_supervised")
+            assert recipe.network == ("better" if baseline else "teacher")
+            assert (row.name == "Supervised") == baseline and recipe.percent is None
+
+    def test_boxes_alone_is_the_full_recipe_without_masks_on_unlabeled_images(self):
+        full, boxes = RECIPES["mask_soft_teacher"], RECIPES["mask_boxes_alone"]
+        assert full.config == boxes.config
+        assert (full.opts, boxes.opts) == (
+            {"SOFT_TEACHER.MASK.ENABLED": True},
+            {"SOFT_TEACHER.MASK.ENABLED": False},
+        )
+        assert RECIPES["cascade_soft_teacher"].opts == {}
 
 
 class TestNumbers:
@@ -199,5 +226,5 @@ class TestNumbers:
             assert found == pytest.approx(gain, abs=0.05)
 
     def test_an_unknown_table_is_reported_with_the_known_ones(self):
-        with pytest.raises(ConfigError, match="no table '12'.*known are fig1, 3, 4"):
+        with pytest.raises(ConfigError, match="no table '12'.*known are fig1, 3, 4.*masks"):
             find_table("12")

@@ -16,6 +16,7 @@ from training import ROOT
         ([], "required: TABLE"),
         (["12"], "error: there is no table '12'"),
         (["5"], "error: Table 5 cannot be run on digits"),
+        (["masks"], "error: Masks and cascades cannot be run on digits"),
         (["5", "--dataset", "coco", "--rows", "HTC++"], "HTC++ is not implemented"),
         (["8", "--rows", "BG"], "error: Table 8 has none of the rows BG"),
         (["3", "--dataset", "coco"], "error: COCO is missing"),

@@ -9,10 +9,10 @@ BOX = [0, 0, 10, 10]
 NAN = float("nan")
 
 
-def measured(*rows, objects=(0, 0)) -> MeasuredBoxes:
+def measured(*rows, objects=(0, 0), mask_overlaps=None) -> MeasuredBoxes:
     """Boxes of (class, score, variance, IoU, hit) or with a box in the sixth place.
 
-    A hit of None is a box in a crowd.
+    A hit of None is a box in a crowd. No masks were compared by default.
     """
     rows = [row if len(row) == 6 else (*row, BOX) for row in rows]
     classes, scores, variances, overlaps, hits, boxes = zip(*rows) if rows else [()] * 6
@@ -22,6 +22,7 @@ def measured(*rows, objects=(0, 0)) -> MeasuredBoxes:
         scores=np.array(scores, dtype=float),
         variances=np.array(variances, dtype=float),
         overlaps=np.array(overlaps, dtype=float),
+        mask_overlaps=np.array([NAN] * len(rows) if mask_overlaps is None else mask_overlaps),
         hits=np.array([hit is True for hit in hits], dtype=bool),
         neutral=np.array([hit is None for hit in hits], dtype=bool),
         objects=np.array(objects),

@@ -3,9 +3,11 @@
 import contextlib
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.structures import Boxes, Instances
+from torch.nn import functional as F
 
 from soft_teacher.data.streams.schedule import BatchSchedule
 from soft_teacher.modeling import PseudoLabeler, PseudoLabels
@@ -35,8 +37,13 @@ def targets(boxes=(), classes=(), size=SIZE):
     return Instances(size, gt_boxes=Boxes(boxes), gt_classes=torch.tensor(classes).long())
 
 
-def teacher_boxes(boxes=(), classes=(), scores=(), *, confident=(), variances=None, stable=()):
-    """What a teacher found on an image; ``variances`` maps rows to values."""
+def teacher_boxes(
+    boxes=(), classes=(), scores=(), *, confident=(), variances=None, stable=(), masks=None
+):
+    """What a teacher found on an image; ``variances`` maps rows to values.
+
+    ``masks`` are probabilities on each box, (n, M, M).
+    """
     variances = variances or {}
     detections = Instances(
         SIZE,
@@ -44,6 +51,8 @@ def teacher_boxes(boxes=(), classes=(), scores=(), *, confident=(), variances=No
         pred_classes=torch.tensor(classes).long(),
         scores=torch.tensor(scores, dtype=torch.float32),
     )
+    if masks is not None:
+        detections.pred_masks = torch.as_tensor(np.array(masks, dtype=np.float32))[:, None]
     return TeacherBoxes(
         detections,
         torch.tensor(confident).long(),
@@ -53,10 +62,30 @@ def teacher_boxes(boxes=(), classes=(), scores=(), *, confident=(), variances=No
     )
 
 
+class MasksOnBoxes:
+    """The pseudo masks of a student where both views are the same, each cropped to its own box."""
+
+    def __init__(self, probabilities):
+        self.probabilities = probabilities
+
+    def __len__(self):
+        return len(self.probabilities)
+
+    def __getitem__(self, rows):
+        return MasksOnBoxes(self.probabilities[rows])
+
+    def crop_and_resize(self, boxes, size):
+        assert len(boxes) == len(self)
+        return F.interpolate(self.probabilities, (size, size))[:, 0]
+
+
 def targets_of(image, rows):
     """Pseudo boxes made of some of the teacher's."""
     chosen = image.detections[rows]
-    return Instances(SIZE, gt_boxes=chosen.pred_boxes, gt_classes=chosen.pred_classes)
+    found = Instances(SIZE, gt_boxes=chosen.pred_boxes, gt_classes=chosen.pred_classes)
+    if chosen.has("pred_masks"):
+        found.gt_masks = MasksOnBoxes(chosen.pred_masks)
+    return found
 
 
 def step_view(*images, truths=None, reliability=None, labeled=()):

@@ -1,4 +1,4 @@
-"""Where the paper's experiments are run: on COCO as in the paper, or on the embedded digits."""
+"""Where experiments are run: on COCO as in the paper, on the embedded digits, or as the demo."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +13,13 @@ from soft_teacher.demo.data import digits_files, make_digits, make_split
 from soft_teacher.utils.errors import ConfigError
 
 from .queue import say
-from .recipes import BURN_IN, SOFT_TEACHER, SUPERVISED, Recipe
+from .recipes import BURN_IN, DETECTORS, SOFT_TEACHER, SUPERVISED, Recipe
 from .run import REPOSITORY, Run
 
-__all__ = ["Benchmark", "Coco", "Digits"]
+__all__ = ["DEMO_IMAGES", "Benchmark", "Coco", "Demo", "Digits", "demo_datasets", "demo_split"]
 
 CONFIGS = REPOSITORY / "configs"
+DEMO_IMAGES = 20  # with labels
 
 
 class Benchmark:
@@ -74,6 +75,47 @@ class Digits(Benchmark):
         for percent, fold in sorted({(split.PERCENT, split.FOLD) for split in wanted}):
             make_split(split_name(self.family, percent, fold), fold, percent=percent)
         register_builtin()
+
+
+class Demo(Benchmark):
+    """The demo with other detectors: 20 of 1,000 images are labeled, runs start from scratch."""
+
+    title = folder = "demo"
+    configs = {
+        kind: CONFIGS / "demo" / f"{kind}.yaml"
+        for detector in DETECTORS
+        for kind in (f"{detector}_{SUPERVISED}", f"{detector}_{SOFT_TEACHER}")
+    }
+    seeds = fold_seeds = (0, 1, 2)
+    data_files = staticmethod(digits_files)
+
+    def opts(self, recipe: Recipe, seed: int) -> list[str]:
+        unlabeled = recipe.config.endswith(SOFT_TEACHER)
+        return [*super().opts(recipe, seed), *demo_datasets(seed, unlabeled=unlabeled)]
+
+    def split(self, recipe: Recipe, seed: int) -> str:
+        return demo_split(seed)
+
+    def prepare(self, runs: Sequence[Run]) -> None:
+        make_digits(say)
+        for seed in sorted({run.cfg.SEED for run in runs}):
+            make_split(demo_split(seed), seed + 1, count=DEMO_IMAGES)
+        register_builtin()
+
+
+def demo_split(seed: int) -> str:
+    """Name of the split of the digits that the demo learns from with a seed."""
+    return f"fold{seed + 1}"
+
+
+def demo_datasets(seed: int, *, unlabeled: bool) -> list[str]:
+    """Overrides of a demo config: the images of a seed's fold, those without labels as wanted."""
+    split = demo_split(seed)
+    found = ["DATASETS.TRAIN_LABELED", f"('digits_{split}_labeled',)"]
+    if unlabeled:
+        names = f"('digits_{split}_unlabeled', 'digits_unlabeled')"
+        found += ["DATASETS.TRAIN_UNLABELED", names]
+    return found
 
 
 class Coco(Benchmark):

@@ -9,10 +9,11 @@ from soft_teacher.utils.atomic import atomic_write
 
 from .results import RowResult, TableResult
 from .statistics import Estimate, Pair, kendall_tau
-from .tables import METRICS
+from .tables import MASK, METRICS
 
 __all__ = ["markdown", "write_csv"]
 
+MEASURED = (*METRICS, *(MASK + metric for metric in METRICS))
 CSV = ("table", "group", "row", "run", "metric", "mean", "std", "paper", "paper_std", "seeds")
 
 
@@ -44,10 +45,11 @@ def _row(result: RowResult) -> dict[str, str]:
     return {
         "labeled": row.group,
         "": row.name,
-        **{metric: _estimate(result.measured(metric)) for metric in METRICS},
+        **{metric: _estimate(result.measured(metric)) for metric in MEASURED},
         "other network's AP": _number(sum(other) / len(other) if other else None),
         "seeds": str(len(result.scores.get("AP", ())) or ""),
         "above first row": _estimate(result.gain, "+.1f"),
+        f"{MASK}AP above first row": _estimate(result.mask_gain, "+.1f"),
         **{f"paper {metric}": value for metric, value in zip(METRICS, paper)},
         "paper above first row": _number(result.paper_gain, "+.1f"),
         "note": row.note,
@@ -103,7 +105,7 @@ def write_csv(result: TableResult, path: Path) -> None:
         writer.writerow(CSV)
         for found in result.rows:
             paper = dict(zip(METRICS, found.row.paper))
-            for metric in METRICS:
+            for metric in MEASURED:
                 seeds = sorted(found.scores.get(metric, {}).items())
                 if metric not in paper and not seeds:
                     continue

@@ -10,7 +10,7 @@ from soft_teacher.utils.errors import ConfigError
 from .figures import draw
 from .pages import markdown, write_csv
 from .results import TableResult
-from .tables import TABLES
+from .tables import OUR_TABLES, TABLES
 
 __all__ = ["publish", "write_docs"]
 
@@ -30,7 +30,8 @@ def publish(results: Sequence[TableResult], folder: Path) -> list[Path]:
         draw(result, folder / f"{stem}.png")
         write_csv(result, folder / f"{stem}.csv")
         _write(folder / f"{stem}.md", markdown(result, f"{stem}.png"))
-    pages = [folder / f"{table.stem}.md" for table in TABLES.values()]
+    tables = [*TABLES.values(), *OUR_TABLES.values()]
+    pages = [folder / f"{table.stem}.md" for table in tables]
     everything = folder / "tables.md"
     _write(everything, "\n".join(page.read_text() for page in pages if page.is_file()))
     return [*(folder / f"{result.table.stem}.md" for result in results), everything]

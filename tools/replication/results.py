@@ -3,24 +3,29 @@
 from dataclasses import dataclass, field, replace
 
 from .plan import Plan
-from .recipes import RECIPES
+from .recipes import BETTER, RECIPES
+from .run import Run
 from .statistics import Estimate, Pair, difference, pairs, summary
-from .tables import METRICS, Row, Table
+from .tables import MASK, METRICS, Row, Table
 
 __all__ = ["RowResult", "TableResult", "collect", "compare"]
 
 OTHER = {"student": "teacher", "teacher": "student"}
+# What is before the name of a metric -> the task of an evaluation.
+TASKS = {"": "bbox", MASK: "segm"}
 
 
 @dataclass(frozen=True)
 class RowResult:
     row: Row
-    # metric -> seed -> value of the network that counts, after the last step
+    # metric, of boxes or MASK and a metric -> seed -> value of the network that counts, after the
+    # last step
     scores: dict[str, dict[int, float]] = field(default_factory=dict)
     # seed -> AP of the other network, where it was evaluated
     other: dict[int, float] = field(default_factory=dict)
     gain: Estimate | None = None  # AP above the group's first row that was run, paired by seed
-    paper_gain: float | None = None  # the same in the paper
+    mask_gain: Estimate | None = None  # the same of the mask AP
+    paper_gain: float | None = None  # of the AP in the paper
 
     def measured(self, metric: str) -> Estimate | None:
         """Mean and standard deviation over the seeds."""
@@ -46,14 +51,29 @@ def collect(plan: Plan, table: Table) -> TableResult:
                 missing.append(run.name)
                 continue
             codes.update(run.record.code)
-            network = RECIPES[row.run].network
-            last = {name: values[-1][1] for name, values in run.history().items() if values}
-            for metric in METRICS:
-                result.scores[metric][seed] = last[network][metric]
-            if OTHER[network] in last:
-                result.other[seed] = last[OTHER[network]]["AP"]
+            _add(result, seed, run, RECIPES[row.run].network)
         rows.append(result)
     return compare(table, rows, sorted(codes), missing)
+
+
+def _add(result: RowResult, seed: int, run: Run, network: str) -> None:
+    """Adds what a run has measured, of masks as well if it has evaluated them."""
+    for prefix, task in TASKS.items():
+        history = run.history(task)
+        last = {name: values[-1][1] for name, values in history.items() if values}
+        if not last:
+            continue
+        found = _best(history) if network == BETTER else last[network]
+        for metric in METRICS:
+            result.scores.setdefault(prefix + metric, {})[seed] = found[metric]
+        if not prefix and OTHER.get(network) in last:
+            result.other[seed] = last[OTHER[network]]["AP"]
+
+
+def _best(history: dict[str, list]) -> dict[str, float]:
+    """The evaluation of any network with the highest AP, which is NaN without a detection."""
+    evaluations = [values for found in history.values() for _, values in found]
+    return max(evaluations, key=lambda values: (values["AP"] == values["AP"], values["AP"]))
 
 
 def compare(
@@ -76,6 +96,7 @@ def _with_gain(result: RowResult, group: list[RowResult]) -> RowResult:
     return replace(
         result,
         gain=difference(result.scores["AP"], group[0].scores["AP"]),
+        mask_gain=difference(*(r.scores.get(f"{MASK}AP", {}) for r in (result, group[0]))),
         paper_gain=None if paper is None else paper - first,
     )
 

@@ -167,12 +167,16 @@ class Run:
         """The lines that the run has written so far."""
         return read_metrics(self.folder) if (self.folder / "metrics.json").is_file() else []
 
-    def history(self) -> dict[str, list]:
-        """{network: [(step, {metric: value}), ...]} of all evaluations."""
+    def history(self, task: str = "bbox") -> dict[str, list]:
+        """{network: [(step, {metric: value}), ...]} of all evaluations.
+
+        Args:
+            task: "bbox" or, of masks, "segm".
+        """
         found = {network: {} for network in NETWORKS}
         for line in self.metrics():
             for network, evaluations in found.items():
-                prefix = f"{network}/bbox/"
+                prefix = f"{network}/{task}/"
                 values = {k[len(prefix) :]: v for k, v in line.items() if k.startswith(prefix)}
                 if values:
                     evaluations[line["iteration"] + 1] = values

@@ -16,6 +16,7 @@ from .measured_boxes import MeasuredBoxes, join
 __all__ = ["Findings", "Setting", "Table", "findings_of"]
 
 POINT = ["score above", "boxes", "precision", "recall", "F1"]
+MASKS = ["IoU of right boxes", "IoU of their masks"]
 STEPS = 100  # of the score threshold, from 0 to 1
 SHOWN = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 ON_OBJECT = 0.5  # IoU
@@ -77,6 +78,11 @@ class Findings:
     def candidates(self) -> MeasuredBoxes:
         """The boxes of Fig. 3b and c."""
         return self._judged.where(self._judged.scores > self.setting.candidate_thresh)
+
+    @cached_property
+    def has_masks(self) -> bool:
+        """Whether the masks of boxes were compared with those of their objects."""
+        return bool(np.isfinite(self.boxes.mask_overlaps).any())
 
     @property
     def title(self) -> str:
@@ -146,18 +152,28 @@ class Findings:
             f"score > {setting.score_thresh:g} (for classification)": confident,
             f"variance < {setting.variance_thresh:g} (for regression)": stable,
         }
-        rows = [[name, len(b.hits), _mean(b.hits), _mean(b.overlaps)] for name, b in kept.items()]
-        header = ["kept", "boxes", "precision", "mean IoU"]
+        rows = [
+            [name, len(b.hits), _mean(b.hits), _mean(b.overlaps), *self._mask_quality(b)]
+            for name, b in kept.items()
+        ]
+        header = ["kept", "boxes", "precision", "mean IoU", *MASKS * self.has_masks]
         return Table("pseudo_boxes", "Pseudo boxes", header, rows)
 
     def _classes(self) -> Table:
         rows = []
-        for name, curve in self.named_curves():
+        for number, (name, curve) in enumerate(self.named_curves(), -1):
             best = curve.preferred
             point = [None] * len(POINT) if best is None else curve.point(best)
-            rows.append([name, curve.objects, *point])
-        header = ["class", "objects", *POINT]
+            boxes = self._judged
+            boxes = boxes if number < 0 else boxes.where(boxes.classes == number)
+            rows.append([name, curve.objects, *point, *self._mask_quality(boxes)])
+        header = ["class", "objects", *POINT, *MASKS * self.has_masks]
         return Table("classes", "Threshold with the best F1 of precision and recall", header, rows)
+
+    def _mask_quality(self, boxes: MeasuredBoxes) -> list:
+        """Under ``MASKS``, of boxes that were compared; nothing if none were."""
+        compared = boxes.where(np.isfinite(boxes.mask_overlaps))
+        return [_mean(compared.overlaps), _mean(compared.mask_overlaps)] * self.has_masks
 
 
 def findings_of(

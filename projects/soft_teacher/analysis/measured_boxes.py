@@ -10,9 +10,15 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Instances
 from tqdm import tqdm
 
-from ..data.annotations import annotated_boxes
+from ..data.annotations import annotated_boxes, boxed_annotations
 from ..data.streams.seeds import sample_seed, shuffled
-from ..evaluation.pseudo_label_quality import box_iou, judge_boxes
+from ..evaluation.pseudo_label_quality import (
+    NO_OBJECT,
+    box_iou,
+    judge_boxes,
+    matched_objects,
+)
+from ..evaluation.pseudo_mask_quality import bitmap_iou
 from ..experiment.trained import Trained
 from ..modeling.families.base import MeasuresStability
 from ..modeling.pseudo_labels import rows_where
@@ -29,6 +35,8 @@ class MeasuredBoxes:
         classes, scores: (n,).
         variances: (n,) box regression variance (Eq. 8); NaN for boxes that were not measured.
         overlaps: (n,) largest IoU with an object of any class, 0 where there is none.
+        mask_overlaps: (n,) IoU of the mask with that of the object that the box found; NaN where it
+            found none, or one of both has no mask.
         hits: (n,) bool, boxes that found an object of their class at IoU 0.5; each object is
             found once.
         neutral: (n,) bool, boxes in a crowd, which are neither right nor wrong.
@@ -40,6 +48,7 @@ class MeasuredBoxes:
     scores: np.ndarray
     variances: np.ndarray
     overlaps: np.ndarray
+    mask_overlaps: np.ndarray
     hits: np.ndarray
     neutral: np.ndarray
     objects: np.ndarray
@@ -129,7 +138,21 @@ def _judged(detections: Instances, dataset_dict: dict, num_classes: int) -> Meas
         scores=scores,
         variances=detections.variances.double().numpy(),
         overlaps=box_iou(boxes, objects).max(axis=1, initial=0),
+        mask_overlaps=_mask_overlaps(detections, dataset_dict),
         hits=hits,
         neutral=neutral,
         objects=np.bincount(np.array(object_classes, dtype=int), minlength=num_classes),
     )
+
+
+def _mask_overlaps(detections: Instances, dataset_dict: dict) -> np.ndarray:
+    overlaps = np.full(len(detections), np.nan)
+    if not detections.has("pred_masks"):
+        return overlaps
+    columns = detections.pred_boxes.tensor.double(), detections.pred_classes, detections.scores
+    found = matched_objects(*(c.numpy() for c in columns), *annotated_boxes(dataset_dict))
+    objects = boxed_annotations(dataset_dict)
+    for row in np.flatnonzero(found != NO_OBJECT).tolist():
+        if segmentation := objects[found[row]].get("segmentation"):
+            overlaps[row] = bitmap_iou(detections.pred_masks[row].numpy(), segmentation)
+    return overlaps

@@ -9,12 +9,14 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils.visualizer import Visualizer
-from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from ..data.annotations import annotated_boxes
+from ..data.annotations import annotated_boxes, boxed_annotations
+from ..evaluation.mask_polygons import annotated_polygons, bitmap_polygons
+from ..monitoring.drawing import class_color
 
 __all__ = ["ap_curves", "detection_sheet", "draw_boxes", "drawable", "ground_truth", "picture_grid"]
 
@@ -23,20 +25,34 @@ LINE = 0.2  # inches, of a caption
 
 @torch.no_grad()
 def detect(network, dataset_dict: dict, augmentations: Sequence, image_format: str) -> Instances:
-    """Detections of a GeneralizedRCNN in eval mode on one image, in the image's own pixels."""
+    """Detections of a GeneralizedRCNN in eval mode on one image, in the image's own pixels.
+
+    Masks are polygons.
+    """
     image = utils.read_image(dataset_dict["file_name"], format=image_format)
     height, width = image.shape[:2]
     view = T.AugInput(image)
     T.AugmentationList(augmentations)(view)
     tensor = torch.as_tensor(np.ascontiguousarray(view.image.transpose(2, 0, 1)))
     inputs = {"image": tensor, "height": height, "width": width}
-    return network([inputs])[0]["instances"].to("cpu")
+    found = network([inputs])[0]["instances"].to("cpu")
+    if found.has("pred_masks"):
+        found.pred_masks = bitmap_polygons(found.pred_masks)
+    return found
 
 
 def ground_truth(dataset_dict: dict) -> Instances:
     """The annotations of a dataset dict as Instances with ``pred_boxes`` and ``pred_classes``."""
     boxes, classes = annotated_boxes(dataset_dict)
     return drawable((dataset_dict["height"], dataset_dict["width"]), boxes, classes)
+
+
+def ground_truth_masks(dataset_dict: dict) -> Instances:
+    """:func:`ground_truth` with ``pred_masks``, polygons; an object without a mask has none."""
+    found = ground_truth(dataset_dict)
+    objects = boxed_annotations(dataset_dict)
+    found.pred_masks = annotated_polygons(objects, found.image_size)
+    return found
 
 
 def drawable(
@@ -60,10 +76,12 @@ def drawable(
 def draw_boxes(image: np.ndarray, instances: Instances, metadata, *, side: int) -> np.ndarray:
     """An RGB image, enlarged to ``side`` pixels, with labeled boxes in one colour per class.
 
+    Masks are translucent.
+
     Args:
         image: RGB, uint8 (H, W, 3).
-        instances: ``pred_boxes`` (absolute pixels of the image), ``pred_classes`` and, for
-            detections, ``scores``.
+        instances: ``pred_boxes`` (absolute pixels of the image), ``pred_classes``, for
+            detections ``scores``, and for masks ``pred_masks``, PolygonMasks.
         metadata: of the dataset, with ``thing_classes``.
     """
     scale = side / max(image.shape[:2])
@@ -74,8 +92,13 @@ def draw_boxes(image: np.ndarray, instances: Instances, metadata, *, side: int) 
     if instances.has("scores"):
         labels = [f"{label} {score:.0%}" for label, score in zip(labels, instances.scores)]
     drawer = Visualizer(cv2.resize(image, None, fx=scale, fy=scale), metadata)
-    colors = [colormaps["tab10"](c % 10)[:3] for c in classes]
-    return drawer.overlay_instances(boxes=boxes, labels=labels, assigned_colors=colors).get_image()
+    masks = None
+    if instances.has("pred_masks"):
+        masks = PolygonMasks([[p * scale for p in ps] for ps in instances.pred_masks.polygons])
+    colors = [to_rgb(class_color(c)) for c in classes]
+    return drawer.overlay_instances(
+        boxes=boxes, labels=labels, masks=masks, assigned_colors=colors
+    ).get_image()
 
 
 def detection_sheet(
@@ -102,7 +125,7 @@ def detection_sheet(
     columns = []
     for sample in DatasetCatalog.get(dataset)[:count]:
         image = utils.read_image(sample["file_name"], format="RGB")
-        column = [ground_truth(sample)]
+        column = [ground_truth_masks(sample)]
         for network in networks.values():
             found = detect(network, sample, augmentations, image_format)
             column.append(found[found.scores > score_thresh])

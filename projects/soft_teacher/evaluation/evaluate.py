@@ -17,6 +17,7 @@ from ..data.datasets.evaluated import evaluation_name
 from ..data.datasets.paths import slug
 from ..utils.checks import check_choice
 from ..utils.errors import ConfigError, is_full_disk
+from .mask_truth import KnownMasksEvaluator
 from .unreadable import ReadableImagesEvaluator
 
 __all__ = [
@@ -44,7 +45,8 @@ def check_networks(networks: Sequence[str]) -> None:
 def best_metric(networks: Sequence[str], datasets: Sequence[str]) -> str:
     """Name in the event storage of the AP that decides which checkpoint is the best.
 
-    It is the teacher's if that is evaluated, on the first test dataset.
+    It is the teacher's if that is evaluated, on the first test dataset; of the boxes, which every
+    detector has.
     """
     network = "teacher" if "teacher" in networks else networks[0]
     return "/".join([network, *datasets[:1], "bbox/AP"] if datasets[1:] else [network, "bbox/AP"])
@@ -82,8 +84,8 @@ def evaluate_networks(
         build_evaluator: (dataset name, network) -> DatasetEvaluator.
 
     Returns:
-        {network: results}, or {network: {dataset: results}} for several datasets; results is
-        empty except on the main process.
+        {network: results}, or {network: {dataset: results}} for several datasets; results has
+        "bbox" and, where there are masks, "segm", and is empty except on the main process.
 
     Raises:
         OSError: there was no space to write the results.
@@ -95,10 +97,11 @@ def evaluate_networks(
         for name in datasets:
             logger.info(f"Evaluating the {network} on {name}")
             try:
+                evaluator = KnownMasksEvaluator(build_evaluator(name, network), name)
                 found = inference_on_dataset(
                     getattr(model, network),
                     build_loader(evaluation_name(name)),
-                    ReadableImagesEvaluator(build_evaluator(name, network), name),
+                    ReadableImagesEvaluator(evaluator, name),
                 )
             except Exception as error:
                 if not is_full_disk(error):

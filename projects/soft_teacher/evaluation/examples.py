@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation import inference_context
-from detectron2.structures import Instances
+from detectron2.structures import Instances, PolygonMasks
 
-from ..data.annotations import annotated_boxes
+from ..data.annotations import annotated_boxes, boxed_annotations
 from ..data.datasets.evaluated import evaluation_name
+from .mask_polygons import annotated_polygons, bitmap_polygons
 
 __all__ = ["Example", "detect_examples", "evenly_spaced", "some_dicts"]
 
@@ -22,10 +23,11 @@ class Example:
     Attributes:
         file_name: of the image.
         image: as the detector saw it, uint8 (C, h, w).
-        detections: on the CPU, with ``pred_boxes``, ``pred_classes`` and ``scores``; its image
-            size is that of the file's image.
+        detections: on the CPU, with ``pred_boxes``, ``pred_classes``, ``scores`` and, of a detector
+            of masks, ``pred_masks`` as PolygonMasks; its image size is that of the file's image.
         boxes: (n, 4) XYXY of the ground truth, without crowds.
         classes: their n class numbers.
+        masks: of the n objects; one without a mask has no polygon.
     """
 
     file_name: str
@@ -33,6 +35,7 @@ class Example:
     detections: Instances
     boxes: np.ndarray
     classes: list[int]
+    masks: PolygonMasks
 
 
 def evenly_spaced(total: int, count: int) -> list[int]:
@@ -66,5 +69,8 @@ def detect_examples(
 def _detect(network: torch.nn.Module, dataset_dict: dict, sample: dict) -> Example:
     # Alone, as in the evaluation: a larger image in a batch would pad it.
     found = network([sample])[0]["instances"].to("cpu")
+    if found.has("pred_masks"):  # many of the size of the image
+        found.pred_masks = bitmap_polygons(found.pred_masks)
     boxes, classes = annotated_boxes(dataset_dict)
-    return Example(dataset_dict["file_name"], sample["image"], found, boxes, classes)
+    masks = annotated_polygons(boxed_annotations(dataset_dict), found.image_size)
+    return Example(dataset_dict["file_name"], sample["image"], found, boxes, classes, masks)

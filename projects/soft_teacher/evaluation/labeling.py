@@ -4,9 +4,11 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode, Instances
+from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from ..data.datasets.dataset_dicts import class_names
@@ -66,7 +68,8 @@ def label_images(
     Returns:
         COCO's dict. Images have absolute paths and are numbered from 1; those that cannot be read
         are named in the log and left out. Annotations have ``bbox`` (XYWH, absolute pixels of the
-        image), ``category_id`` and ``score``.
+        image), ``category_id``, ``score`` and, by a detector of masks, ``segmentation``, an RLE of
+        the image's size, whose pixels are then the ``area``.
 
     Raises:
         ConfigError: no image can be read.
@@ -98,7 +101,7 @@ def _annotations(found: Instances, categories: list[dict]) -> list[dict]:
     """Detections of one image, without ids."""
     boxes = BoxMode.convert(found.pred_boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
     columns = boxes.tolist(), found.pred_classes.tolist(), found.scores.tolist()
-    return [
+    labels = [
         {
             "category_id": categories[number]["id"],
             "bbox": box,
@@ -108,3 +111,13 @@ def _annotations(found: Instances, categories: list[dict]) -> list[dict]:
         }
         for box, number, score in zip(*columns)
     ]
+    if not found.has("pred_masks"):
+        return labels
+    return [{**label, **_mask(mask)} for label, mask in zip(labels, found.pred_masks.cpu().numpy())]
+
+
+def _mask(mask: np.ndarray) -> dict:
+    """A bitmap (H, W) as COCO's JSON holds it."""
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    text = {"size": list(rle["size"]), "counts": rle["counts"].decode()}
+    return {"segmentation": text, "area": int(coco_mask.area(rle))}

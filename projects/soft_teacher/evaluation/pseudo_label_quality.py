@@ -5,7 +5,10 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from pycocotools import mask as coco_mask
 
-__all__ = ["Matches", "box_iou", "judge_boxes", "match_boxes"]
+__all__ = ["NO_OBJECT", "Matches", "box_iou", "judge_boxes", "match_boxes", "matched_objects"]
+
+# In the place of an object's number.
+NO_OBJECT = -1
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,35 @@ def judge_boxes(
     *,
     iou_thresh: float = 0.5,
 ) -> tuple[np.ndarray, np.ndarray]:
+    """The verdict of :func:`matched_objects` on the boxes of one image, crowds considered.
+
+    Args:
+        boxes, classes, scores, true_boxes, true_classes, iou_thresh: of it.
+        crowds: (k, 4) XYXY and (k,) classes of the crowds, if there are any.
+
+    Returns:
+        (n,) bool, boxes that found an object; (n,) bool, boxes that found none but lie in a crowd
+        of their class by ``iou_thresh`` of their area at least: they are neither right nor wrong.
+    """
+    found = matched_objects(boxes, classes, scores, true_boxes, true_classes, iou_thresh=iou_thresh)
+    hits = found != NO_OBJECT
+    neutral = np.zeros(len(boxes), dtype=bool)
+    if crowds is not None:
+        inside = box_iou(boxes, crowds[0], crowds=True)
+        same_class = classes[:, None] == np.asarray(crowds[1])[None]
+        neutral = ~hits & (same_class & (inside >= iou_thresh)).any(axis=1)
+    return hits, neutral
+
+
+def matched_objects(
+    boxes: np.ndarray,
+    classes: np.ndarray,
+    scores: np.ndarray,
+    true_boxes: np.ndarray,
+    true_classes: np.ndarray,
+    *,
+    iou_thresh: float = 0.5,
+) -> np.ndarray:
     """Greedy one-to-one matching on one image, as COCO's evaluation does it.
 
     In order of falling scores, each box takes the object of its class with the largest IoU among
@@ -68,27 +100,20 @@ def judge_boxes(
     Args:
         boxes, classes, scores: (n, 4) XYXY, (n,), (n,) of the pseudo boxes.
         true_boxes, true_classes: (m, 4) XYXY in the same frame, (m,).
-        crowds: (k, 4) XYXY and (k,) classes of the crowds, if there are any.
         iou_thresh: in (0, 1].
 
     Returns:
-        (n,) bool, boxes that found an object; (n,) bool, boxes that found none but lie in a crowd
-        of their class by ``iou_thresh`` of their area at least: they are neither right nor wrong.
+        (n,) int64, the number of the object that each box found, or ``NO_OBJECT``.
     """
     free = box_iou(boxes, true_boxes)
     free[classes[:, None] != np.asarray(true_classes)[None]] = 0
-    hits = np.zeros(len(boxes), dtype=bool)
+    found = np.full(len(boxes), NO_OBJECT)
     for row in np.argsort(-scores, kind="stable") if free.size else ():
         best = free[row].argmax()
         if free[row, best] >= iou_thresh:
-            hits[row] = True
+            found[row] = best
             free[:, best] = 0
-    neutral = np.zeros(len(boxes), dtype=bool)
-    if crowds is not None:
-        inside = box_iou(boxes, crowds[0], crowds=True)
-        same_class = classes[:, None] == np.asarray(crowds[1])[None]
-        neutral = ~hits & (same_class & (inside >= iou_thresh)).any(axis=1)
-    return hits, neutral
+    return found
 
 
 def box_iou(boxes: np.ndarray, others: np.ndarray, *, crowds: bool = False) -> np.ndarray:

@@ -191,8 +191,13 @@ def check_masks(model: SoftTeacher, loader) -> None:
 
 
 def evaluator_for(cfg, name: str, read_as: str, network: str):
-    """``dataloader.evaluator`` for a dataset, with a folder of its own where it can have one."""
+    """``dataloader.evaluator`` for a dataset, with a folder of its own where it can have one.
+
+    Masks are found in the predictions, not in ``tasks``: the dataset may have none.
+    """
     found = OmegaConf.merge(cfg.dataloader.evaluator, {"dataset_name": read_as})
+    if "segm" in (found.get("tasks") or ()):
+        found.tasks = None
     if found.get("output_dir") is None and is_known(found, "output_dir"):
         found.output_dir = results_folder(cfg.train.output_dir, network, name)
     return found

@@ -136,12 +136,9 @@ class SoftTeacherTrainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg, dataset_name, output_folder=None):
-        """The dataset's own evaluator: Pascal VOC's, else COCO's."""
+        """The dataset's own evaluator: Pascal VOC's, else COCO's of what the detector predicts."""
         folder = output_folder or results_folder(cfg.OUTPUT_DIR, "", dataset_name)
-        return build_evaluator(
-            dataset_name,
-            lambda name: COCOEvaluator(name, tasks=("bbox",), output_dir=folder),
-        )
+        return build_evaluator(dataset_name, lambda name: COCOEvaluator(name, output_dir=folder))
 
     @classmethod
     def test(cls, cfg, model, evaluators=None):

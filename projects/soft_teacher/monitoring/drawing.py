@@ -1,23 +1,29 @@
-"""Images with boxes on matplotlib's axes, visible on any photograph."""
+"""Images with boxes and masks on matplotlib's axes, visible on any photograph."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path
+from matplotlib.patheffects import withStroke
 
 __all__ = [
     "DPI",
     "RIM",
     "TITLE",
     "Style",
+    "class_color",
     "class_namer",
     "draw_label",
+    "draw_mask",
     "draw_outline",
     "legend_handle",
     "new_figure",
@@ -30,8 +36,10 @@ DPI = 100
 TITLE, SMALL_PRINT = 11, 7  # points
 # Under every line lies a wider dark one, so that one of both differs from whatever is below.
 RIM, RIM_WIDTH = "#101010", 0.9  # points, on either side
-# Rims of all boxes are below the lines of all boxes.
-BELOW, ABOVE = 1, 2
+# Rims of all boxes are below the lines of all boxes, and masks below both.
+LOWEST, BELOW, ABOVE = 0.5, 1, 2
+# How much of an image its mask hides, and the width of its outline in points.
+OPACITY, MASK_LINE = 0.35, 1.0
 # Share of the height that a line of text takes.
 MARGIN = 0.03
 
@@ -52,6 +60,11 @@ def class_namer(class_names: Sequence[str]) -> Callable[[int], str]:
         return class_names[category] if category < len(class_names) else str(category)
 
     return name_of
+
+
+def class_color(category: int) -> str:
+    """The colour of a class, which it shares with every tenth."""
+    return to_hex(colormaps["tab10"](category % 10))
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -92,6 +105,22 @@ def draw_outline(axis: Axes, box: list[float], style: Style) -> None:
     ):
         look = dict(edgecolor=color, linewidth=width, linestyle=dashes, zorder=order)
         axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, **look))
+
+
+def draw_mask(axis: Axes, polygons: Sequence[np.ndarray], color: str) -> None:
+    """Draws a mask, translucent with an outline.
+
+    Args:
+        polygons: (x0, y0, x1, y1, ...) in the frame of the image; holes turn the other way round.
+    """
+    corners = [np.reshape(polygon, (-1, 2)) for polygon in polygons]
+    if not corners:
+        return
+    closed = [Path(np.vstack([c, c[:1]]), closed=True) for c in corners]
+    look = dict(facecolor=(*to_rgb(color), OPACITY), edgecolor=color, linewidth=MASK_LINE)
+    rim = withStroke(linewidth=MASK_LINE + 2 * RIM_WIDTH, foreground=RIM)
+    path = Path.make_compound_path(*closed)
+    axis.add_patch(PathPatch(path, **look, zorder=LOWEST, path_effects=[rim]))
 
 
 def draw_label(axis: Axes, box: list[float], text: str, color: str, *, below: bool = False) -> None:

@@ -18,7 +18,8 @@ from ..modeling.step_record import StepView
 from ..utils.errors import one_line
 from .health import HealthCheck
 from .run_report import write_report
-from .statistics import Totals, Window, scalars
+from .statistics import Totals, scalars
+from .window import Window
 
 __all__ = ["HTMLReport", "WatchHook"]
 

@@ -64,9 +64,10 @@ def progress_line(
     if "pseudo/num_cls_boxes" in values:
         parts.append(f"{values['pseudo/num_cls_boxes']:.2g} pseudo boxes per image")
     parts += [
-        f"{network} AP {values[f'{network}/bbox/AP']:.1f}"
+        f"{network} {what} {values[f'{network}/{task}/AP']:.1f}"
         for network in ("student", "teacher")
-        if f"{network}/bbox/AP" in values
+        for task, what in (("bbox", "AP"), ("segm", "mask AP"))
+        if f"{network}/{task}/AP" in values
     ]
     if "lr" in values:
         parts.append(f"lr {values['lr']:.3g}")

@@ -10,33 +10,52 @@ __all__ = ["ap_per_class", "class_table", "evaluations", "pseudo_box_table", "re
 
 NETWORKS = ("student", "teacher")
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+# Task of an evaluation -> what is before the names of its metrics.
+TASKS = {"bbox": "", "segm": "mask "}
 # Names of the APs of classes, as Detectron2's evaluators give them.
 CLASS = "AP-"
+# What is logged of all classes and of each -> its column.
 LABELED, PSEUDO = "pseudo/labeled_boxes_per_image", "pseudo/boxes_per_image"
+COLUMNS = {
+    LABELED: "labeled boxes per image",
+    PSEUDO: "pseudo boxes per image",
+    "pseudo/mask_iou": "IoU of pseudo masks",
+}
 
 
-def evaluations(lines: Sequence[dict]) -> dict[str, dict[int, dict[str, float]]]:
-    """What was evaluated: network, or network/dataset -> steps done -> metric -> value."""
+def evaluations(
+    lines: Sequence[dict], task: str = "bbox"
+) -> dict[str, dict[int, dict[str, float]]]:
+    """What was evaluated: network, or network/dataset -> steps done -> metric -> value.
+
+    Args:
+        task: "bbox" or, of masks, "segm".
+    """
     found: dict = defaultdict(lambda: defaultdict(dict))
     for line in sorted(lines, key=lambda line: line["iteration"]):
         for name, value in line.items():
-            where, is_metric, metric = name.partition("/bbox/")
+            where, is_metric, metric = name.partition(f"/{task}/")
             if is_metric and where.split("/")[0] in NETWORKS:
                 found[where][line["iteration"] + 1][metric] = value
     return {where: dict(found[where]) for where in sorted(found)}
 
 
 def results_table(lines: Sequence[dict]) -> str:
-    """A row for every evaluation of every network and dataset."""
-    rows = [
-        (step, where, [_number(values.get(metric)) for metric in METRICS])
-        for where, steps in evaluations(lines).items()
-        for step, values in steps.items()
-    ]
-    if not rows:
+    """A row for every evaluation of every network and dataset; masks are beside the boxes."""
+    tasks = {task: found for task in TASKS if (found := evaluations(lines, task))}
+    columns = [(task, metric) for task in tasks for metric in METRICS]
+    places = {(step, where) for found in tasks.values() for where in found for step in found[where]}
+    if not places:
         return "<p>No evaluation.</p>"
-    cells = [[f"{step:,}", where, *values] for step, where, values in sorted(rows)]
-    return table(["steps", "network", *METRICS], cells)
+
+    def value(task: str, metric: str, step: int, where: str) -> float | None:
+        return tasks[task].get(where, {}).get(step, {}).get(metric)
+
+    cells = [
+        [f"{step:,}", where, *(_number(value(*column, step, where)) for column in columns)]
+        for step, where in sorted(places)
+    ]
+    return table(["steps", "network", *(TASKS[task] + metric for task, metric in columns)], cells)
 
 
 def ap_per_class(steps: dict[int, dict[str, float]]) -> dict[str, dict[int, float]]:
@@ -49,29 +68,42 @@ def ap_per_class(steps: dict[int, dict[str, float]]) -> dict[str, dict[int, floa
     return dict(found)
 
 
-def class_table(networks: dict[str, dict[int, dict[str, float]]]) -> str:
+def class_table(
+    networks: dict[str, dict[int, dict[str, float]]],
+    masks: dict[str, dict[int, dict[str, float]]] | None = None,
+) -> str:
     """A row per class, the weakest first; nothing for a single one.
 
     Args:
         networks: network -> its :func:`evaluations` on one dataset; the last one sorts.
+        masks: the same of masks, for columns beside those of the boxes.
     """
     aps = {network: ap_per_class(steps) for network, steps in networks.items()}
+    mask_aps = {network: ap_per_class(steps) for network, steps in (masks or {}).items()}
     classes = {name for found in aps.values() for name in found}
     if len(classes) < 2:
         return ""
 
-    def ap(network: str, step: int, name: str) -> float:
-        return aps[network].get(name, {}).get(step, math.nan)
+    def ap(found: dict, network: str, step: int, name: str) -> float:
+        return found.get(network, {}).get(name, {}).get(step, math.nan)
 
     def weakness(name: str) -> tuple[float, str]:
         network, steps = list(networks.items())[-1]
-        last = ap(network, max(steps), name)
+        last = ap(aps, network, max(steps), name)
         return math.inf if math.isnan(last) else last, name
 
-    columns = [(n, step, what) for n in networks for step, what in _last_and_best(networks[n])]
-    header = [f"{network}, {what} ({step:,} steps)" for network, step, what in columns]
+    columns = [
+        (kind, found, network, step, what)
+        for network in networks
+        for step, what in _last_and_best(networks[network])
+        for kind, found in (("", aps), ("masks, ", mask_aps))
+        if network in found
+    ]
+    header = [
+        f"{network}, {kind}{what} ({step:,} steps)" for kind, _, network, step, what in columns
+    ]
     rows = [
-        [name, *(_number(ap(network, step, name)) for network, step, _ in columns)]
+        [name, *(_number(ap(found, network, step, name)) for _, found, network, step, _ in columns)]
         for name in sorted(classes, key=weakness)
     ]
     return table(["class", *header], rows)
@@ -86,24 +118,28 @@ def _last_and_best(steps: dict[int, dict[str, float]]) -> list[tuple[int, str]]:
 
 
 def pseudo_box_table(lines: Sequence[dict]) -> str:
-    """Labeled and pseudo boxes per image and class as last logged; nothing where none are."""
+    """Labeled and pseudo boxes per image and class as last logged; nothing where none are.
+
+    Beside them is the quality of pseudo masks, where there are some.
+    """
     latest: dict[str, float] = {}
     for line in sorted(lines, key=lambda line: line["iteration"]):
         latest.update(line)
+    kinds = [kind for kind in COLUMNS if kind in latest or kind in (LABELED, PSEUDO)]
     classes = {
         name.removeprefix(f"{kind}/")
         for name in latest
-        for kind in (LABELED, PSEUDO)
+        for kind in kinds
         if name.startswith(f"{kind}/")
     }
     names = sorted(classes, key=lambda c: (-latest.get(f"{LABELED}/{c}", 0), c))
-    rows = [(c, f"{LABELED}/{c}", f"{PSEUDO}/{c}") for c in names if len(names) > 1]
+    rows = [(c, [f"{kind}/{c}" for kind in kinds]) for c in names if len(names) > 1]
     if LABELED in latest or PSEUDO in latest:
-        rows.append(("all", LABELED, PSEUDO))
+        rows.append(("all", kinds))
     if not rows:
         return ""
-    cells = [[name, *(_number(latest.get(k), 2) for k in kinds)] for name, *kinds in rows]
-    return table(["class", "labeled boxes per image", "pseudo boxes per image"], cells)
+    cells = [[name, *(_number(latest.get(k), 2) for k in keys)] for name, keys in rows]
+    return table(["class", *(COLUMNS[kind] for kind in kinds)], cells)
 
 
 def _number(value: float | None, digits: int = 1) -> str:

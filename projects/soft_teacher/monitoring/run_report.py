@@ -39,6 +39,7 @@ PANELS = {
         "pseudo/labeled_boxes_per_image",
     ),
     "precision and recall of the pseudo boxes": ("pseudo/precision", "pseudo/recall"),
+    "IoU of the pseudo masks": ("pseudo/mask_iou",),
     "variance of the candidates, reliability of the background": (
         "pseudo/mean_variance",
         "unsup/mean_background",
@@ -49,7 +50,9 @@ PANELS = {
     "seconds per step": ("time", "data_time"),
 }
 # Scalars of one class, which are too many for a panel.
-OF_A_CLASS = re.compile("/bbox/AP-|boxes_per_image/")
+OF_A_CLASS = re.compile("/(bbox|segm)/AP-|(boxes_per_image|mask_iou)/")
+# The AP of boxes, or of masks.
+AP = re.compile("/(bbox|segm)/AP$")
 
 
 def series(lines: Sequence[dict], name: str) -> list[tuple[int, float]]:
@@ -82,16 +85,22 @@ def write_report(folder: Path, *, title: str = "Soft Teacher", command: str = ""
 
 def _classes(lines: Sequence[dict]) -> str:
     """The AP of every class as a table per dataset, and of some classes as curves."""
-    datasets: dict[str, dict] = defaultdict(dict)
-    for where, steps in evaluations(lines).items():
-        network, _, dataset = where.partition("/")
-        datasets[dataset][network] = steps
+    masks = _by_dataset(evaluations(lines, "segm"))
     found = []
-    for dataset, networks in datasets.items():
-        if text := class_table(networks):
+    for dataset, networks in _by_dataset(evaluations(lines)).items():
+        if text := class_table(networks, masks.get(dataset)):
             heading = f"<h3>{html.escape(dataset)}</h3>\n" if dataset else ""
             found.append(heading + text + _class_curves(networks, dataset))
     return "".join(found)
+
+
+def _by_dataset(found: dict[str, dict]) -> dict[str, dict[str, dict]]:
+    """Evaluations as dataset -> network -> steps done -> metrics."""
+    datasets: dict[str, dict] = defaultdict(dict)
+    for where, steps in found.items():
+        network, _, dataset = where.partition("/")
+        datasets[dataset][network] = steps
+    return datasets
 
 
 def _class_curves(networks: dict[str, dict], dataset: str) -> str:
@@ -112,7 +121,7 @@ def _curves(lines: Sequence[dict]) -> str:
     for title, prefixes in PANELS.items():
         chosen = [n for n in names if n.startswith(prefixes) and not OF_A_CLASS.search(n)]
         if title.startswith("AP"):
-            chosen = [n for n in chosen if n.endswith("/bbox/AP")]
+            chosen = [n for n in chosen if AP.search(n)]
         curves = {name: series(lines, name) for name in chosen}
         if curves:
             found.append(_figure(title, curves))

@@ -1,25 +1,18 @@
-"""Numbers of many steps, with one host-device sync."""
+"""Sums over many steps, and what is logged of them."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import zip_longest
 
-import numpy as np
-import torch
-from detectron2.structures import Instances
+from ..evaluation.pseudo_label_quality import Matches
+from ..modeling.step_record import MOST_CLASSES
 
-from ..data.unlabeled_annotations import HIDDEN_INSTANCES
-from ..evaluation.pseudo_label_quality import Matches, match_boxes
-from ..modeling.step_record import COLUMNS, MOST_CLASSES, StepView, table
-
-__all__ = ["SCORE_BINS", "Totals", "Window", "scalars"]
+__all__ = ["ONE", "SCORE_BINS", "Totals", "scalars"]
 
 # Means are summed in fixed point: such sums are exact, however ranks or interruptions divide them.
 ONE = 2**40
 # Scores are counted in so many bins of equal width.
 SCORE_BINS = 20
-BOX = slice(0, 4)
-SCORE, CLASS, CONFIDENT, CANDIDATE, VARIANCE, STABLE = range(4, len(COLUMNS))
 
 
 @dataclass(frozen=True)
@@ -36,6 +29,8 @@ class Totals:
             times ``ONE``.
         best_score: the highest score of a detection, 0 without any.
         classification, regression: G_cls and G_reg against the ground truth, where it is known.
+        masks, mask_iou: pseudo masks of G_reg whose box found an object with a known mask, by class
+            number, and the sums of their IoU with it times ``ONE``.
         labeled_images, labeled_classes: the labeled images, and their objects by class number.
         labeled_loss, unlabeled_loss: sums of the losses of the steps with images of both streams,
             times ``ONE``; the latter times alpha.
@@ -55,6 +50,8 @@ class Totals:
     best_score: float = 0.0
     classification: Matches = Matches()
     regression: Matches = Matches()
+    masks: tuple[int, ...] = ()
+    mask_iou: tuple[int, ...] = ()
     labeled_images: int = 0
     labeled_classes: tuple[int, ...] = ()
     labeled_loss: int = 0
@@ -73,6 +70,11 @@ class Totals:
     def mean_reliability(self) -> float | None:
         """Of the backgrounds; None where they were not weighted."""
         return self.reliability / ONE / self.passes if self.passes else None
+
+    @property
+    def mean_mask_iou(self) -> float | None:
+        """Of pseudo masks with the masks of their objects; None without any."""
+        return sum(self.mask_iou) / ONE / sum(self.masks) if any(self.masks) else None
 
     @property
     def boxes_per_image(self) -> float | None:
@@ -117,6 +119,7 @@ def scalars(totals: Totals, class_names: Sequence[str] = ()) -> dict[str, float]
         "pseudo/recall_cls": totals.classification.recall,
         "pseudo/precision_reg": totals.regression.precision,
         "pseudo/recall_reg": totals.regression.recall,
+        "pseudo/mask_iou": totals.mean_mask_iou,
         "pseudo/boxes_per_image": totals.boxes_per_image,
         "pseudo/labeled_boxes_per_image": totals.labeled_boxes_per_image,
     }
@@ -128,102 +131,6 @@ def scalars(totals: Totals, class_names: Sequence[str] = ()) -> dict[str, float]
         for name, counts, images in parts:
             per_class = zip_longest(class_names, counts[: len(class_names)], fillvalue=0)
             found.update({f"{name}/{c}": n / images if images else None for c, n in per_class})
+        per_class = zip(class_names, totals.mask_iou, totals.masks)
+        found.update({f"pseudo/mask_iou/{c}": s / ONE / n for c, s, n in per_class if n})
     return {name: value for name, value in found.items() if value is not None}
-
-
-class Window:
-    """Keeps the views of steps on the device until their totals are needed."""
-
-    def __init__(self):
-        self.clear()
-
-    def add(self, view: StepView) -> None:
-        """Takes a step's view, without a host-device sync."""
-        self._labeled.append([sample["instances"].gt_classes for sample in view.labeled])
-        if not view.samples:
-            return
-        truths = [sample.get(HIDDEN_INSTANCES) for sample in view.samples]
-        counts = [len(boxes.detections) for boxes in view.teacher_boxes]
-        rows = table(view.teacher_boxes)
-        self._waiting.append((rows, view.background_reliability, counts, truths))
-
-    def add_losses(self, labeled: float, unlabeled: float) -> None:
-        """Takes the losses of a step that has images of both streams."""
-        sums = (round(loss * ONE) for loss in (labeled, unlabeled))
-        self._read = self._read + Totals(**dict(zip(("labeled_loss", "unlabeled_loss"), sums)))
-
-    def totals(self) -> Totals:
-        """Everything since :meth:`clear`, on this rank. One copy from the device, if any."""
-        self._read = self._read + _of_labels([image for step in self._labeled for image in step])
-        if self._waiting:
-            self._read = self._read + _totals(self._waiting)
-        self._labeled, self._waiting = [], []
-        return self._read
-
-    def clear(self) -> None:
-        self._labeled: list[list[torch.Tensor]] = []
-        self._waiting: list[tuple] = []
-        self._read = Totals()
-
-
-def _of_labels(images: list[torch.Tensor]) -> Totals:
-    classes = torch.cat(images).numpy() if images else np.zeros(0)
-    return Totals(labeled_images=len(images), labeled_classes=_by_class(classes))
-
-
-def _by_class(classes: np.ndarray) -> tuple[int, ...]:
-    """How many there are of each class number, up to the highest."""
-    return tuple(np.bincount(classes.astype(np.int64)).tolist())
-
-
-def _totals(waiting: list[tuple]) -> Totals:
-    tables, reliabilities, counts, truths = zip(*waiting)
-    reliabilities = [r for r in reliabilities if r is not None]
-    parts = [t.flatten() for t in tables] + [r.float().reshape(1) for r in reliabilities]
-    numbers = torch.cat(parts).cpu().double().numpy()
-    end = len(numbers) - len(reliabilities)
-    rows = numbers[:end].reshape(-1, len(COLUMNS))
-    count, total = _fixed_point(numbers[end:])
-    found = Totals(passes=count, reliability=total) + _of_detections(rows)
-    images = np.split(rows, np.cumsum([n for step in counts for n in step])[:-1])
-    for image, truth in zip(images, [t for step in truths for t in step]):
-        found = found + _against_truth(image, truth)
-    return found
-
-
-def _fixed_point(values: np.ndarray) -> tuple[int, int]:
-    """How many values are finite, and their sum times ``ONE``."""
-    finite = values[np.isfinite(values)]
-    return len(finite), sum(round(value * ONE) for value in finite.tolist())
-
-
-def _of_detections(rows: np.ndarray) -> Totals:
-    scores, _ = np.histogram(rows[:, SCORE], SCORE_BINS, (0, 1))
-    candidates = rows[:, CANDIDATE] > 0
-    measured, variance = _fixed_point(rows[candidates, VARIANCE])
-    return Totals(
-        detections=len(rows),
-        scores=tuple(scores.tolist()) if len(rows) else (),
-        confident=int(rows[:, CONFIDENT].sum()),
-        candidates=int(candidates.sum()),
-        stable=int(rows[:, STABLE].sum()),
-        classes=_by_class(rows[rows[:, CONFIDENT] > 0, CLASS]),
-        measured=measured,
-        variance=variance,
-        best_score=float(rows[:, SCORE].max(initial=0)),
-    )
-
-
-def _against_truth(rows: np.ndarray, truth: Instances | None) -> Totals:
-    return Totals(
-        images=1,
-        classification=_matches(rows[rows[:, CONFIDENT] > 0], truth),
-        regression=_matches(rows[rows[:, STABLE] > 0], truth),
-    )
-
-
-def _matches(rows: np.ndarray, truth: Instances | None) -> Matches:
-    if truth is None:
-        return Matches()
-    ground_truth = truth.gt_boxes.tensor.double().numpy(), truth.gt_classes.numpy()
-    return match_boxes(rows[:, BOX], rows[:, CLASS], rows[:, SCORE], *ground_truth)

@@ -3,16 +3,20 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 from detectron2.structures import Instances
 from matplotlib.figure import Figure
 
 from ..data.unlabeled_annotations import GIVEN_INSTANCES
+from ..evaluation.mask_polygons import roi_polygons
 from ..modeling.step_record import StepView, TeacherBoxes
 from .drawing import (
     TITLE,
     Style,
+    class_color,
     class_namer,
     draw_label,
+    draw_mask,
     draw_outline,
     legend_handle,
     new_figure,
@@ -37,6 +41,7 @@ LABELS = {
 }
 # Dropped boxes that are drawn, those with the highest scores.
 MOST_DROPPED = 15
+MASK_SIDE = 28  # cells of a pseudo mask that is cropped to its box
 SIDE = 6.4  # inches, the longer side of a view
 
 
@@ -56,7 +61,8 @@ def training_figure(
 
     On the left the weak view with the teacher's boxes, their class, score and (of jittered ones)
     variance; on the right the strong view with G_cls and G_reg as the student gets them. A box of
-    both sets has both outlines.
+    both sets has both outlines. Masks have the colour of their class: on the left those of kept
+    boxes, on the right those of G_reg.
 
     Args:
         view: with at least one image.
@@ -73,7 +79,9 @@ def training_figure(
     source = "precomputed pseudo labels" if GIVEN_INSTANCES in sample else "what the teacher finds"
     show_image(weak, images[0], f"weak view: {source}")
     show_image(strong, images[1], "strong view: what the student learns")
+    _draw_teacher_masks(weak, view.teacher_boxes[0])
     _draw_teacher_boxes(weak, view.teacher_boxes[0], name_of)
+    _draw_target_masks(strong, view.labels.regression[0])
     for kind in ("classification", "regression"):
         _draw_targets(strong, getattr(view.labels, kind)[0], kind, name_of)
     lines = [legend_handle(STYLES[kind]) for kind in LABELS]
@@ -86,6 +94,25 @@ def _size(images: list[np.ndarray]):
     height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
     scale = SIDE / max(height, width)
     return 2 * width * scale + 0.2, height * scale + 0.9
+
+
+def _draw_teacher_masks(axis, found: TeacherBoxes) -> None:
+    if found.detections.has("pred_masks"):
+        kept = found.detections[torch.cat([found.confident, found.stable]).unique()]
+        masks = kept.pred_masks[:, 0], kept.pred_boxes.tensor, kept.image_size
+        _draw_masks(axis, *masks, kept.pred_classes)
+
+
+def _draw_target_masks(axis, targets: Instances) -> None:
+    if targets.has("gt_masks"):
+        boxes = targets.gt_boxes.tensor
+        masks = targets.gt_masks.crop_and_resize(boxes, MASK_SIDE)
+        _draw_masks(axis, masks, boxes, targets.image_size, targets.gt_classes)
+
+
+def _draw_masks(axis, masks, boxes, size: tuple[int, int], classes: torch.Tensor) -> None:
+    for polygons, category in zip(roi_polygons(masks, boxes, size).polygons, classes.tolist()):
+        draw_mask(axis, polygons, class_color(category))
 
 
 def _draw_teacher_boxes(axis, found: TeacherBoxes, name_of: Callable[[int], str]) -> None:

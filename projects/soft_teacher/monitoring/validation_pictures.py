@@ -11,8 +11,10 @@ from ..evaluation.examples import Example
 from .drawing import (
     TITLE,
     Style,
+    class_color,
     class_namer,
     draw_label,
+    draw_mask,
     draw_outline,
     new_figure,
     picture_of,
@@ -43,6 +45,8 @@ def validation_figure(
     title: str = "",
 ) -> Figure:
     """Draws a row per image: the ground truth on the left, detections on the right.
+
+    Masks have the colour of their class.
 
     Args:
         examples: at least one.
@@ -83,7 +87,8 @@ def _detected_title(example: Example) -> str:
 
 
 def _draw_truth(axis: Axes, example: Example, name_of: Callable[[int], str]) -> None:
-    for box, category in zip(example.boxes.tolist(), example.classes):
+    for box, category, mask in zip(example.boxes.tolist(), example.classes, example.masks.polygons):
+        draw_mask(axis, mask, class_color(category))
         draw_outline(axis, box, TRUE)
         draw_label(axis, box, name_of(category), TRUE.color)
 
@@ -93,6 +98,10 @@ def _draw_detections(axis: Axes, example: Example, name_of: Callable[[int], str]
     # Certain boxes last, so that their text is on top.
     found = found[found.scores.argsort(stable=True)]
     boxes, scores = found.pred_boxes.tensor.tolist(), found.scores.tolist()
-    for box, score, category in zip(boxes, scores, found.pred_classes.tolist()):
+    classes = found.pred_classes.tolist()
+    if found.has("pred_masks"):
+        for mask, category in zip(found.pred_masks.polygons, classes):
+            draw_mask(axis, mask, class_color(category))
+    for box, score, category in zip(boxes, scores, classes):
         draw_outline(axis, box, DETECTED)
         draw_label(axis, box, f"{name_of(category)} {score:.2f}", DETECTED.color)
