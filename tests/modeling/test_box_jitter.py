@@ -13,7 +13,7 @@ from steps import NAN, detections
 
 from soft_teacher import ConfigError
 from soft_teacher.experiment.words import YAML_WORDS
-from soft_teacher.modeling import BoxJitter, SoftFastRCNNOutputLayers
+from soft_teacher.modeling import BoxJitter, SoftFastRCNNOutputLayers, SoftTeacherROIHeads
 from soft_teacher.modeling.box_jitter import box_variance, jitter_boxes
 from soft_teacher.modeling.families.base import Encoded
 from soft_teacher.modeling.families.rcnn.teacher_pass import RCNNTeacherPass
@@ -226,6 +226,8 @@ class KnownHeads:
         self.calls.append((features, [b.tensor.clone() for b in boxes]))
         n = sum(map(len, boxes))
         return torch.zeros(n, K + 1), self.deltas.flatten().repeat(n, 1)
+
+    refine = SoftTeacherROIHeads.refine
 
 
 BY_CLASS = np.array([[1.0, 0, 0, 0], [0, -2.0, 1.5, 0], [0.5, 0.5, -2.5, 3.0]])

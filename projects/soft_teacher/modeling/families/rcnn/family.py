@@ -126,7 +126,7 @@ class FasterRCNNFamily(DetectorFamily):
     def questions_to_teacher(self, student: nn.Module) -> list[str]:
         indicator = student.roi_heads.indicator
         asks = indicator in NEEDS_TEACHER
-        return [f"SoftTeacherROIHeads.indicator, now '{indicator}', to 'none'"] if asks else []
+        return [f"SoftHeads.indicator, now '{indicator}', to 'none'"] if asks else []
 
     def losses(self, student, encoded, inputs) -> dict[str, torch.Tensor]:
         targets = [x["instances"].to(student.device) for x in inputs]
