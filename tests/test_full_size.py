@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
+from steps import ALL_LOSSES
 from training import ROOT, metrics
 
 from soft_teacher.data.datasets.splits.families import read_coco_ids, stac_split
 from soft_teacher.data.datasets.splits.manifest import write_manifest
-from soft_teacher.modeling import FasterRCNNFamily
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
@@ -115,10 +115,7 @@ def test_the_first_step(variant, suffix, opts, datasets_folder, tmp_path, record
         record_property(*figure)
 
     last = metrics(tmp_path)
-    losses = {
-        k: last[k]
-        for k in (f"{s}/{n}" for s in ("sup", "unsup") for n in FasterRCNNFamily.loss_names)
-    }
+    losses = {key: last[key] for key in ALL_LOSSES}
     assert all(np.isfinite(value) for value in losses.values()), losses
     assert losses["sup/loss_cls"] > 0 and losses["sup/loss_rpn_cls"] > 0
     assert last["lr"] == pytest.approx(0.01 * 0.001)

@@ -13,6 +13,7 @@ from detectron2.config import instantiate
 from detectron2.engine import TrainerBase
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.utils.events import EventStorage
+from steps import ALL_LOSSES, LOSSES
 from training import (
     CONFIGS,
     LAZY_OPTS,
@@ -31,8 +32,6 @@ from soft_teacher.modeling import FasterRCNNFamily
 
 pytestmark = pytest.mark.usefixtures("tiny_digits")
 
-LOSSES = {f"{stream}/{name}" for stream in ("sup", "unsup") for name in FasterRCNNFamily.loss_names}
-
 
 @pytest.fixture(scope="module")
 def trained(tiny_digits, tmp_path_factory):
@@ -45,8 +44,8 @@ class TestTraining:
     def test_yaml_training_logs_every_loss_and_evaluates_both_networks(self, trained):
         folder, _ = trained
         last = metrics(folder)
-        assert LOSSES <= set(last)
-        assert all(np.isfinite(last[k]) for k in LOSSES)
+        assert ALL_LOSSES <= set(last)
+        assert all(np.isfinite(last[k]) for k in ALL_LOSSES)
         assert last["unsup/loss_cls"] > 0
         for network in ("student", "teacher"):
             assert 0 <= last[f"{network}/bbox/AP"] <= 100
@@ -58,7 +57,7 @@ class TestTraining:
 
     def test_lazy_training_logs_the_same_losses(self, tmp_path):
         results = train_lazy(tmp_path)
-        assert LOSSES <= set(metrics(tmp_path))
+        assert ALL_LOSSES <= set(metrics(tmp_path))
         assert set(results) == {"student", "teacher"}
 
     def test_the_baseline_has_no_unlabeled_loss(self, tmp_path):
@@ -66,7 +65,7 @@ class TestTraining:
         train_yaml(tmp_path, *share, "SOLVER.MAX_ITER", "2", config="supervised.yaml")
         last = metrics(tmp_path)
         assert last["sup/loss_cls"] > 0
-        assert all(last[f"unsup/{name}"] == 0 for name in FasterRCNNFamily.loss_names)
+        assert all(last[f"unsup/{name}"] == 0 for name in LOSSES)
 
     def test_during_the_burn_in_the_teacher_is_the_student(self, tmp_path):
         train_yaml(tmp_path, "SOFT_TEACHER.BURN_IN", "2", "SOLVER.MAX_ITER", "2")
@@ -136,7 +135,7 @@ class TestBothLanguages:
             torch.manual_seed(0)
             with EventStorage(), torch.no_grad():
                 found.append(model(next(iter(loader))))
-        assert set(found[0]) == LOSSES
+        assert set(found[0]) == ALL_LOSSES
         assert {k: v.item() for k, v in found[0].items()} == {
             k: v.item() for k, v in found[1].items()
         }
@@ -203,7 +202,7 @@ class TestCommandLine:
                    *opts, *output)  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert "Warning" not in done.stderr and "is_fx_tracing" not in done.stderr
-        assert LOSSES <= set(metrics(tmp_path))
+        assert ALL_LOSSES <= set(metrics(tmp_path))
         assert (tmp_path / "model_final.pth").is_file()
 
     def test_help_explains_every_flag(self):

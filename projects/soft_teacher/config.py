@@ -121,6 +121,14 @@ def add_soft_teacher_config(cfg) -> None:
     # Clip refined boxes to the image (released code).
     _C.JITTER.CLIP_REFINED = False
 
+    # Cascades, of which the paper says nothing.
+    _C.CASCADE = CN()
+    # r of the backgrounds of a stage: by the teacher's same "stage", or by the "mean" over all its
+    # stages, through which the boxes then pass.
+    _C.CASCADE.SCORES = "stage"
+    # Stages of the teacher that refine jittered boxes: "all", or the "last" alone.
+    _C.CASCADE.JITTER = "all"
+
     # Teacher <- MOMENTUM * teacher + (1 - MOMENTUM) * student after the optimizer's step.
     # MOMENTUM 0 is "no EMA": the teacher is the student.
     _C.EMA = CN()

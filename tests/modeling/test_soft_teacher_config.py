@@ -21,7 +21,8 @@ def test_detectron2_builds_it_by_its_name_and_leaves_the_config_alone(tiny_cfg):
 REFUSED = {
     "MODEL.MASK_ON": [True],
     "MODEL.KEYPOINT_ON": [True],
-    "MODEL.ROI_HEADS.NAME": ["CascadeROIHeads", "Res5ROIHeads", "Heads"],
+    "MODEL.ROI_HEADS.NAME": ["Res5ROIHeads", "Heads"],
+    "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES": [True],
     "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": [True],
     "SOFT_TEACHER.DETECTOR": ["", "PanopticFPN", "SoftTeacher"],
     "SOFT_TEACHER.ALPHA": [-1.0, NAN],

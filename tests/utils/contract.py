@@ -7,22 +7,26 @@ import torch
 import toy  # noqa: F401  registers a family
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
-from steps import WITHOUT_SAMPLING
+from steps import CASCADE, WITHOUT_SAMPLING
 
 from soft_teacher.distributed.launch import leave_group
 from soft_teacher.experiment.build import wrap_ddp
 from soft_teacher.modeling.families.base import MeasuresStability, TeacherPass
 
-# Meta-architecture -> overrides of the tiny config: images do not influence each other by
-# normalization, nothing is sampled at random, and all have the same number of samples.
+# Images do not influence each other by normalization, nothing is sampled at random, and all have
+# the same number of samples.
+FASTER_RCNN = (
+    *("SOFT_TEACHER.DETECTOR", "GeneralizedRCNN"),
+    *("MODEL.RESNETS.NORM", "FrozenBN"),
+    *("MODEL.RPN.NMS_THRESH", 1.0),
+    *WITHOUT_SAMPLING,
+)
+# Name -> overrides of the tiny config.
 CASES = {
-    "GeneralizedRCNN": (
-        *("MODEL.RESNETS.NORM", "FrozenBN"),
-        *("MODEL.RPN.NMS_THRESH", 1.0),
-        *WITHOUT_SAMPLING,
-    ),
-    "RetinaNet": ("MODEL.RESNETS.NORM", "FrozenBN"),
-    "ToyDetector": ("SOFT_TEACHER.JITTER.ENABLED", False),
+    "Faster R-CNN": FASTER_RCNN,
+    "Cascade R-CNN": (*FASTER_RCNN, *CASCADE),
+    "RetinaNet": ("SOFT_TEACHER.DETECTOR", "RetinaNet", "MODEL.RESNETS.NORM", "FrozenBN"),
+    "toy": ("SOFT_TEACHER.DETECTOR", "ToyDetector", "SOFT_TEACHER.JITTER.ENABLED", False),
 }
 
 

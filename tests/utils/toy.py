@@ -35,7 +35,6 @@ class ToyFamily(base.DetectorFamily):
     """Both losses are means over images; a background counts by the teacher's background score."""
 
     detectors = ("ToyDetector",)
-    loss_names = pseudo_loss_names = ("loss_cls", "loss_box")
     measures_stability = False
 
     def __init__(self, cfg=None):
@@ -44,6 +43,9 @@ class ToyFamily(base.DetectorFamily):
     def check(self, student):
         if not isinstance(student, ToyDetector):
             raise ConfigError(f"ToyFamily wraps a ToyDetector, got {type(student).__name__}")
+
+    def loss_names(self, network):
+        return ("loss_cls", "loss_box")
 
     def num_classes(self, network):
         return network.out_features - 5

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from ..utils.command_line import STATUSES
 from ..utils.errors import ConfigError
-from .settings import HEADS, PREDICTOR, RPN, SETTINGS, STUDENT
+from .settings import HEADS, RPN, SETTINGS, STUDENT, of_predictors
 
 __all__ = ["LAZY_WORDS", "YAML_WORDS", "Words", "policy_of"]
 
@@ -53,14 +53,21 @@ class Words:
 
 
 PARAMETERS = {name: key for key, s in SETTINGS.items() for name in s.parameter.split()}
-PATHS = {
-    k: s.lazy.replace(" ", " and ").replace("|", " or ") for k, s in SETTINGS.items() if s.lazy
-}
+
+
+def _told(paths: str) -> str:
+    """The paths of a setting, for a sentence."""
+    return paths.replace(" ", " and ").replace("|", " or ")
+
+
+PATHS = {key: _told(s.lazy) for key, s in SETTINGS.items() if s.lazy}
 YAML_WORDS = Words(
     {
         **PARAMETERS,
+        "FastRCNNOutputLayers.cls_agnostic_bbox_reg": "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG",
         "FastRCNNOutputLayers.use_sigmoid_ce": "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE",
         "GeneralizedRCNN.proposal_generator": "MODEL.PROPOSAL_GENERATOR.NAME",
+        "StandardROIHeads.train_on_pred_boxes": "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES",
         "the norm of the backbone": "MODEL.RESNETS.NORM",
     }
 )
@@ -69,8 +76,12 @@ LAZY_WORDS = Words(
         **{name: PATHS.get(key, key) for name, key in PARAMETERS.items()},
         **PATHS,
         "DATASETS.SPLIT": "split",
-        "FastRCNNOutputLayers.use_sigmoid_ce": f"{PREDICTOR}.use_sigmoid_ce",
+        "FastRCNNOutputLayers.cls_agnostic_bbox_reg": (
+            f"cls_agnostic_bbox_reg of all {HEADS}.box_predictors"
+        ),
+        "FastRCNNOutputLayers.use_sigmoid_ce": _told(of_predictors("use_sigmoid_ce")),
         "GeneralizedRCNN.proposal_generator to 'RPN'": f"{RPN} to an RPN",
+        "StandardROIHeads.train_on_pred_boxes": f"{HEADS}.train_on_pred_boxes",
         "MODEL.KEYPOINT_ON": f"{HEADS}.keypoint_head",
         "MODEL.MASK_ON": f"{HEADS}.mask_head",
         "the norm of the backbone": f"the norm of {STUDENT}.backbone",

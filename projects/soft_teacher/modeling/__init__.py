@@ -3,6 +3,7 @@ from .families.dense import RetinaNetFamily
 from .families.rcnn import (
     FasterRCNNFamily,
     SoftFastRCNNOutputLayers,
+    SoftTeacherCascadeROIHeads,
     SoftTeacherROIHeads,
     SoftTeacherRPN,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "RetinaNetFamily",
     "SoftFastRCNNOutputLayers",
     "SoftTeacher",
+    "SoftTeacherCascadeROIHeads",
     "SoftTeacherROIHeads",
     "SoftTeacherRPN",
 ]

@@ -152,14 +152,14 @@ class SoftTeacher(nn.Module):
         if labeled:
             sup = self._scaled(self.family.losses(self.student, weak, labeled), labeled)
         else:
-            sup = self._absent_stream(self.family.loss_names)
+            sup = self._absent_stream(self.family.loss_names(self.student))
         if unlabeled:
             with get_event_storage().name_scope("unsup"), self._kept_statistics():
                 found = self.family.pseudo_losses(self.student, strong, unlabeled, *taught)
             unsup = self._scaled(found.losses, unlabeled)
             self._show(labeled, unlabeled, taught[0], found.background_reliability)
         else:
-            unsup = self._absent_stream(self.family.pseudo_loss_names)
+            unsup = self._absent_stream(self.family.pseudo_loss_names(self.student))
             self._show(labeled)
         # Eq. 1, term by term.
         losses = {f"sup/{k}": v for k, v in sup.items()}

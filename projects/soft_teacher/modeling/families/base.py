@@ -107,7 +107,6 @@ class DetectorFamily(ABC):
 
     Attributes:
         detectors: names of the meta-architectures that it wraps.
-        loss_names, pseudo_loss_names: of labeled and of unlabeled images, on every step.
         measures_stability: whether its passes are :class:`MeasuresStability`.
         num_classes_parameter, score_floor_parameter: ``Class.parameter`` of :meth:`num_classes` and
             of :meth:`score_floor`.
@@ -116,8 +115,6 @@ class DetectorFamily(ABC):
     """
 
     detectors: tuple[str, ...]
-    loss_names: tuple[str, ...]
-    pseudo_loss_names: tuple[str, ...]
     measures_stability = True
     num_classes_parameter: str
     score_floor_parameter: str
@@ -136,6 +133,14 @@ class DetectorFamily(ABC):
     @abstractmethod
     def check(self, student: nn.Module) -> None:
         """Raises ConfigError unless ``student`` is of this family and can be wrapped."""
+
+    @abstractmethod
+    def loss_names(self, network: nn.Module) -> tuple[str, ...]:
+        """Of labeled images, on every step."""
+
+    def pseudo_loss_names(self, network: nn.Module) -> tuple[str, ...]:
+        """Of unlabeled images, on every step."""
+        return self.loss_names(network)
 
     @abstractmethod
     def num_classes(self, network: nn.Module) -> int:
@@ -166,7 +171,7 @@ class DetectorFamily(ABC):
     def losses(
         self, student: nn.Module, encoded: Encoded, inputs: list[dict]
     ) -> dict[str, torch.Tensor]:
-        """The detector's own losses of labeled images, at least one, under ``loss_names``."""
+        """The detector's own losses of labeled images, at least one, see :meth:`loss_names`."""
 
     @abstractmethod
     def pseudo_losses(
@@ -178,7 +183,7 @@ class DetectorFamily(ABC):
         teacher_pass: TeacherPass,
         transport: ViewTransport,
     ) -> PseudoLosses:
-        """Losses of unlabeled images, at least one, under ``pseudo_loss_names``.
+        """Losses of unlabeled images, at least one, see :meth:`pseudo_loss_names`.
 
         Args:
             encoded, inputs, labels: of the strong views.

@@ -31,8 +31,6 @@ class RetinaNetFamily(DetectorFamily):
     """
 
     detectors = ("RetinaNet",)
-    loss_names = ("loss_cls", "loss_box_reg")
-    pseudo_loss_names = loss_names
     num_classes_parameter = "RetinaNet.num_classes"
     score_floor_parameter = "RetinaNet.test_score_thresh"
     anchor_levels_parameter = "RetinaNet.head_in_features"
@@ -60,6 +58,9 @@ class RetinaNetFamily(DetectorFamily):
     def check(self, student: nn.Module) -> None:
         if not isinstance(student, RetinaNet):
             raise ConfigError(f"RetinaNetFamily wraps a RetinaNet, got {type(student).__name__}")
+
+    def loss_names(self, network: nn.Module) -> tuple[str, ...]:
+        return ("loss_cls", "loss_box_reg")
 
     def num_classes(self, network: nn.Module) -> int:
         return network.num_classes

@@ -1,6 +1,13 @@
+from .cascade import SoftTeacherCascadeROIHeads
 from .family import FasterRCNNFamily
 from .fast_rcnn import SoftFastRCNNOutputLayers
 from .roi_heads import SoftTeacherROIHeads
 from .rpn import SoftTeacherRPN
 
-__all__ = ["FasterRCNNFamily", "SoftFastRCNNOutputLayers", "SoftTeacherROIHeads", "SoftTeacherRPN"]
+__all__ = [
+    "FasterRCNNFamily",
+    "SoftFastRCNNOutputLayers",
+    "SoftTeacherCascadeROIHeads",
+    "SoftTeacherROIHeads",
+    "SoftTeacherRPN",
+]

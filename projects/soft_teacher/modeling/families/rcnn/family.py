@@ -1,4 +1,4 @@
-"""Faster R-CNN as a family: an RPN, and one box head that scores the background."""
+"""R-CNNs as a family: an RPN, and box heads that score the background."""
 
 from contextlib import nullcontext
 
@@ -13,26 +13,29 @@ from ....utils.errors import ConfigError
 from ...background_weights import NEEDS_TEACHER
 from ...box_jitter import BoxJitter
 from ..base import FAMILY_REGISTRY, DetectorFamily, PseudoLosses
+from .cascade import SoftTeacherCascadeROIHeads
+from .fast_rcnn import SoftFastRCNNOutputLayers
 from .roi_heads import SoftTeacherROIHeads
 from .rpn import SoftTeacherRPN
+from .soft_heads import SoftHeads
 from .teacher_pass import PROPOSAL_SETTINGS, RCNNTeacherPass
 
 __all__ = ["FasterRCNNFamily"]
 
 RPN_LOSSES = ("loss_rpn_cls", "loss_rpn_loc")
-BOX_LOSSES = ("loss_cls", "loss_box_reg")
+# Detectron2's ROI heads, and what takes their place.
+HEADS = {"StandardROIHeads": SoftTeacherROIHeads, "CascadeROIHeads": SoftTeacherCascadeROIHeads}
 
 
 @FAMILY_REGISTRY.register()
 class FasterRCNNFamily(DetectorFamily):
-    """Box-only GeneralizedRCNN with SoftTeacherROIHeads.
+    """Box-only GeneralizedRCNN with SoftTeacherROIHeads or SoftTeacherCascadeROIHeads.
 
-    Losses of the box head are divided by samples (labeled), or by Eq. 4, 5 and 10 (unlabeled);
+    Losses of a box head are divided by samples (labeled), or by Eq. 4, 5 and 10 (unlabeled);
     those of the RPN by samples.
     """
 
     detectors = ("GeneralizedRCNN",)
-    loss_names = RPN_LOSSES + BOX_LOSSES
     num_classes_parameter = "StandardROIHeads.num_classes"
     score_floor_parameter = "FastRCNNOutputLayers.test_score_thresh"
     anchor_levels_parameter = "RPN.in_features"
@@ -69,33 +72,31 @@ class FasterRCNNFamily(DetectorFamily):
             "teacher_proposals": cfg.SOFT_TEACHER.TEACHER_PROPOSALS,
         }
 
-    @property
-    def pseudo_loss_names(self) -> tuple[str, ...]:
-        return self.loss_names if self.rpn_on_unlabeled else BOX_LOSSES
-
     @classmethod
     def detector_config(cls, cfg):
-        heads = cfg.MODEL.ROI_HEADS.NAME
-        if heads not in ("StandardROIHeads", "SoftTeacherROIHeads"):
+        name = cfg.MODEL.ROI_HEADS.NAME
+        ours = {heads.__name__ for heads in HEADS.values()}
+        if name not in {*HEADS, *ours}:
             raise ConfigError(
-                f"MODEL.ROI_HEADS.NAME '{heads}' cannot be wrapped by SoftTeacher: use "
-                "StandardROIHeads"
+                f"MODEL.ROI_HEADS.NAME '{name}' cannot be wrapped by SoftTeacher: use "
+                f"{' or '.join(HEADS)}"
             )
         for key in ("MASK_ON", "KEYPOINT_ON"):
             if cfg.MODEL[key]:
                 raise ConfigError(f"MODEL.{key} is not supported by SoftTeacher: set it to False")
         detector = cfg.clone()
         detector.defrost()
-        detector.MODEL.ROI_HEADS.NAME = "SoftTeacherROIHeads"
+        detector.MODEL.ROI_HEADS.NAME = name if name in ours else HEADS[name].__name__
         if cfg.MODEL.PROPOSAL_GENERATOR.NAME == "RPN":
             detector.MODEL.PROPOSAL_GENERATOR.NAME = "SoftTeacherRPN"
         return detector
 
     def check(self, student: nn.Module) -> None:
         heads = getattr(student, "roi_heads", None)
-        if not isinstance(student, GeneralizedRCNN) or not isinstance(heads, SoftTeacherROIHeads):
+        if not isinstance(student, GeneralizedRCNN) or not isinstance(heads, SoftHeads):
+            names = " or ".join(ours.__name__ for ours in HEADS.values())
             raise ConfigError(
-                "SoftTeacher wraps a GeneralizedRCNN with SoftTeacherROIHeads, got "
+                f"SoftTeacher wraps a GeneralizedRCNN with {names}, got "
                 f"{type(student).__name__} with {type(heads).__name__}"
             )
         if student.proposal_generator is None:
@@ -106,16 +107,26 @@ class FasterRCNNFamily(DetectorFamily):
             raise ConfigError(
                 "SoftTeacher wraps box-only detectors: switch masks and keypoints off"
             )
-        if getattr(heads.box_predictor, "use_sigmoid_ce", False):
+        if heads.train_on_pred_boxes:
             raise ConfigError(
-                "FastRCNNOutputLayers.use_sigmoid_ce leaves no background score: set it to False"
+                "StandardROIHeads.train_on_pred_boxes is not supported by SoftTeacher: set it to "
+                "False"
             )
+        for predictor in heads.predictors:
+            _check_predictor(predictor)
+
+    def loss_names(self, network: nn.Module) -> tuple[str, ...]:
+        return RPN_LOSSES + network.roi_heads.box_loss_names
+
+    def pseudo_loss_names(self, network: nn.Module) -> tuple[str, ...]:
+        names = network.roi_heads.box_loss_names
+        return RPN_LOSSES + names if self.rpn_on_unlabeled else names
 
     def num_classes(self, network: nn.Module) -> int:
         return network.roi_heads.num_classes
 
     def score_floor(self, network: nn.Module) -> float:
-        return network.roi_heads.box_predictor.test_score_thresh
+        return network.roi_heads.predictors[-1].test_score_thresh
 
     def averages_images(self, student: nn.Module) -> bool:
         return student.roi_heads.average == "image"
@@ -143,8 +154,8 @@ class FasterRCNNFamily(DetectorFamily):
         with rpn.ignoring(labels.ignored) if labels.ignored else nullcontext():
             proposals, rpn_losses = rpn(encoded.images, encoded.features, labels.classification)
 
-        def score_with_teacher(boxes: list[Boxes]) -> list[torch.Tensor]:
-            return teacher_pass.background_scores(transport.to_weak(boxes))
+        def score_with_teacher(boxes: list[Boxes], **stage) -> list[torch.Tensor]:
+            return teacher_pass.background_scores(transport.to_weak(boxes), **stage)
 
         box_losses, reliability = student.roi_heads.pseudo_losses(
             encoded.features, proposals, labels, score_with_teacher
@@ -156,4 +167,16 @@ class FasterRCNNFamily(DetectorFamily):
         encoded = self.encode(teacher, [{"image": view} for view in views])
         return RCNNTeacherPass(
             teacher, encoded, jitter=self.jitter, proposals=self.teacher_proposals
+        )
+
+
+def _check_predictor(predictor: nn.Module) -> None:
+    """Raises ConfigError unless a box predictor has weighted losses and a background score."""
+    if not isinstance(predictor, SoftFastRCNNOutputLayers):
+        raise ConfigError(
+            f"SoftTeacher needs SoftFastRCNNOutputLayers, got {type(predictor).__name__}"
+        )
+    if getattr(predictor, "use_sigmoid_ce", False):
+        raise ConfigError(
+            "FastRCNNOutputLayers.use_sigmoid_ce leaves no background score: set it to False"
         )

@@ -22,6 +22,8 @@ class SoftTeacherROIHeads(SoftHeads, StandardROIHeads):
     Labeled images go through the stock forward; the state dict is the stock one.
     """
 
+    box_loss_names = ("loss_cls", "loss_box_reg")
+
     @configurable
     def __init__(self, **kwargs):
         """
@@ -30,6 +32,10 @@ class SoftTeacherROIHeads(SoftHeads, StandardROIHeads):
         """
         super().__init__(**kwargs)
         self.foregrounds = ForegroundSampler.like(self)
+
+    @property
+    def predictors(self) -> list[SoftFastRCNNOutputLayers]:
+        return [self.box_predictor]
 
     @classmethod
     def _init_box_head(cls, cfg, input_shape):

@@ -61,7 +61,15 @@ class PseudoSamples:
 
 
 class SoftHeads:
-    """Mixin of Detectron2's ROI heads: weights of the samples of unlabeled images."""
+    """Mixin of Detectron2's ROI heads: weights of the samples of unlabeled images.
+
+    Attributes:
+        predictors: the box predictor of every stage; the last one detects.
+        box_loss_names: of a stock forward in training, without masks.
+    """
+
+    predictors: list[SoftFastRCNNOutputLayers]
+    box_loss_names: tuple[str, ...]
 
     @configurable
     def __init__(
