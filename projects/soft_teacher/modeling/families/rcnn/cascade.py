@@ -14,7 +14,7 @@ from ....utils.checks import check_choice
 from ....utils.errors import ConfigError
 from ...step_record import PseudoLabels
 from .fast_rcnn import SoftFastRCNNOutputLayers
-from .soft_heads import PseudoSamples, SoftHeads
+from .soft_heads import REG_SCOPE, PseudoSamples, SoftHeads
 
 __all__ = ["SoftTeacherCascadeROIHeads"]
 
@@ -149,23 +149,21 @@ class SoftTeacherCascadeROIHeads(SoftHeads, CascadeROIHeads):
             None for the indicator "none".
         """
         features = [features[f] for f in self.box_in_features]
-        storage = get_event_storage()
         classification = self.label_and_sample_proposals(proposals, pseudo.classification)
-        with storage.name_scope("reg"):
+        with get_event_storage().name_scope(REG_SCOPE):
             regression = self.label_and_sample_proposals(proposals, pseudo.regression)
         samples = PseudoSamples(classification, regression)
         losses, seen, reliabilities = {}, [], []
         for stage, predictor in enumerate(self.box_predictor):
             predictions = self._run_stage(features, samples.rows, stage)
-            with storage.name_scope(f"stage{stage}"):
-                stage_losses, r = self.weighted_losses(
-                    predictor,
-                    self.proposal_matchers[stage],
-                    predictions,
-                    samples,
-                    pseudo,
-                    partial(score_with_teacher, stage=stage),
-                )
+            stage_losses, r = self.weighted_losses(
+                predictor,
+                self.proposal_matchers[stage],
+                predictions,
+                samples,
+                pseudo,
+                partial(score_with_teacher, stage=stage),
+            )
             losses.update({f"{name}_stage{stage}": loss for name, loss in stage_losses.items()})
             seen += samples.classification
             reliabilities += r
@@ -191,7 +189,7 @@ class SoftTeacherCascadeROIHeads(SoftHeads, CascadeROIHeads):
         sizes = [r.image_size for r in samples.rows]
         s_cls, s_reg = (self._create_proposals_from_boxes(s, sizes) for s in (s_cls, s_reg))
         s_cls = self._match_and_label_boxes(s_cls, stage, pseudo.classification)
-        with get_event_storage().name_scope("reg"):
+        with get_event_storage().name_scope(REG_SCOPE):
             s_reg = self._match_and_label_boxes(s_reg, stage, pseudo.regression)
         return PseudoSamples(s_cls, s_reg)
 

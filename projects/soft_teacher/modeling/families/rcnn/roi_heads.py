@@ -10,7 +10,7 @@ from ...pseudo_labels import log_mean_count
 from ...step_record import PseudoLabels
 from .fast_rcnn import SoftFastRCNNOutputLayers
 from .foregrounds import ForegroundSampler
-from .soft_heads import PseudoSamples, ScoreWithTeacher, SoftHeads
+from .soft_heads import REG_SCOPE, PseudoSamples, ScoreWithTeacher, SoftHeads
 
 __all__ = ["SoftTeacherROIHeads"]
 
@@ -102,7 +102,7 @@ class SoftTeacherROIHeads(SoftHeads, StandardROIHeads):
             of the background samples, a scalar on the device, None for the indicator "none".
         """
         classification = self.label_and_sample_proposals(proposals, pseudo.classification)
-        with get_event_storage().name_scope("reg"):
+        with get_event_storage().name_scope(REG_SCOPE):
             regression, sizes = self.foregrounds.sample(proposals, pseudo.regression)
         log_mean_count("num_reg_samples", regression)
         samples = PseudoSamples(classification, regression, sizes)

@@ -20,10 +20,12 @@ from ...background_weights import (
 from ...step_record import PseudoLabels
 from .fast_rcnn import SoftFastRCNNOutputLayers
 
-__all__ = ["PseudoSamples", "SoftHeads"]
+__all__ = ["REG_SCOPE", "PseudoSamples", "ScoreWithTeacher", "SoftHeads"]
 
 REG_NORMALIZERS = ("foreground", "samples")
 AVERAGES = ("image", "gpu")
+# Where Detectron2 logs the numbers of S_reg. A scope inside another takes its place.
+REG_SCOPE = "unsup/reg"
 # The teacher's background probabilities of boxes of the strong view.
 ScoreWithTeacher = Callable[[list[Boxes]], list[torch.Tensor]]
 
