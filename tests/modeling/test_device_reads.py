@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from bench_reads import DeviceReads
-from steps import BOXES, batch_of, detections, inject
+from steps import BOXES, CASCADE, batch_of, detections, inject
 
 from soft_teacher.engine.density import DensityThresholdsHook
 from soft_teacher.modeling import DensityThresholds
@@ -21,6 +21,8 @@ from soft_teacher.modeling import DensityThresholds
         (["SOFT_TEACHER.INDICATOR", "pred_diff", "SOFT_TEACHER.AVERAGE", "gpu"], 2),
         # For the boxes inside the view, those to be measured, and those chosen.
         (["SOFT_TEACHER.DETECTOR", "RetinaNet"], 3),
+        # For the samples that S_cls and S_reg share.
+        (list(CASCADE), 3),
         # Nothing more than the paper.
         (["SOFT_TEACHER.JITTER.STABLE_SHARE", 0.5], 2),
         (["SOFT_TEACHER.STATISTICS", "labeled"], 2),
@@ -30,6 +32,7 @@ from soft_teacher.modeling import DensityThresholds
     ],
     ids=[
         *("paper", "no box jittering", "released losses", "other indicator", "RetinaNet"),
+        "cascade",
         *("share", "statistics", "density", "ignored boxes", "density without box jittering"),
     ],
 )

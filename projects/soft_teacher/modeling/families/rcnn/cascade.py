@@ -12,9 +12,12 @@ from detectron2.utils.events import get_event_storage
 
 from ....utils.checks import check_choice
 from ....utils.errors import ConfigError
+from ...background_weights import is_background
+from ...pseudo_labels import rows_where
 from ...step_record import PseudoLabels
 from .fast_rcnn import SoftFastRCNNOutputLayers
-from .soft_heads import REG_SCOPE, PseudoSamples, SoftHeads
+from .samples import StageSamples, stacked
+from .soft_heads import REG_SCOPE, SoftHeads
 
 __all__ = ["SoftTeacherCascadeROIHeads"]
 
@@ -134,7 +137,8 @@ class SoftTeacherCascadeROIHeads(SoftHeads, CascadeROIHeads):
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
         """Losses of unlabeled images (Eq. 4, 5 and 10 at every stage), one pass of each stage.
 
-        S_reg has backgrounds, too: a stage may make foregrounds of them for the next.
+        S_reg has backgrounds, too, as a stage may make foregrounds of them for the next: those of
+        G_reg among S_cls, so that no proposal passes for its background twice.
 
         Args:
             features: the student's feature maps of the strong views.
@@ -149,17 +153,14 @@ class SoftTeacherCascadeROIHeads(SoftHeads, CascadeROIHeads):
             None for the indicator "none".
         """
         features = [features[f] for f in self.box_in_features]
-        classification = self.label_and_sample_proposals(proposals, pseudo.classification)
-        with get_event_storage().name_scope(REG_SCOPE):
-            regression = self.label_and_sample_proposals(proposals, pseudo.regression)
-        samples = PseudoSamples(classification, regression)
+        samples = self._first_samples(*self.sample(proposals, pseudo)[:2], pseudo)
         losses, seen, reliabilities = {}, [], []
         for stage, predictor in enumerate(self.box_predictor):
-            predictions = self._run_stage(features, samples.rows, stage)
+            predictions = self._run_stage(features, samples.passing, stage)
             stage_losses, r = self.weighted_losses(
                 predictor,
                 self.proposal_matchers[stage],
-                predictions,
+                samples.of_rows(predictions),
                 samples,
                 pseudo,
                 partial(score_with_teacher, stage=stage),
@@ -168,7 +169,7 @@ class SoftTeacherCascadeROIHeads(SoftHeads, CascadeROIHeads):
             seen += samples.classification
             reliabilities += r
             if stage + 1 < self.num_cascade_stages:
-                boxes = predictor.predict_boxes(predictions, samples.rows)
+                boxes = predictor.predict_boxes(predictions, samples.passing)
                 samples = self._next_samples(samples, boxes, pseudo, stage + 1)
         return losses, self.mean_reliability(seen, reliabilities)
 
@@ -183,15 +184,38 @@ class SoftTeacherCascadeROIHeads(SoftHeads, CascadeROIHeads):
         except AssertionError as error:
             raise FloatingPointError(str(error)) from error
 
-    def _next_samples(self, samples, boxes, pseudo, stage: int) -> PseudoSamples:
-        """Both row sets at the boxes that a stage predicts, matched for the stage after it."""
-        s_cls, s_reg = samples.split(boxes)
-        sizes = [r.image_size for r in samples.rows]
-        s_cls, s_reg = (self._create_proposals_from_boxes(s, sizes) for s in (s_cls, s_reg))
+    def _first_samples(self, s_cls, foregrounds, pseudo) -> StageSamples:
+        """S_cls, and S_reg of some foregrounds and the backgrounds of G_reg among S_cls."""
+        background = [
+            is_background(s.proposal_boxes, g.gt_boxes, self.proposal_matcher)
+            for s, g in zip(s_cls, pseudo.regression)
+        ]
+        rows = rows_where([~mask for mask in background] + background)
+        alone, shared = rows[: len(s_cls)], rows[len(s_cls) :]
+        backgrounds = [self._as_backgrounds(s[r]) for s, r in zip(s_cls, shared)]
+        return StageSamples(
+            [s[torch.cat(both)] for s, *both in zip(s_cls, alone, shared)],
+            [stacked(*both) for both in zip(backgrounds, foregrounds)],
+            [len(r) for r in shared],
+        )
+
+    def _as_backgrounds(self, samples: Instances) -> Instances:
+        classes = torch.full_like(samples.gt_classes, self.num_classes)
+        boxes = samples.proposal_boxes
+        return Instances(samples.image_size, proposal_boxes=boxes, gt_classes=classes)
+
+    def _next_samples(self, samples, boxes, pseudo, stage: int) -> StageSamples:
+        """The rows at the boxes that a stage predicts, matched for the stage after it."""
+        sizes = [p.image_size for p in samples.passing]
+        alone, shared, others = (
+            self._create_proposals_from_boxes(part, sizes) for part in samples.parts(boxes)
+        )
+        s_cls = [Instances.cat(two) for two in zip(alone, shared)]
+        s_reg = [Instances.cat(two) for two in zip(shared, others)]
         s_cls = self._match_and_label_boxes(s_cls, stage, pseudo.classification)
         with get_event_storage().name_scope(REG_SCOPE):
             s_reg = self._match_and_label_boxes(s_reg, stage, pseudo.regression)
-        return PseudoSamples(s_cls, s_reg)
+        return StageSamples(s_cls, s_reg, [len(rows) for rows in shared])
 
 
 def _check_agnostic(agnostic: bool) -> None:

@@ -1,16 +1,13 @@
 """ROI heads that learn from pseudo boxes with teacher-scored backgrounds."""
 
 import torch
-from detectron2.config import configurable
 from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
 from detectron2.structures import Boxes, Instances
-from detectron2.utils.events import get_event_storage
 
-from ...pseudo_labels import log_mean_count
 from ...step_record import PseudoLabels
 from .fast_rcnn import SoftFastRCNNOutputLayers
-from .foregrounds import ForegroundSampler
-from .soft_heads import REG_SCOPE, PseudoSamples, ScoreWithTeacher, SoftHeads
+from .samples import PseudoSamples
+from .soft_heads import ScoreWithTeacher, SoftHeads
 
 __all__ = ["SoftTeacherROIHeads"]
 
@@ -23,15 +20,6 @@ class SoftTeacherROIHeads(SoftHeads, StandardROIHeads):
     """
 
     box_loss_names = ("loss_cls", "loss_box_reg")
-
-    @configurable
-    def __init__(self, **kwargs):
-        """
-        Args:
-            kwargs: of :class:`.SoftHeads` and of StandardROIHeads.
-        """
-        super().__init__(**kwargs)
-        self.foregrounds = ForegroundSampler.like(self)
 
     @property
     def predictors(self) -> list[SoftFastRCNNOutputLayers]:
@@ -101,11 +89,7 @@ class SoftTeacherROIHeads(SoftHeads, StandardROIHeads):
             dict with "loss_cls" and "loss_box_reg", as the stock heads name them; and the mean r
             of the background samples, a scalar on the device, None for the indicator "none".
         """
-        classification = self.label_and_sample_proposals(proposals, pseudo.classification)
-        with get_event_storage().name_scope(REG_SCOPE):
-            regression, sizes = self.foregrounds.sample(proposals, pseudo.regression)
-        log_mean_count("num_reg_samples", regression)
-        samples = PseudoSamples(classification, regression, sizes)
+        samples = PseudoSamples(*self.sample(proposals, pseudo))
         predictions = self.predict(features, [r.proposal_boxes for r in samples.rows])
         losses, r = self.weighted_losses(
             self.box_predictor,
@@ -115,4 +99,4 @@ class SoftTeacherROIHeads(SoftHeads, StandardROIHeads):
             pseudo,
             score_with_teacher,
         )
-        return losses, self.mean_reliability(classification, r)
+        return losses, self.mean_reliability(samples.classification, r)

@@ -1,11 +1,12 @@
 """What ROI heads share that learn from pseudo boxes: how much each of their samples counts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from detectron2.config import configurable
 from detectron2.modeling.matcher import Matcher
 from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import get_event_storage
 
 from ....utils.checks import check_choice
 from ...background_weights import (
@@ -17,10 +18,13 @@ from ...background_weights import (
     overlap,
     reliability,
 )
+from ...pseudo_labels import log_mean_count
 from ...step_record import PseudoLabels
 from .fast_rcnn import SoftFastRCNNOutputLayers
+from .foregrounds import ForegroundSampler
+from .samples import PseudoSamples
 
-__all__ = ["REG_SCOPE", "PseudoSamples", "ScoreWithTeacher", "SoftHeads"]
+__all__ = ["REG_SCOPE", "ScoreWithTeacher", "SoftHeads"]
 
 REG_NORMALIZERS = ("foreground", "samples")
 AVERAGES = ("image", "gpu")
@@ -28,38 +32,6 @@ AVERAGES = ("image", "gpu")
 REG_SCOPE = "unsup/reg"
 # The teacher's background probabilities of boxes of the strong view.
 ScoreWithTeacher = Callable[[list[Boxes]], list[torch.Tensor]]
-
-
-class PseudoSamples:
-    """Sampled proposals of unlabeled images for one pass of a box head (strong view).
-
-    Attributes:
-        classification: S_cls, per image in the form of ``label_and_sample_proposals``.
-        regression: S_reg, likewise.
-        sizes: per image, the number of S_reg and of the backgrounds sampled with them, a scalar on
-            the device.
-        rows: per image, S_cls followed by S_reg, with the fields that a box predictor reads.
-    """
-
-    def __init__(
-        self,
-        classification: list[Instances],
-        regression: list[Instances],
-        sizes: list[torch.Tensor] | None = None,
-    ):
-        """
-        Args:
-            sizes: those of ``regression`` if None.
-        """
-        self.classification = classification
-        self.regression = regression
-        self.sizes = sizes or [r.gt_classes.new_full((), len(r)) for r in regression]
-        self.rows = [_stack(s, r) for s, r in zip(classification, regression)]
-
-    def split(self, per_row: Sequence[torch.Tensor]) -> tuple[list, list]:
-        """Per image, what belongs to S_cls and to S_reg of what ``rows`` have."""
-        ends = [len(s) for s in self.classification]
-        return [x[:n] for x, n in zip(per_row, ends)], [x[n:] for x, n in zip(per_row, ends)]
 
 
 class SoftHeads:
@@ -107,6 +79,7 @@ class SoftHeads:
         self.cls_formula = cls_formula
         self.reg_normalizer = reg_normalizer
         self.average = average
+        self.foregrounds = ForegroundSampler.like(self)
 
     @classmethod
     def from_config(cls, cfg, input_shape):
@@ -117,6 +90,22 @@ class SoftHeads:
             "reg_normalizer": cfg.SOFT_TEACHER.REG_NORMALIZER,
             "average": cfg.SOFT_TEACHER.AVERAGE,
         }
+
+    def sample(self, proposals: list[Instances], pseudo: PseudoLabels) -> tuple[list, list, list]:
+        """Samples RPN proposals of unlabeled images twice.
+
+        Args:
+            proposals: per image (strong view).
+            pseudo: G_cls and G_reg in the strong view.
+
+        Returns:
+            S_cls, matched to G_cls; and what :meth:`ForegroundSampler.sample` returns for G_reg.
+        """
+        classification = self.label_and_sample_proposals(proposals, pseudo.classification)
+        with get_event_storage().name_scope(REG_SCOPE):
+            regression, sizes = self.foregrounds.sample(proposals, pseudo.regression)
+        log_mean_count("num_reg_samples", regression)
+        return classification, regression, sizes
 
     def weighted_losses(
         self,
@@ -178,7 +167,7 @@ class SoftHeads:
             teacher = score_with_teacher(boxes)
         if self.indicator in ("bg_student", "pred_diff"):
             scored = self.background_probabilities(predictor, predictions, samples.rows)
-            student, _ = samples.split(scored)
+            student = [p[: len(b)] for p, b in zip(scored, boxes)]
         if self.indicator in ("iou", "reverse_iou"):
             iou = [overlap(b, g.gt_boxes) for b, g in zip(boxes, pseudo.classification)]
         return [
@@ -215,17 +204,3 @@ class SoftHeads:
         else:
             counts = [count * len(counts) for count in counts]
         return [one / count.clamp(min=1) for one, count in zip(ones, counts)]
-
-
-def _stack(samples: Instances, regression: Instances) -> Instances:
-    """S_cls followed by S_reg, with the fields that losses() reads."""
-    parts = (samples, regression)
-    boxes = [p.proposal_boxes for p in parts]
-    # Without pseudo boxes there are no gt_boxes; the value is not used then.
-    targets = [p.gt_boxes if p.has("gt_boxes") else p.proposal_boxes for p in parts]
-    return Instances(
-        samples.image_size,
-        proposal_boxes=Boxes.cat(boxes),
-        gt_boxes=Boxes.cat(targets),
-        gt_classes=torch.cat([p.gt_classes for p in parts]),
-    )
