@@ -20,7 +20,7 @@ from bench_data import make_images
 from bench_measures import WARM_UP, memory
 from bench_parts import step_rows
 from bench_report import Tables, report
-from bench_variants import FULL, PARTIAL, VARIANTS, Scenario, Work, make_work, seconds_of_views
+from bench_variants import CASCADE, FULL, PARTIAL, VARIANTS, Scenario, Work, make_work, seconds_of_views
 
 from soft_teacher.utils.checks import Number
 from soft_teacher.utils.command_line import exit_status, make_output
@@ -37,7 +37,11 @@ ON_GPU = [
     Scenario("GPU, 800 px, fp32, batch 8", FULL, 800, 4, 4, device="cuda"),
     Scenario("GPU, 800 px, fp16, batch 8", FULL, 800, 4, 4, precision="fp16", device="cuda"),
 ]
-SCENARIOS = {s.name: s for s in ON_CPU + ON_GPU}
+ON_REQUEST = [
+    Scenario("CPU, 320 px, cascade", CASCADE, 320, 1, 4),
+    Scenario("CPU, 320 px, cascade, narrow", CASCADE, 320, 1, 4, narrow=True),
+]
+SCENARIOS = {s.name: s for s in ON_CPU + ON_GPU + ON_REQUEST}
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -46,7 +50,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     names = [s.name for s in (ON_GPU if torch.cuda.is_available() else ON_CPU)]
     parser.add_argument(
         "--scenarios", nargs="+", choices=SCENARIOS, default=names, metavar="NAME",
-        help=f"of: {'; '.join(SCENARIOS)} (default: those of this machine's device)",
+        help=f"of: {'; '.join(SCENARIOS)} (default: Faster R-CNN on this machine's device)",
     )  # fmt: skip
     parser.add_argument("--output", type=Path, default=ROOT / "output" / "bench")
     parser.add_argument("--peak", choices=VARIANTS, help=argparse.SUPPRESS)

@@ -37,13 +37,14 @@ from soft_teacher.modeling.views import ViewTransport
 from soft_teacher.monitoring.hooks import WatchHook
 
 __all__ = [
-    "FULL", "NUM_CLASSES", "PARTIAL", "VARIANTS", "Ours", "Scenario", "Work", "calibrate",
+    "CASCADE", "FULL", "NUM_CLASSES", "PARTIAL", "VARIANTS", "Ours", "Scenario", "Work", "calibrate",
     "fixed_schedule", "largest_change", "make_work", "mappers", "seconds_of_views", "with_boxes",
 ]  # fmt: skip
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "coco" / "paper"
 PARTIAL = str(CONFIGS / "soft_teacher_R_50_FPN_partial_180k.yaml")
 FULL = str(CONFIGS / "soft_teacher_R_50_FPN_full_720k.yaml")
+CASCADE = str(CONFIGS.parent / "cascade_partial_180k.yaml")
 MAX_SIZE = 1333
 NUM_CLASSES = 80
 # More than a benchmark takes.
@@ -196,27 +197,31 @@ def random_detections(rng: np.random.Generator, size: tuple) -> Instances:
 
 
 class InjectedTeacher:
-    """Overwrites what a network's box head predicts so that it detects given boxes.
+    """Overwrites what a network's box heads predict so that it detects given boxes.
 
-    The first pass after the backbone is the detection: the first proposals of each image are
-    refined to the boxes. The second one is the jitter: copies of the ``STABLE`` boxes are refined
-    to them, others keep what the network says. Every later step gets the proposals of the first,
-    whatever its own RPN says. So both passes have the same boxes at every step, also while weights
-    learn, and what is overwritten is worked out once: no step that is timed pays for it.
+    The first pass of a box head after the backbone is the detection: the first proposals of each
+    image are refined to the boxes. The second one is the jitter: copies of the ``STABLE`` boxes are
+    refined to them, others keep what the network says. Every later step gets the proposals of the
+    first, whatever its own RPN says. So both passes have the same boxes at every step, also while
+    weights learn, and what is overwritten is worked out once: no step that is timed pays for it.
     """
 
     def __init__(self, model: GeneralizedRCNN, detected: list[Instances]):
-        self._predictor = model.roi_heads.box_predictor
+        found = model.roi_heads.box_predictor
+        stages = found if isinstance(found, torch.nn.ModuleList) else [found]
         self._detected = [d.to(model.device) for d in detected]
-        self._pass, self._boxes, self._overwritten = 0, [], []
+        self._passes = dict.fromkeys(stages, 0)
+        self._overwritten: dict = {stage: [] for stage in stages}
+        self._boxes: list[torch.Tensor] = []
         self._proposals: list[Instances] = []
         model.backbone.register_forward_pre_hook(self._begin)
         model.proposal_generator.register_forward_hook(self._keep_proposals)
         model.roi_heads.box_pooler.register_forward_pre_hook(self._note)
-        self._predictor.register_forward_hook(self._overwrite)
+        for stage in stages:
+            stage.register_forward_hook(self._overwrite)
 
     def _begin(self, *_) -> None:
-        self._pass = 0
+        self._passes = dict.fromkeys(self._passes, 0)
 
     def _keep_proposals(self, _, args, output):
         proposals, losses = output
@@ -226,36 +231,36 @@ class InjectedTeacher:
     def _note(self, _, args) -> None:
         self._boxes = [boxes.tensor for boxes in args[1]]
 
-    def _overwrite(self, _, args, predictions):
-        self._pass += 1
-        if self._pass > 2:
+    def _overwrite(self, stage, args, predictions):
+        self._passes[stage] += 1
+        current, known = self._passes[stage], self._overwritten[stage]
+        if current > 2:
             return predictions
-        if self._pass > len(self._overwritten):
+        if current > len(known):
             scores, deltas = (p.clone() for p in predictions)
             counts = [len(boxes) for boxes in self._boxes]
-            change = self._detect if self._pass == 1 else self._refine
+            change = self._detect if current == 1 else self._refine
             for one in zip(self._boxes, self._detected, scores.split(counts), deltas.split(counts)):
-                change(*one)
-            self._overwritten.append((scores, deltas))
-        return self._overwritten[self._pass - 1]
+                change(stage, *one)
+            known.append((scores, deltas))
+        return known[current - 1]
 
-    def _detect(self, boxes, detected, scores, deltas) -> None:
+    def _detect(self, stage, boxes, detected, scores, deltas) -> None:
         repeats = torch.tensor([COPIES] * CANDIDATES + [1] * UNSURE, device=boxes.device)
         found = detected[torch.repeat_interleave(repeats)]
         rows = torch.arange(len(found), device=boxes.device)
         scores.fill_(-10)
         scores[:, -1] = 0
         scores[rows, found.pred_classes] = torch.logit(found.scores).to(scores.dtype)
-        self._refine_to(found, boxes, deltas, rows)
+        self._refine_to(stage, found, boxes, deltas, rows)
 
-    def _refine(self, boxes, detected, scores, deltas) -> None:
+    def _refine(self, stage, boxes, detected, scores, deltas) -> None:
         overlaps, nearest = pairwise_iou(Boxes(boxes), detected.pred_boxes[:STABLE]).max(dim=1)
         rows = torch.nonzero(overlaps > 0.7).squeeze(1)
-        self._refine_to(detected[nearest[rows]], boxes, deltas, rows)
+        self._refine_to(stage, detected[nearest[rows]], boxes, deltas, rows)
 
-    def _refine_to(self, found, boxes, deltas, rows) -> None:
-        transform = self._predictor.box2box_transform
-        moves = transform.get_deltas(boxes[rows], found.pred_boxes.tensor).to(deltas.dtype)
+    def _refine_to(self, stage, found, boxes, deltas, rows) -> None:
+        moves = stage.box2box_transform.get_deltas(boxes[rows], found.pred_boxes.tensor).to(deltas.dtype)
         by_class = deltas.view(len(deltas), -1, 4)
         by_class[rows, found.pred_classes % by_class.shape[1]] = moves
 
@@ -283,7 +288,8 @@ class Floor:
 
     def __init__(self, scenario: Scenario, work: Work):
         cfg = scenario.cfg()
-        cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
+        if cfg.MODEL.ROI_HEADS.NAME == "SoftTeacherROIHeads":
+            cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
         torch.manual_seed(0)
         model, self.second = (GeneralizedRCNN(cfg).to(scenario.device) for _ in range(2))
         calibrate(model, work.weak())

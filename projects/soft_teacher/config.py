@@ -134,6 +134,14 @@ def add_soft_teacher_config(cfg) -> None:
     # Weight the loss of a mask by the mean probability of its foreground pixels.
     _C.MASK.QUALITY = False
 
+    # Cascades, of which the paper says nothing.
+    _C.CASCADE = CN()
+    # r of the backgrounds of a stage: by the teacher's same "stage", or by the "mean" over all its
+    # stages, through which the boxes then pass.
+    _C.CASCADE.SCORES = "stage"
+    # Stages of the teacher that refine jittered boxes: "all", or the "last" alone.
+    _C.CASCADE.JITTER = "all"
+
     # Teacher <- MOMENTUM * teacher + (1 - MOMENTUM) * student after the optimizer's step.
     # MOMENTUM 0 is "no EMA": the teacher is the student.
     _C.EMA = CN()

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import bench_step
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from bench_measures import WARM_UP, race
 from bench_parts import PARTS, state_dict_update
 from bench_report import spread
-from bench_variants import CANDIDATES, CONFIDENT, GROUND_TRUTH, VARIANTS, Scenario
+from bench_variants import CANDIDATES, CASCADE, CONFIDENT, GROUND_TRUTH, VARIANTS, Scenario
 from detectron2.modeling import GeneralizedRCNN
 from training import ROOT
 
@@ -84,6 +85,16 @@ def test_the_teacher_finds_the_injected_boxes_at_every_step_also_while_weights_l
         assert counts(ours) == before
     for group in groups:
         group["lr"] = 0
+
+
+def test_so_does_a_cascade(work):
+    cascade = VARIANTS["ours"](replace(SMALL, config=CASCADE), work)
+    for _ in range(2):
+        cascade.step()
+        found = counts(cascade)
+        assert CANDIDATES - 2 <= found["pseudo/num_reg_candidates"] <= CANDIDATES
+        assert CONFIDENT - 1 <= found["pseudo/num_cls_boxes"] <= CONFIDENT
+        assert 5 <= found["pseudo/num_reg_boxes"] <= CANDIDATES
 
 
 def test_the_narrow_network_has_as_many_tensors_as_the_full_one(ours):

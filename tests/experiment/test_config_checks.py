@@ -89,7 +89,7 @@ BAD = [
     ("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS",
      "model.student.proposal_generator.anchor_generator.aspect_ratios", "[[0.0]]", "above 0"),
     ("MODEL.KEYPOINT_ON", "", "True", "switch it off"),
-    ("MODEL.ROI_HEADS.NAME", "", "CascadeROIHeads", "use StandardROIHeads"),
+    ("MODEL.ROI_HEADS.NAME", "", "Res5ROIHeads", "use StandardROIHeads"),
     ("SOFT_TEACHER.ALPHA", "model.alpha", "-1.0", "not be negative"),
     ("SOFT_TEACHER.BURN_IN", "train.burn_in", "-1", "not be negative"),
     ("SOFT_TEACHER.LABELED_SHARE", "dataloader.train.labeled_share", "0.0", "(0, 1]"),

@@ -32,6 +32,7 @@ def lazy():
     files = [
         CONFIGS / "mask_soft_teacher.py",
         CONFIGS / "retinanet.py",
+        CONFIGS / "cascade_soft_teacher.py",
         ROOT / "configs/coco/paper/soft_teacher_R_50_FPN_partial_180k.py",
     ]
     return [lazy_config.load_config(str(file)) for file in files]

@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from by_hand import CODE, K
+from by_hand import CODE, K, moved
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.box_regression import Box2BoxTransform
 from steps import NAN, detections
 
 from soft_teacher import ConfigError
 from soft_teacher.experiment.words import YAML_WORDS
-from soft_teacher.modeling import BoxJitter, SoftFastRCNNOutputLayers
+from soft_teacher.modeling import BoxJitter, SoftFastRCNNOutputLayers, SoftTeacherROIHeads
 from soft_teacher.modeling.box_jitter import box_variance, jitter_boxes
 from soft_teacher.modeling.families.base import Encoded
 from soft_teacher.modeling.families.rcnn.teacher_pass import RCNNTeacherPass
@@ -229,17 +229,10 @@ class KnownHeads:
         n = sum(map(len, boxes))
         return torch.zeros(n, K + 1), self.deltas.flatten().repeat(n, 1)
 
+    refine = SoftTeacherROIHeads.refine
+
 
 BY_CLASS = np.array([[1.0, 0, 0, 0], [0, -2.0, 1.5, 0], [0.5, 0.5, -2.5, 3.0]])
-
-
-def refine_in_numpy(boxes, delta):
-    boxes = np.asarray(boxes, np.float64)
-    w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    x = (boxes[:, 0] + boxes[:, 2]) / 2 + delta[0] / CODE[0] * w
-    y = (boxes[:, 1] + boxes[:, 3]) / 2 + delta[1] / CODE[1] * h
-    w, h = w * np.exp(delta[2] / CODE[2]), h * np.exp(delta[3] / CODE[3])
-    return np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=1)
 
 
 def candidates(boxes, classes):
@@ -280,7 +273,7 @@ def test_candidates_are_jittered_refined_as_their_own_class_and_measured(images,
         copies = jitter(np.float32(boxes), seed=seed)
         assert torch.equal(refined, copies.reshape(-1, 4))
         assert variances.shape == (len(boxes),) and variances.dtype == torch.float32
-        refined = [refine_in_numpy(b, BY_CLASS[c]) for b, c in zip(copies, classes)]
+        refined = [moved(b, BY_CLASS[c]) for b, c in zip(copies, classes)]
         if clip:
             refined = [r.clip(0, 100) for r in refined]
         expected = reference_variance(refined, boxes, normalizer)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from bench_reads import DeviceReads
 from mask_shapes import MASK_RCNN, with_polygons, with_pred_masks
-from steps import BOXES, batch_of, detections, inject
+from steps import BOXES, CASCADE, batch_of, detections, inject
 
 from soft_teacher.engine.density import DensityThresholdsHook
 from soft_teacher.modeling import DensityThresholds
@@ -25,6 +25,8 @@ from soft_teacher.modeling import DensityThresholds
         (list(MASK_RCNN), 2),
         ([*MASK_RCNN, "SOFT_TEACHER.MASK.IGNORE", 0.1, "SOFT_TEACHER.MASK.QUALITY", True], 2),
         ([*MASK_RCNN, "SOFT_TEACHER.AVERAGE", "gpu"], 2),
+        # For the samples that S_cls and S_reg share.
+        (list(CASCADE), 3),
         # Nothing more than the paper.
         (["SOFT_TEACHER.JITTER.STABLE_SHARE", 0.5], 2),
         (["SOFT_TEACHER.STATISTICS", "labeled"], 2),
@@ -35,6 +37,7 @@ from soft_teacher.modeling import DensityThresholds
     ids=[
         *("paper", "no box jittering", "released losses", "other indicator", "RetinaNet"),
         *("masks", "weighted masks", "masks as Detectron2's"),
+        "cascade",
         *("share", "statistics", "density", "ignored boxes", "density without box jittering"),
     ],
 )

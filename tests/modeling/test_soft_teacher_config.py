@@ -27,7 +27,7 @@ REFUSED = {
     "MODEL.KEYPOINT_ON": [True],
     "MODEL.RESNETS.RES5_DILATION": [2],
     "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES": [True],
-    "MODEL.ROI_HEADS.NAME": ["CascadeROIHeads", "Res5ROIHeads", "Heads"],
+    "MODEL.ROI_HEADS.NAME": ["Res5ROIHeads", "Heads"],
     "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": [True],
     "SOFT_TEACHER.DETECTOR": ["", "PanopticFPN", "SoftTeacher"],
     "SOFT_TEACHER.ALPHA": [-1.0, NAN],

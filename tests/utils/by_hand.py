@@ -62,13 +62,18 @@ def iou(a, b):
 
 def samples_of(proposals, boxes, classes):
     """(box, class, matched pseudo box, IoU) of each proposal and of each pseudo box itself."""
+    return matched([*proposals, *boxes], boxes, classes)
+
+
+def matched(rows, boxes, classes, thresh=0.5, margin=0.05):
+    """The same of each row; foregrounds have an IoU of ``thresh``, and none has one near to it."""
     result = []
-    for box in [*proposals, *boxes]:
+    for box in rows:
         overlaps = [iou(box, g) for g in boxes]
         best = int(np.argmax(overlaps)) if boxes else None
         largest = overlaps[best] if boxes else 0.0
-        assert not 0.45 < largest < 0.55, "a scene must not depend on rounding"
-        if largest > 0.5:
+        assert abs(largest - thresh) >= margin, "a scene must not depend on rounding"
+        if largest > thresh:
             result.append((box, classes[best], boxes[best], largest))
         else:
             result.append((box, BG, None, largest))
@@ -86,6 +91,17 @@ def box_deltas(box, goal, code=CODE):
     w, h = x1 - x0, y1 - y0
     deltas = [(u0 + u1 - x0 - x1) / 2 / w, (v0 + v1 - y0 - y1) / 2 / h]
     return code * [*deltas, np.log((u1 - u0) / w), np.log((v1 - v0) / h)]
+
+
+def moved(boxes, deltas, code=CODE):
+    """(n, 4) boxes that (n, 4) deltas, or the same for all, move boxes to."""
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    deltas = np.asarray(deltas, np.float64).reshape(-1, 4)
+    x, y, w, h = (deltas / code * np.ones_like(boxes)).T
+    sides = boxes[:, 2:] - boxes[:, :2]
+    center = (boxes[:, 2:] + boxes[:, :2]) / 2 + np.stack([x, y], axis=1) * sides
+    half = sides * np.exp(np.stack([w, h], axis=1)) / 2
+    return np.concatenate([center - half, center + half], axis=1)
 
 
 def box_loss(box, target, goal):

@@ -8,7 +8,7 @@ import toy  # noqa: F401  registers a family
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from mask_shapes import MASK_RCNN
-from steps import WITHOUT_SAMPLING
+from steps import CASCADE, WITHOUT_SAMPLING
 
 from soft_teacher.distributed.launch import leave_group
 from soft_teacher.experiment.build import wrap_ddp
@@ -26,6 +26,8 @@ FASTER_RCNN = (
 CASES = {
     "Faster R-CNN": FASTER_RCNN,
     "Mask R-CNN": (*FASTER_RCNN, *MASK_RCNN),
+    "Cascade R-CNN": (*FASTER_RCNN, *CASCADE),
+    "Cascade Mask R-CNN": (*FASTER_RCNN, *CASCADE, *MASK_RCNN),
     "RetinaNet": ("SOFT_TEACHER.DETECTOR", "RetinaNet", "MODEL.RESNETS.NORM", "FrozenBN"),
     "toy": ("SOFT_TEACHER.DETECTOR", "ToyDetector", "SOFT_TEACHER.JITTER.ENABLED", False),
 }

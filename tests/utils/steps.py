@@ -17,6 +17,12 @@ WITHOUT_SAMPLING = (
     *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", 4096),
     *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 256),
 )
+CASCADE = (
+    *("MODEL.ROI_HEADS.NAME", "CascadeROIHeads"),
+    *("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True),
+    # So that untrained stages move boxes little.
+    *("MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS", ((200.0, 200.0, 100.0, 100.0),) * 3),
+)
 # Bias of the teacher's classifier, whose weights are set to 0: what it predicts for every box.
 NOTHING = (0.0, 0.0, 0.0, 30.0)
 EVERYTHING = (0.0, 30.0, 0.0, 0.0)

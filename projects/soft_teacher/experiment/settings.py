@@ -20,8 +20,9 @@ TEST = "dataloader.test"
 STUDENT = "model.student"
 RPN = f"{STUDENT}.proposal_generator"
 HEADS = f"{STUDENT}.roi_heads"
-PREDICTOR = f"{HEADS}.box_predictor"
 MASKS = f"{HEADS}.pseudo_masks"
+# What detects: the only box predictor, or that of the last of a cascade's three stages.
+PREDICTORS = f"{HEADS}.box_predictor", f"{HEADS}.box_predictors[2]"
 FAMILY = "model.family"
 JITTER = f"{FAMILY}.jitter"
 LABELER = "model.pseudo_labeler"
@@ -79,6 +80,11 @@ def of_class(path: str, parameter: str, check) -> Setting:
     return Setting(f"{path}.{parameter.partition('.')[2]}", check, parameter)
 
 
+def of_predictors(name: str) -> str:
+    """The paths of a parameter of the box predictor that detects."""
+    return "|".join(f"{path}.{name}" for path in PREDICTORS)
+
+
 SETTINGS = {
     "MODEL.DEVICE": Setting("train.device", Text(empty=False), free=True),
     "MODEL.WEIGHTS": Setting(
@@ -111,11 +117,13 @@ SETTINGS = {
     "MODEL.ROI_HEADS.IN_FEATURES": Setting(f"{HEADS}.box_in_features", Each(text, empty=False)),
     "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": Setting(f"{HEADS}.batch_size_per_image", count),
     "MODEL.ROI_HEADS.POSITIVE_FRACTION": Setting(f"{HEADS}.positive_fraction", share),
-    "MODEL.ROI_HEADS.IOU_THRESHOLDS": Setting(f"{HEADS}.proposal_matcher.thresholds", thresholds),
-    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": of_class(
-        PREDICTOR, "FastRCNNOutputLayers.test_score_thresh", share
+    "MODEL.ROI_HEADS.IOU_THRESHOLDS": Setting(
+        f"{HEADS}.proposal_matcher.thresholds|{HEADS}.proposal_matchers[0].thresholds", thresholds
     ),
-    "MODEL.ROI_HEADS.NMS_THRESH_TEST": Setting(f"{PREDICTOR}.test_nms_thresh", share),
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": Setting(
+        of_predictors("test_score_thresh"), share, "FastRCNNOutputLayers.test_score_thresh"
+    ),
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST": Setting(of_predictors("test_nms_thresh"), share),
     "MODEL.RETINANET.NUM_CLASSES": of_class(STUDENT, "RetinaNet.num_classes", count),
     "MODEL.RETINANET.IN_FEATURES": of_class(
         STUDENT, "RetinaNet.head_in_features", Each(text, empty=False)
@@ -128,7 +136,7 @@ SETTINGS = {
     "MODEL.RETINANET.FOCAL_LOSS_GAMMA": Setting(f"{STUDENT}.focal_loss_gamma", not_negative),
     "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA": Setting(f"{STUDENT}.smooth_l1_beta", not_negative),
     "TEST.DETECTIONS_PER_IMAGE": Setting(
-        f"{PREDICTOR}.test_topk_per_image|{STUDENT}.max_detections_per_image",
+        f"{of_predictors('test_topk_per_image')}|{STUDENT}.max_detections_per_image",
         Number(-1, whole=True),
     ),
     "TEST.EVAL_PERIOD": Setting("train.eval_period", Number(0, whole=True), free=True),
@@ -218,11 +226,11 @@ SETTINGS = {
     "SOFT_TEACHER.INDICATOR": Setting(
         f"{HEADS}.indicator|{FAMILY}.indicator",
         text,
-        "SoftTeacherROIHeads.indicator RetinaNetFamily.indicator",
+        "SoftHeads.indicator RetinaNetFamily.indicator",
     ),
-    "SOFT_TEACHER.CLS_FORMULA": of_class(HEADS, "SoftTeacherROIHeads.cls_formula", text),
-    "SOFT_TEACHER.REG_NORMALIZER": of_class(HEADS, "SoftTeacherROIHeads.reg_normalizer", text),
-    "SOFT_TEACHER.AVERAGE": of_class(HEADS, "SoftTeacherROIHeads.average", text),
+    "SOFT_TEACHER.CLS_FORMULA": of_class(HEADS, "SoftHeads.cls_formula", text),
+    "SOFT_TEACHER.REG_NORMALIZER": of_class(HEADS, "SoftHeads.reg_normalizer", text),
+    "SOFT_TEACHER.AVERAGE": of_class(HEADS, "SoftHeads.average", text),
     "SOFT_TEACHER.RPN_ON_UNLABELED": Setting(f"{FAMILY}.rpn_on_unlabeled", flag),
     "SOFT_TEACHER.TEACHER_PROPOSALS": of_class(FAMILY, "FasterRCNNFamily.teacher_proposals", text),
     "SOFT_TEACHER.JITTER.ENABLED": of_class(LABELER, "PseudoLabeler.measure_stability", flag),
@@ -241,6 +249,8 @@ SETTINGS = {
     "SOFT_TEACHER.MASK.SOFT": of_class(MASKS, "PseudoMasks.soft", flag),
     "SOFT_TEACHER.MASK.IGNORE": of_class(MASKS, "PseudoMasks.ignore", number),
     "SOFT_TEACHER.MASK.QUALITY": of_class(MASKS, "PseudoMasks.quality", flag),
+    "SOFT_TEACHER.CASCADE.SCORES": of_class(HEADS, "SoftTeacherCascadeROIHeads.scores", text),
+    "SOFT_TEACHER.CASCADE.JITTER": of_class(HEADS, "SoftTeacherCascadeROIHeads.jitter", text),
     "SOFT_TEACHER.EMA.MOMENTUM": Setting("ema.momentum", number, "EMAHook.momentum"),
     "SOFT_TEACHER.EMA.RAMP": Setting("ema.ramp", flag),
     "SOFT_TEACHER.EMA.THROUGH_BURN_IN": Setting("ema.through_burn_in", flag),

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from ..utils.command_line import STATUSES
 from ..utils.errors import ConfigError
-from .settings import HEADS, PREDICTOR, RPN, SETTINGS, STUDENT
+from .settings import HEADS, RPN, SETTINGS, STUDENT, of_predictors
 
 __all__ = ["LAZY_WORDS", "YAML_WORDS", "Words", "policy_of"]
 
@@ -53,12 +53,18 @@ class Words:
 
 
 PARAMETERS = {name: key for key, s in SETTINGS.items() for name in s.parameter.split()}
-PATHS = {
-    k: s.lazy.replace(" ", " and ").replace("|", " or ") for k, s in SETTINGS.items() if s.lazy
-}
+
+
+def _told(paths: str) -> str:
+    """The paths of a setting, for a sentence."""
+    return paths.replace(" ", " and ").replace("|", " or ")
+
+
+PATHS = {key: _told(s.lazy) for key, s in SETTINGS.items() if s.lazy}
 YAML_WORDS = Words(
     {
         **PARAMETERS,
+        "FastRCNNOutputLayers.cls_agnostic_bbox_reg": "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG",
         "FastRCNNOutputLayers.use_sigmoid_ce": "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE",
         "GeneralizedRCNN.proposal_generator": "MODEL.PROPOSAL_GENERATOR.NAME",
         "StandardROIHeads.keypoint_head": "MODEL.KEYPOINT_ON",
@@ -72,7 +78,10 @@ LAZY_WORDS = Words(
         **{name: PATHS.get(key, key) for name, key in PARAMETERS.items()},
         **PATHS,
         "DATASETS.SPLIT": "split",
-        "FastRCNNOutputLayers.use_sigmoid_ce": f"{PREDICTOR}.use_sigmoid_ce",
+        "FastRCNNOutputLayers.cls_agnostic_bbox_reg": (
+            f"cls_agnostic_bbox_reg of all {HEADS}.box_predictors"
+        ),
+        "FastRCNNOutputLayers.use_sigmoid_ce": _told(of_predictors("use_sigmoid_ce")),
         "GeneralizedRCNN.proposal_generator to 'RPN'": f"{RPN} to an RPN",
         "StandardROIHeads.keypoint_head": f"{HEADS}.keypoint_head",
         "StandardROIHeads.mask_head": f"{HEADS}.mask_head",

@@ -4,6 +4,7 @@ from .families.rcnn import (
     FasterRCNNFamily,
     PseudoMasks,
     SoftFastRCNNOutputLayers,
+    SoftTeacherCascadeROIHeads,
     SoftTeacherROIHeads,
     SoftTeacherRPN,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "RetinaNetFamily",
     "SoftFastRCNNOutputLayers",
     "SoftTeacher",
+    "SoftTeacherCascadeROIHeads",
     "SoftTeacherROIHeads",
     "SoftTeacherRPN",
 ]

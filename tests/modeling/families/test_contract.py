@@ -1,5 +1,7 @@
 """What the recipe may rely on, whatever kind of detector it trains."""
 
+import re
+
 import pytest
 import torch
 from contract import CASES, dealt, gradients_after, let_find, step_on_rank
@@ -210,7 +212,8 @@ def test_boxes_are_ignored_where_the_family_can_and_else_refused_in_one_line(bui
     model.pseudo_labeler.density.thresholds[1] = 0.92
     without, _ = whole(model)
     changed = {name for name in losses if losses[name] != without[name]}
-    assert changed == {"unsup/loss_rpn_cls", "unsup/loss_cls"}
+    of_classes = {name for name in losses if re.match(r"unsup/loss_(rpn_)?cls", name)}
+    assert {"unsup/loss_rpn_cls"} < changed <= of_classes
     model.pseudo_labeler.density.thresholds[1] = 0.5
     for counts in DEALT.values():
         parts = [gradients_after(model, part) for part in parts_of(counts)]

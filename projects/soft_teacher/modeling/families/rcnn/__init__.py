@@ -1,3 +1,4 @@
+from .cascade import SoftTeacherCascadeROIHeads
 from .family import FasterRCNNFamily
 from .fast_rcnn import SoftFastRCNNOutputLayers
 from .pseudo_masks import PseudoMasks
@@ -8,6 +9,7 @@ __all__ = [
     "FasterRCNNFamily",
     "PseudoMasks",
     "SoftFastRCNNOutputLayers",
+    "SoftTeacherCascadeROIHeads",
     "SoftTeacherROIHeads",
     "SoftTeacherRPN",
 ]

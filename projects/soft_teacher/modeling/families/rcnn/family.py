@@ -1,4 +1,4 @@
-"""R-CNNs as a family: an RPN, and a box head that scores the background."""
+"""R-CNNs as a family: an RPN, and box heads that score the background."""
 
 from contextlib import nullcontext
 
@@ -14,20 +14,25 @@ from ....utils.errors import ConfigError
 from ...background_weights import NEEDS_TEACHER
 from ...box_jitter import BoxJitter
 from ..base import FAMILY_REGISTRY, DetectorFamily, PseudoLosses
+from .cascade import SoftTeacherCascadeROIHeads
+from .fast_rcnn import SoftFastRCNNOutputLayers
 from .roi_heads import SoftTeacherROIHeads
 from .rpn import SoftTeacherRPN
+from .soft_heads import SoftHeads
 from .teacher_pass import PROPOSAL_SETTINGS, RCNNTeacherPass
 
 __all__ = ["FasterRCNNFamily"]
 
 RPN_LOSSES = ("loss_rpn_cls", "loss_rpn_loc")
+# Detectron2's ROI heads, and what takes their place.
+HEADS = {"StandardROIHeads": SoftTeacherROIHeads, "CascadeROIHeads": SoftTeacherCascadeROIHeads}
 
 
 @FAMILY_REGISTRY.register()
 class FasterRCNNFamily(DetectorFamily):
-    """GeneralizedRCNN with SoftTeacherROIHeads: Faster R-CNN and Mask R-CNN.
+    """GeneralizedRCNN with SoftTeacherROIHeads or SoftTeacherCascadeROIHeads, also with masks.
 
-    Losses of the box head are divided by samples (labeled), or by Eq. 4, 5 and 10 (unlabeled);
+    Losses of a box head are divided by samples (labeled), or by Eq. 4, 5 and 10 (unlabeled);
     those of the RPN by samples; those of the mask head by the pixels of the positives, of a rank's
     images (labeled), or of each image (unlabeled).
     """
@@ -71,11 +76,12 @@ class FasterRCNNFamily(DetectorFamily):
 
     @classmethod
     def detector_config(cls, cfg):
-        heads = cfg.MODEL.ROI_HEADS.NAME
-        if heads not in ("StandardROIHeads", "SoftTeacherROIHeads"):
+        name = cfg.MODEL.ROI_HEADS.NAME
+        ours = {heads.__name__ for heads in HEADS.values()}
+        if name not in {*HEADS, *ours}:
             raise ConfigError(
-                f"MODEL.ROI_HEADS.NAME '{heads}' cannot be wrapped by SoftTeacher: use "
-                "StandardROIHeads"
+                f"MODEL.ROI_HEADS.NAME '{name}' cannot be wrapped by SoftTeacher: use "
+                f"{' or '.join(HEADS)}"
             )
         if cfg.MODEL.RESNETS.RES5_DILATION > 1:
             raise ConfigError(
@@ -84,7 +90,7 @@ class FasterRCNNFamily(DetectorFamily):
             )
         detector = cfg.clone()
         detector.defrost()
-        detector.MODEL.ROI_HEADS.NAME = "SoftTeacherROIHeads"
+        detector.MODEL.ROI_HEADS.NAME = name if name in ours else HEADS[name].__name__
         if cfg.MODEL.PROPOSAL_GENERATOR.NAME == "RPN":
             detector.MODEL.PROPOSAL_GENERATOR.NAME = "SoftTeacherRPN"
         detector.VIS_PERIOD = 0  # pictures are the run's, not the mask head's
@@ -92,9 +98,10 @@ class FasterRCNNFamily(DetectorFamily):
 
     def check(self, student: nn.Module) -> None:
         heads = getattr(student, "roi_heads", None)
-        if not isinstance(student, GeneralizedRCNN) or not isinstance(heads, SoftTeacherROIHeads):
+        if not isinstance(student, GeneralizedRCNN) or not isinstance(heads, SoftHeads):
+            names = " or ".join(ours.__name__ for ours in HEADS.values())
             raise ConfigError(
-                "SoftTeacher wraps a GeneralizedRCNN with SoftTeacherROIHeads, got "
+                f"SoftTeacher wraps a GeneralizedRCNN with {names}, got "
                 f"{type(student).__name__} with {type(heads).__name__}"
             )
         if student.proposal_generator is None:
@@ -112,10 +119,8 @@ class FasterRCNNFamily(DetectorFamily):
             )
         if heads.mask_on:
             _check_mask_head(heads)
-        if getattr(heads.box_predictor, "use_sigmoid_ce", False):
-            raise ConfigError(
-                "FastRCNNOutputLayers.use_sigmoid_ce leaves no background score: set it to False"
-            )
+        for predictor in heads.predictors:
+            _check_predictor(predictor)
 
     def loss_names(self, network: nn.Module) -> tuple[str, ...]:
         return RPN_LOSSES + network.roi_heads.loss_names
@@ -128,7 +133,7 @@ class FasterRCNNFamily(DetectorFamily):
         return network.roi_heads.num_classes
 
     def score_floor(self, network: nn.Module) -> float:
-        return network.roi_heads.box_predictor.test_score_thresh
+        return network.roi_heads.predictors[-1].test_score_thresh
 
     def has_masks(self, network: nn.Module) -> bool:
         return network.roi_heads.mask_on
@@ -142,7 +147,7 @@ class FasterRCNNFamily(DetectorFamily):
     def questions_to_teacher(self, student: nn.Module) -> list[str]:
         indicator = student.roi_heads.indicator
         asks = indicator in NEEDS_TEACHER
-        return [f"SoftTeacherROIHeads.indicator, now '{indicator}', to 'none'"] if asks else []
+        return [f"SoftHeads.indicator, now '{indicator}', to 'none'"] if asks else []
 
     def losses(self, student, encoded, inputs) -> dict[str, torch.Tensor]:
         targets = [x["instances"].to(student.device) for x in inputs]
@@ -159,8 +164,8 @@ class FasterRCNNFamily(DetectorFamily):
         with rpn.ignoring(labels.ignored) if labels.ignored else nullcontext():
             proposals, rpn_losses = rpn(encoded.images, encoded.features, labels.classification)
 
-        def score_with_teacher(boxes: list[Boxes]) -> list[torch.Tensor]:
-            return teacher_pass.background_scores(transport.to_weak(boxes))
+        def score_with_teacher(boxes: list[Boxes], **stage) -> list[torch.Tensor]:
+            return teacher_pass.background_scores(transport.to_weak(boxes), **stage)
 
         box_losses, reliability = student.roi_heads.pseudo_losses(
             encoded.features, proposals, labels, score_with_teacher
@@ -175,11 +180,23 @@ class FasterRCNNFamily(DetectorFamily):
         )
 
 
-def _check_mask_head(heads: SoftTeacherROIHeads) -> None:
+def _check_mask_head(heads: SoftHeads) -> None:
     """Raises ConfigError unless the mask head has Detectron2's loss, on features of boxes."""
     head = type(heads.mask_head)
     if getattr(head, "forward", None) is not BaseMaskRCNNHead.forward or heads.mask_pooler is None:
         raise ConfigError(
             f"StandardROIHeads.mask_head {head.__name__} is not supported by SoftTeacher, which "
             "needs pooled features and Mask R-CNN's loss: use MaskRCNNConvUpsampleHead"
+        )
+
+
+def _check_predictor(predictor: nn.Module) -> None:
+    """Raises ConfigError unless a box predictor has weighted losses and a background score."""
+    if not isinstance(predictor, SoftFastRCNNOutputLayers):
+        raise ConfigError(
+            f"SoftTeacher needs SoftFastRCNNOutputLayers, got {type(predictor).__name__}"
+        )
+    if getattr(predictor, "use_sigmoid_ce", False):
+        raise ConfigError(
+            "FastRCNNOutputLayers.use_sigmoid_ce leaves no background score: set it to False"
         )

@@ -48,20 +48,23 @@ class RCNNTeacherPass(TeacherPass, MeasuresStability):
         candidates = [d[r] for d, r in zip(self.detections, rows)]
         return self._jitter.variances(self._refine, candidates, seeds)
 
-    @torch.no_grad()
-    def background_scores(self, boxes: list[Boxes]) -> list[torch.Tensor]:
-        """Per image, the (n,) background probability of each box of the weak view."""
-        return self._heads.background_scores(self._heads.predict(self._features, boxes), boxes)
+    def background_scores(self, boxes: list[Boxes], **stage) -> list[torch.Tensor]:
+        """Per image, the (n,) background probability of each box of the weak view.
+
+        Args:
+            stage: of the heads that have several.
+        """
+        return self._heads.background_scores(self._features, self._proposals(boxes), **stage)
 
     def _refine(self, boxes: list[Boxes], classes: list[torch.Tensor]) -> list[torch.Tensor]:
-        scores, deltas = self._heads.predict(self._features, boxes)
-        proposals = [
-            Instances(d.image_size, proposal_boxes=b, gt_classes=c)
-            for d, b, c in zip(self.detections, boxes, classes)
-        ]
-        return self._heads.box_predictor.predict_boxes_for_gt_classes(
-            (scores.float(), deltas.float()), proposals
-        )
+        proposals = self._proposals(boxes)
+        for p, c in zip(proposals, classes):
+            p.gt_classes = c
+        return self._heads.refine(self._features, proposals)
+
+    def _proposals(self, boxes: list[Boxes]) -> list[Instances]:
+        sizes = [d.image_size for d in self.detections]
+        return [Instances(size, proposal_boxes=b) for size, b in zip(sizes, boxes)]
 
 
 @contextmanager

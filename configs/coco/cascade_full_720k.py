@@ -1,0 +1,7 @@
+"""full_720k.py with a Cascade R-CNN, a row that the paper does not have."""
+
+from ..common.cascade import use_cascade
+from .full_720k import dataloader, ema, lr_multiplier, model, optimizer, train  # noqa: F401
+
+use_cascade(model)
+train.output_dir = "output/coco/cascade_full_720k"

@@ -1,0 +1,8 @@
+"""Soft Teacher with a Cascade R-CNN in place of the Faster R-CNN."""
+
+from .cascade import use_cascade
+from .soft_teacher import dataloader, ema, lr_multiplier, model, optimizer, train  # noqa: F401
+
+use_cascade(model, lr_multiplier, train)
+train.burn_in = 350
+train.output_dir = "output/demo/cascade_soft_teacher_lazy"

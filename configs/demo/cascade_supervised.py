@@ -1,0 +1,7 @@
+"""Its baseline: the labeled images alone, with an EMA model of its own."""
+
+from .cascade import use_cascade
+from .supervised import dataloader, ema, lr_multiplier, model, optimizer, train  # noqa: F401
+
+use_cascade(model, lr_multiplier, train)
+train.output_dir = "output/demo/cascade_supervised_lazy"
