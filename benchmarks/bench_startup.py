@@ -93,7 +93,7 @@ def start(setting: str, workers: int, steps: int) -> Row:
     register_builtin()
     before = memory()["Rss"]
     wall, cpu = time.perf_counter(), time.process_time()
-    with loaded_once():
+    with loaded_once(masks=masks):
         experiment.check(eval_only=False)
         loader = build_two_stream_train_loader(experiment.cfg)
     batches = iter(loader)

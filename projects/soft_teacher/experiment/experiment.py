@@ -187,7 +187,7 @@ class Experiment(ABC):
         warnings = self.check_settings(eval_only=args.eval_only)
         how = {"resume": args.resume, "eval_only": args.eval_only}
         with run_folder(self["OUTPUT_DIR"], key=self.words("output_dir"), **how) as more:
-            with loaded_once():
+            with loaded_once(masks=bool(self["MODEL.MASK_ON"])):
                 run = self._prepare(args, warnings + more)
             if args.eval_only:
                 return self.evaluate(self.load_model(resume=args.resume))

@@ -1,11 +1,14 @@
 """Each dataset is loaded once while a run starts, and not kept after."""
 
 import gc
+import json
 
 import pytest
 from detectron2.data import DatasetCatalog
+from detectron2.data.datasets import register_coco_instances
 
 from soft_teacher.data.datasets.loading import load_dicts, load_reading, loaded_once
+from soft_teacher.data.datasets.paths import register_path
 from soft_teacher.data.datasets.splits.families import without_replacement_split
 from soft_teacher.data.datasets.splits.registration import register_split
 
@@ -24,6 +27,27 @@ def loads(own_catalog):
 
     DatasetCatalog.register(SOURCE, load)
     return found
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_files_are_read_with_masks_unless_a_run_has_no_use_for_them(masks, tmp_path, own_catalog):
+    content = {
+        "images": [{"id": 1, "file_name": "1.png", "height": 9, "width": 9}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 4], "iscrowd": 0}
+            | {"segmentation": [[0, 0, 4, 0, 0, 4]]}
+        ],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps(content))
+    register_path(str(path))
+    register_coco_instances("loading_test_masks", {}, str(path), str(tmp_path))
+    for name in (str(path), "loading_test_masks"):
+        with loaded_once(masks=masks), loaded_once():
+            (found,) = load_dicts(name)[0]["annotations"]
+        assert ("segmentation" in found) is masks
+        assert "segmentation" in load_dicts(name)[0]["annotations"][0]
 
 
 @pytest.mark.parametrize("load", [load_dicts, load_reading])

@@ -19,6 +19,8 @@ CLASSES, ID_MAP = "thing_classes", "thing_dataset_id_to_contiguous_id"
 
 # (function, name) -> its result, inside loaded_once.
 _loaded: dict[tuple[Callable, str], Any] | None = None
+# Whether files are read with the masks of their annotations.
+_masks = True
 
 
 def _shared(make: Callable, name: str):
@@ -48,25 +50,29 @@ def load_reading(name: str) -> Reading:
 
 
 @contextmanager
-def loaded_once():
+def loaded_once(*, masks: bool = True):
     """Inside, each dataset is loaded once; the outermost end forgets them.
 
     It surrounds what needs the same datasets several times: to check them, to make the streams,
     and as the common source of a split's parts. Nobody may change the dicts there. The cyclic
     garbage collector is off meanwhile: searching a large JSON's millions of objects over and over
     would take as long as reading the JSON.
+
+    Args:
+        masks: read files with the masks of their annotations. They are most of a large JSON, so a
+            run of boxes alone needs less memory without; the outermost decides.
     """
-    global _loaded
+    global _loaded, _masks
     if _loaded is not None:
         yield
         return
     collects = gc.isenabled()
-    _loaded = {}
+    _loaded, _masks = {}, masks
     gc.disable()
     try:
         yield
     finally:
-        _loaded = None
+        _loaded, _masks = None, True
         if collects:
             gc.enable()
 
@@ -85,11 +91,12 @@ def _read_records(name: str) -> Records:
     metadata = MetadataCatalog.get(name)
     load = DatasetCatalog[name]
     if hasattr(load, "records"):  # a path
-        records = load.records()
+        records = load.records(_masks)
         for key in (CLASSES, ID_MAP):  # the file may have changed since it was read last
             vars(metadata).pop(key, None)
     elif is_coco_json(name):
-        records = records_of(parse_file(str(metadata.json_file), str(metadata.image_root)))
+        raw = parse_file(str(metadata.json_file), str(metadata.image_root))
+        records = records_of(raw, masks=_masks)
     else:
         dicts = DatasetCatalog.get(name)  # which may add to the metadata
         return Records(

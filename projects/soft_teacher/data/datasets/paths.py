@@ -30,11 +30,15 @@ __all__ = ["is_path", "register_path", "slug"]
 class _Path:
     """What is registered for a path: loads its dicts, or the records that they are made of."""
 
-    def __init__(self, records: Callable[[], Records]):
+    def __init__(self, records: Callable[[bool], Records]):
+        """
+        Args:
+            records: reads the path, with masks or not.
+        """
         self.records = records
 
     def __call__(self) -> list[dict]:
-        return read_records(self.records()).dicts
+        return read_records(self.records(True)).dicts
 
 
 def register_path(name: str) -> bool:
@@ -47,11 +51,11 @@ def register_path(name: str) -> bool:
         return True
     parse = parser_of(name)
     if parse is not None:
-        DatasetCatalog.register(name, _Path(lambda: records_of(parse())))
+        DatasetCatalog.register(name, _Path(lambda masks: records_of(parse(), masks=masks)))
         MetadataCatalog.get(name).evaluator_type = "coco"
         return True
     if os.path.exists(os.path.expanduser(name)) or is_pattern(name) or is_list(name):
-        DatasetCatalog.register(name, _Path(lambda: _image_records(name)))
+        DatasetCatalog.register(name, _Path(lambda masks: _image_records(name)))
         return True
     return False
 

@@ -4,6 +4,7 @@ Values of annotations stay as they are; :mod:`.annotation_checks` checks them.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,8 +50,9 @@ class Records:
     json_file: str | None = None
 
 
-def records_of(raw: RawDataset) -> Records:
-    """The records of a raw dataset."""
+def records_of(raw: RawDataset, *, masks: bool = True) -> Records:
+    """The records of a raw dataset, with the masks of its annotations or without."""
+    keys = [key for key in KEYS if masks or key != SEGMENTATION]
     faults: list[Fault] = []
     classes, id_map = _classes(raw, faults)
     dicts, is_plain = _images(raw, faults)
@@ -70,7 +72,7 @@ def records_of(raw: RawDataset) -> Records:
             members[place].append(number)
     for record, numbers in zip(dicts, members):
         record["annotations"] = [
-            _annotation(found[n], id_map.get(category_ids[n])) for n in numbers
+            _annotation(found[n], id_map.get(category_ids[n]), keys) for n in numbers
         ]
     order = [n for numbers in members for n in numbers]
     is_plain &= same_images and same_categories and not any("ignore" in a for a in found)
@@ -156,8 +158,8 @@ def _matched(values: list, known: dict) -> tuple[list, bool]:
     return found, found == values
 
 
-def _annotation(annotation: dict, category: int | None) -> dict:
-    kept: dict[str, Any] = {key: annotation[key] for key in KEYS if key in annotation}
+def _annotation(annotation: dict, category: int | None, keys: Sequence[str]) -> dict:
+    kept: dict[str, Any] = {key: annotation[key] for key in keys if key in annotation}
     kept["bbox_mode"] = BoxMode.XYWH_ABS
     kept["category_id"] = category
     if as_flag(annotation.get("ignore")):
