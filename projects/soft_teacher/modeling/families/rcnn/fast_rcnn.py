@@ -1,15 +1,51 @@
-"""Box predictor whose losses accept a coefficient for every proposal."""
+"""Box predictor whose losses accept a coefficient for every proposal, and with soft-NMS."""
 
 import torch
+from detectron2.config import configurable
 from detectron2.layers import cat
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from torch.nn import functional as F
+
+from ....utils.checks import check_choice
+from .soft_nms import SOFT_NMS, soft_nms_inference
 
 __all__ = ["SoftFastRCNNOutputLayers"]
 
 
 class SoftFastRCNNOutputLayers(FastRCNNOutputLayers):
     """Stock output layers, with the same state dict, plus losses with per-proposal weights."""
+
+    @configurable
+    def __init__(self, *args, soft_nms: str = "none", soft_nms_sigma: float = 0.5, **kwargs):
+        """
+        Args:
+            args, kwargs: of FastRCNNOutputLayers.
+            soft_nms: "none" for NMS; "linear" lowers scores from an IoU of ``test_nms_thresh`` on,
+                "gaussian" everywhere. Detections that fall below ``test_score_thresh`` are dropped.
+            soft_nms_sigma: of "gaussian".
+
+        Raises:
+            ConfigError: for an unknown choice, naming the parameter.
+        """
+        super().__init__(*args, **kwargs)
+        check_choice("SoftFastRCNNOutputLayers.soft_nms", soft_nms, SOFT_NMS)
+        self.soft_nms = soft_nms
+        self.soft_nms_sigma = soft_nms_sigma
+
+    def inference(self, predictions, proposals):
+        """See FastRCNNOutputLayers."""
+        if self.soft_nms == "none":
+            return super().inference(predictions, proposals)
+        return soft_nms_inference(
+            self.predict_boxes(predictions, proposals),
+            self.predict_probs(predictions, proposals),
+            [p.image_size for p in proposals],
+            self.test_score_thresh,
+            self.test_nms_thresh,
+            self.test_topk_per_image,
+            method=self.soft_nms,
+            sigma=self.soft_nms_sigma,
+        )
 
     def losses(self, predictions, proposals):
         """Detectron2's losses, or the weighted ones where the proposals carry weights.
