@@ -38,7 +38,13 @@ class PlainHTC:
         for k, weight in enumerate(WEIGHTS):
             scores, deltas, rows, match = self._boxes(features, embedding, candidates, targets, k)
             loss_cls, loss_box = self._box_losses(scores, deltas, rows, match, targets, k)
-            refined = decode(rows, deltas, self.stds[k]).detach().split([len(m) for m in match])
+            refined = (
+                decode(rows, deltas, self.stds[k])
+                .detach()
+                .float()
+                .double()
+                .split([len(m) for m in match])
+            )
             candidates = [
                 clip(boxes[: len(boxes) - len(target[0])], target[3])
                 for boxes, target in zip(refined, targets)
@@ -91,20 +97,20 @@ class PlainHTC:
             if len(match):
                 bits = bitmaps[match][:, None].double()
                 goals.append(roi_align(bits, crops, 28, 1.0, 0, True)[:, 0] >= 0.5)
-        logits = self.mask_logits(features, embedding, rois)[k]
+        *_, logits = self.mask_logits(features, embedding, rois, k + 1)
         if not goals:
             return logits.sum() * 0
         logits = logits[torch.arange(len(logits)), torch.cat(classes)]
         goal = torch.cat(goals).double()
         return (F.softplus(logits) - goal * logits).mean()
 
-    def mask_logits(self, features, embedding, rois) -> list[torch.Tensor]:
-        """Of every stage, for all classes."""
+    def mask_logits(self, features, embedding, rois, stages=len(WEIGHTS)) -> list[torch.Tensor]:
+        """Of the first stages, for all classes."""
         x = pooled(features, rois, 14)
         if embedding is not None:
             x = x + semantic_rois(embedding, rois)
         last, results = None, []
-        for k in range(len(WEIGHTS)):
+        for k in range(stages):
             head = f"mask_head.{k}"
             y = x if last is None else x + self.conv(last, f"{head}.conv_res")
             for i in range(1, 5):

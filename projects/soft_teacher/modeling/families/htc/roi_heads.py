@@ -158,11 +158,8 @@ class HTCROIHeads(CascadeROIHeads):
         samples = self._sample(candidates, targets, stage)
         levels = [features[name] for name in self.box_in_features]
         predictions = self._run_stage(levels, samples, stage)
-        predictor = self.box_predictor[stage]
-        losses = predictor.losses(predictions, samples)
-        boxes = predictor.predict_boxes(predictions, samples)
-        sizes = [s.image_size for s in samples]
-        refined = self._create_proposals_from_boxes(boxes, sizes)
+        losses = self.box_predictor[stage].losses(predictions, samples)
+        refined = self._refine(predictions, samples, stage)
         return losses, [r.proposal_boxes[~s.is_gt] for r, s in zip(refined, samples)]
 
     def _train_masks(self, features, candidates, targets, stage: int) -> torch.Tensor:
@@ -212,22 +209,24 @@ class HTCROIHeads(CascadeROIHeads):
             p.proposal_boxes.clip(p.image_size)
         return proposals
 
+    def _refine(self, predictions, proposals, stage: int) -> list[Instances]:
+        boxes = self.box_predictor[stage].predict_boxes(predictions, proposals)
+        return self._create_proposals_from_boxes(boxes, [p.image_size for p in proposals])
+
     def _forward_box(self, features, proposals, targets=None) -> list[Instances]:
         """Detections, scored by the softmax of the stages' mean logits; in eval mode."""
         levels = [features[name] for name in self.box_in_features]
-        sizes = [p.image_size for p in proposals]
-        logits = []
-        for stage, predictor in enumerate(self.box_predictor):
-            if stage:
-                proposals = self._create_proposals_from_boxes(boxes, sizes)
+        logits, refined = [], proposals
+        for stage in range(self.num_cascade_stages):
+            proposals = refined
             scores, deltas = self._run_stage(levels, proposals, stage)
-            boxes = predictor.predict_boxes((scores, deltas), proposals)
             logits.append(scores)
+            refined = self._refine((scores, deltas), proposals, stage)
         mean = torch.stack(logits).mean(dim=0)
-        return predictor.inference((mean, deltas), proposals)[0]
+        return self.box_predictor[-1].inference((mean, deltas), proposals)[0]
 
     def _forward_mask(self, features, instances) -> list[Instances]:
-        """Instances with ``pred_masks`` (n, 1, M, M), probabilities on their boxes; in eval mode."""
+        """Adds ``pred_masks``, (n, 1, M, M) probabilities on ``pred_boxes``; in eval mode."""
         x = self._mask_features(features, [i.pred_boxes for i in instances])
         stages = list(zip(self.mask_head, refined_features(self.mask_head, x)))
         probs = []
