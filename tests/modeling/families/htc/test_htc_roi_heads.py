@@ -72,10 +72,11 @@ def semantic_map(seed, size=SIZE):
 
 
 def candidates(gt, seed=0, n=14) -> torch.Tensor:
-    """Boxes around the objects, or anywhere, some of them beyond the image."""
+    """Boxes around the objects, or anywhere; one beyond the image, which clipping empties."""
     rng = np.random.default_rng(seed)
     centers = gt.gt_boxes.tensor.numpy() if len(gt) else np.array([[20, 20, 70, 50.0]])
     boxes = centers[rng.integers(len(centers), size=n)] + rng.normal(0, 4, (n, 4))
+    boxes[0] = [110.5, 20, 130, 40.5]
     return torch.as_tensor(boxes, dtype=torch.float32)
 
 

@@ -21,7 +21,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from mmdet_htc import detector, from_mmdet, tiny_swin
 from plain_htc import PlainHTC
 
-from htc import IOUS, STDS, box_predictor, htc_heads, htc_rpn
+from htc import IOUS, STDS, htc_heads, htc_rpn
 from soft_teacher.modeling import InsideAnchorRPN
 from soft_teacher.modeling.families.htc.mask_head import refined_features
 from soft_teacher.modeling.weights.swin import swin_from_mmdet
@@ -38,6 +38,11 @@ def close(found, expected, tolerance):
     np.testing.assert_allclose(torch.as_tensor(found).detach(), expected, rtol=0, atol=tolerance)
 
 
+def test_scores_are_the_softmax_of_mean_logits():
+    logits = torch.stack([torch.as_tensor(SMALL[f"stage{k}/logits"]) for k in range(3)])
+    close(logits.mean(0).softmax(1), SMALL["scores_mean_logits"], 2e-5)
+
+
 def proposals_of(rows, size=SIZE):
     return [Instances(size, proposal_boxes=Boxes(torch.as_tensor(rows)))]
 
@@ -51,12 +56,16 @@ def test_a_stage_refines_boxes(stage):
 
 
 @pytest.mark.parametrize("name", SUPPRESSION)
-def test_detections_are_of_mean_logits_and_the_last_boxes(name):
-    predictor = box_predictor(96, 6, STDS[2], soft_nms=SUPPRESSION[name])
-    logits = torch.stack([torch.as_tensor(SMALL[f"stage{k}/logits"]) for k in range(3)]).mean(0)
-    close(logits.softmax(1), SMALL["scores_mean_logits"], 2e-5)
-    predictions = logits, torch.as_tensor(SMALL["stage2/deltas"])
-    (found,), _ = predictor.inference(predictions, proposals_of(SMALL["stage2/rois"]))
+def test_detections_are_of_mean_logits_and_the_last_boxes(name, monkeypatch):
+    heads = htc_heads(semantic_classes=0, predictor={"soft_nms": SUPPRESSION[name]}).eval()
+
+    def run_stage(levels, proposals, stage):
+        close(proposals[0].proposal_boxes.tensor, SMALL[f"stage{stage}/rois"], PIXELS)
+        return [torch.as_tensor(SMALL[f"stage{stage}/{n}"]) for n in ("logits", "deltas")]
+
+    monkeypatch.setattr(heads, "_run_stage", run_stage)
+    levels = dict.fromkeys(heads.box_in_features)
+    (found,) = heads._forward_box(levels, proposals_of(SMALL["stage0/rois"]))
     same_detections(found, SMALL, name)
 
 
