@@ -13,7 +13,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.structures import Instances
-from steps import boxes_of
+from steps import boxes_of, labeled
 
 from soft_teacher import ConfigError
 from soft_teacher.modeling import SoftFastRCNNOutputLayers
@@ -169,3 +169,26 @@ def factor(iou, method):
 def test_an_unknown_method_is_refused():
     with pytest.raises(ConfigError, match="soft_nms must be one of none, linear, gaussian"):
         layers(soft_nms="soft")
+
+
+def test_the_yaml_config_sets_it(build):
+    model = build("SOFT_TEACHER.SOFT_NMS", "gaussian", "SOFT_TEACHER.SOFT_NMS_SIGMA", 0.25)
+    for network in (model.student, model.teacher):
+        predictor = network.roi_heads.box_predictor
+        assert (predictor.soft_nms, predictor.soft_nms_sigma) == ("gaussian", 0.25)
+    assert build().student.roi_heads.box_predictor.soft_nms == "none"
+
+
+def test_a_detector_suppresses_softly(build):
+    image = labeled()["image"]
+    thresholds = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.001)
+    hard, soft = (
+        build(*thresholds, "SOFT_TEACHER.SOFT_NMS", method).eval()([{"image": image}])
+        for method in ("none", "linear")
+    )
+    assert len(soft[0]["instances"]) > len(hard[0]["instances"]) > 0
+
+
+def test_the_yaml_config_names_its_key_where_it_refuses(build):
+    with pytest.raises(ConfigError, match="^SOFT_TEACHER.SOFT_NMS must be one of none, linear"):
+        build("SOFT_TEACHER.SOFT_NMS", "soft")

@@ -3,7 +3,7 @@
 import torch
 from detectron2.config import configurable
 from detectron2.layers import cat
-from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
+from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, fast_rcnn_inference
 from torch.nn import functional as F
 
 from ....utils.checks import check_choice
@@ -32,20 +32,34 @@ class SoftFastRCNNOutputLayers(FastRCNNOutputLayers):
         self.soft_nms = soft_nms
         self.soft_nms_sigma = soft_nms_sigma
 
+    @classmethod
+    def from_config(cls, cfg, input_shape):
+        return {
+            **super().from_config(cfg, input_shape),
+            "soft_nms": cfg.SOFT_TEACHER.SOFT_NMS,
+            "soft_nms_sigma": cfg.SOFT_TEACHER.SOFT_NMS_SIGMA,
+        }
+
     def inference(self, predictions, proposals):
         """See FastRCNNOutputLayers."""
+        boxes = self.predict_boxes(predictions, proposals)
+        scores = self.predict_probs(predictions, proposals)
+        return self.suppress(boxes, scores, [p.image_size for p in proposals])
+
+    def suppress(self, boxes, scores, image_shapes):
+        """Detections among boxes, which a cascade may have scored otherwise.
+
+        Args:
+            boxes, scores, image_shapes: see Detectron2's ``fast_rcnn_inference``.
+
+        Returns:
+            list[Instances] and, per image, the rows of ``boxes`` that they are.
+        """
+        settings = self.test_score_thresh, self.test_nms_thresh, self.test_topk_per_image
         if self.soft_nms == "none":
-            return super().inference(predictions, proposals)
-        return soft_nms_inference(
-            self.predict_boxes(predictions, proposals),
-            self.predict_probs(predictions, proposals),
-            [p.image_size for p in proposals],
-            self.test_score_thresh,
-            self.test_nms_thresh,
-            self.test_topk_per_image,
-            method=self.soft_nms,
-            sigma=self.soft_nms_sigma,
-        )
+            return fast_rcnn_inference(boxes, scores, image_shapes, *settings)
+        form = {"method": self.soft_nms, "sigma": self.soft_nms_sigma}
+        return soft_nms_inference(boxes, scores, image_shapes, *settings, **form)
 
     def losses(self, predictions, proposals):
         """Detectron2's losses, or the weighted ones where the proposals carry weights.
