@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 from plain_htc import PlainHTC
 from steps import boxes_of
 
@@ -221,6 +221,21 @@ def test_masks_are_indexed_for_foregrounds_alone():
     gt.gt_masks = Counted(gt.gt_masks.tensor)
     step(heads_of(samples=16, positives=0.25), features_of(1), proposals, [gt], maps)
     assert len(asked) == 3 and max(asked) <= 4
+
+
+def test_polygons_are_masks_like_bitmaps():
+    proposals, (gt,), maps = scene([0])
+    rows = gt.gt_boxes.tensor.round()
+    bits = torch.zeros(len(gt), *SIZE, dtype=torch.bool)
+    for mask, (x0, y0, x1, y1) in zip(bits, rows.int().tolist()):
+        mask[y0:y1, x0:x1] = True
+    polygons = [[r[[0, 1, 2, 1, 2, 3, 0, 3]].double().numpy()] for r in rows]
+    losses = []
+    for gt.gt_masks in (BitMasks(bits), PolygonMasks(polygons)):
+        losses.append(step(heads_of(), features_of(1), proposals, [gt], maps))
+    for stage in range(3):
+        one, other = (x[f"loss_mask_stage{stage}"].item() for x in losses)
+        assert one == pytest.approx(other, rel=0.03)
 
 
 def test_a_stage_samples_as_configured(storage):
