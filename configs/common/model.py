@@ -24,6 +24,7 @@ heads._target_ = SoftTeacherROIHeads
 heads.update(indicator="bg_teacher", cls_formula="paper")
 heads.update(reg_normalizer="foreground", average="image")
 heads.box_predictor._target_ = SoftFastRCNNOutputLayers
+heads.box_predictor.update(soft_nms="none", soft_nms_sigma=0.5)
 for key in ("mask_in_features", "mask_pooler", "mask_head"):
     del heads[key]
 

@@ -180,6 +180,12 @@ def add_soft_teacher_config(cfg) -> None:
     _C.WATCH.WANDB.PROJECT = ""
     _C.WATCH.WANDB.NAME = ""
 
+    # Soft-NMS, class by class, "linear" or "gaussian", in place of NMS: "none". Linear begins at an
+    # IoU of MODEL.ROI_HEADS.NMS_THRESH_TEST. Both drop what falls below SCORE_THRESH_TEST there.
+    _C.SOFT_NMS = "none"
+    # Scores times exp(-IoU^2 / sigma), for "gaussian".
+    _C.SOFT_NMS_SIGMA = 0.5
+
     # Networks to evaluate: "student", "teacher" or both.
     _C.EVAL_NETWORKS = ("student", "teacher")
 

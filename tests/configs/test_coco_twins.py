@@ -63,6 +63,8 @@ SAME_VALUES = {
     "SOFT_TEACHER.CLS_FORMULA": "model.student.roi_heads.cls_formula",
     "SOFT_TEACHER.LABEL_SOURCE": "train.label_source",
     "SOFT_TEACHER.INDICATOR": "model.student.roi_heads.indicator",
+    "SOFT_TEACHER.SOFT_NMS": "model.student.roi_heads.box_predictor.soft_nms",
+    "SOFT_TEACHER.SOFT_NMS_SIGMA": "model.student.roi_heads.box_predictor.soft_nms_sigma",
     "SOFT_TEACHER.JITTER.ENABLED": "model.pseudo_labeler.measure_stability",
     "SOFT_TEACHER.JITTER.DISTRIBUTION": "model.family.jitter.distribution",
     "SOFT_TEACHER.JITTER.STABLE_SHARE": "model.pseudo_labeler.stable_share",

@@ -153,3 +153,16 @@ def test_errors_and_the_log_name_the_keys_of_the_config(kind, caplog):
 def test_a_policy_s_errors_name_it():
     with pytest.raises(ConfigError, match=r"^a\.b\.max_angle is wrong$"), policy_of("a.b"):
         raise ConfigError("build_policy.max_angle is wrong")
+
+
+@pytest.mark.parametrize(
+    "key, known",
+    [
+        ("soft_nms", True),
+        ("smooth_l1_beta", True),  # of the base class
+        ("smooth_l2_beta", False),
+    ],
+)
+def test_arguments_of_base_classes_are_known_where_they_are_passed_on(lazy, key, known):
+    path = f"model.student.roi_heads.box_predictor.{key}"
+    assert lazy_config.is_known(lazy[-1], path) is known

@@ -148,8 +148,22 @@ def _is_of_a_config(frame: FrameType) -> bool:
     return module is None or vars(module) is not frame.f_globals
 
 
+def _called(target):
+    return locate(target) if isinstance(target, str) else target
+
+
 def _signature(target) -> inspect.Signature:
-    return inspect.signature(locate(target) if isinstance(target, str) else target)
+    return inspect.signature(_called(target))
+
+
+def _parameters(target) -> Iterator[str]:
+    """Names of arguments, those that ``**kwargs`` passes on to base classes, too."""
+    called = _called(target)
+    for function in inspect.getmro(called) if inspect.isclass(called) else [called]:
+        parameters = inspect.signature(function).parameters
+        yield from parameters
+        if not any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
+            return
 
 
 def is_known(cfg, key: str) -> bool:
@@ -161,7 +175,7 @@ def is_known(cfg, key: str) -> bool:
     if name in node.keys():
         return True
     target = node.get("_target_")
-    return target is not None and name in _signature(target).parameters
+    return target is not None and name in _parameters(target)
 
 
 def _keys(cfg, prefix="") -> Iterator[str]:

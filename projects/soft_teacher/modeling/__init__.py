@@ -1,5 +1,13 @@
 from .box_jitter import BoxJitter
 from .families.dense import RetinaNetFamily
+from .families.htc import (
+    BestAnchorMatcher,
+    FusedSemanticHead,
+    HTCMaskHead,
+    HTCROIHeads,
+    HybridTaskCascade,
+    InsideAnchorRPN,
+)
 from .families.rcnn import (
     FasterRCNNFamily,
     PseudoMasks,
@@ -14,9 +22,15 @@ from .step_record import PseudoLabels
 from .thresholds import DensityThresholds
 
 __all__ = [
+    "BestAnchorMatcher",
     "BoxJitter",
     "DensityThresholds",
     "FasterRCNNFamily",
+    "FusedSemanticHead",
+    "HTCMaskHead",
+    "HTCROIHeads",
+    "HybridTaskCascade",
+    "InsideAnchorRPN",
     "PseudoLabeler",
     "PseudoLabels",
     "PseudoMasks",

@@ -30,6 +30,7 @@ def build(build):
             "SOFT_TEACHER.CLS_FORMULA must be one of paper,",
         ),
         (["SOFT_TEACHER.REG_NORMALIZER", "samples"], "must be one of foreground, got 'samples'"),
+        (["SOFT_TEACHER.SOFT_NMS", "linear"], "SOFT_TEACHER.SOFT_NMS must be one of none, got"),
         (["SOFT_TEACHER.AVERAGE", "gpu"], "SOFT_TEACHER.AVERAGE must be one of image, got 'gpu'"),
         (
             ["SOFT_TEACHER.LABEL_SOURCE", "dataset", "SOFT_TEACHER.JITTER.ENABLED", False],

@@ -17,8 +17,13 @@ from .teacher_pass import RetinaNetTeacherPass
 __all__ = ["RetinaNetFamily"]
 
 INDICATORS = ("bg_teacher", "none")
-# There is one form of these losses, see losses.py.
-ONLY = {"CLS_FORMULA": "paper", "REG_NORMALIZER": "foreground", "AVERAGE": "image"}
+# There is one form of these losses, see losses.py, and one NMS.
+ONLY = {
+    "CLS_FORMULA": "paper",
+    "REG_NORMALIZER": "foreground",
+    "AVERAGE": "image",
+    "SOFT_NMS": "none",
+}
 
 
 @FAMILY_REGISTRY.register()

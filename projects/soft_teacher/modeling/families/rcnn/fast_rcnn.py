@@ -1,15 +1,65 @@
-"""Box predictor whose losses accept a coefficient for every proposal."""
+"""Box predictor whose losses accept a coefficient for every proposal, and with soft-NMS."""
 
 import torch
+from detectron2.config import configurable
 from detectron2.layers import cat
-from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
+from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, fast_rcnn_inference
 from torch.nn import functional as F
+
+from ....utils.checks import check_choice
+from .soft_nms import SOFT_NMS, soft_nms_inference
 
 __all__ = ["SoftFastRCNNOutputLayers"]
 
 
 class SoftFastRCNNOutputLayers(FastRCNNOutputLayers):
     """Stock output layers, with the same state dict, plus losses with per-proposal weights."""
+
+    @configurable
+    def __init__(self, *args, soft_nms: str = "none", soft_nms_sigma: float = 0.5, **kwargs):
+        """
+        Args:
+            args, kwargs: of FastRCNNOutputLayers.
+            soft_nms: "none" for NMS; "linear" lowers scores from an IoU of ``test_nms_thresh`` on,
+                "gaussian" everywhere. Detections that fall below ``test_score_thresh`` are dropped.
+            soft_nms_sigma: of "gaussian".
+
+        Raises:
+            ConfigError: for an unknown choice, naming the parameter.
+        """
+        super().__init__(*args, **kwargs)
+        check_choice("SoftFastRCNNOutputLayers.soft_nms", soft_nms, SOFT_NMS)
+        self.soft_nms = soft_nms
+        self.soft_nms_sigma = soft_nms_sigma
+
+    @classmethod
+    def from_config(cls, cfg, input_shape):
+        return {
+            **super().from_config(cfg, input_shape),
+            "soft_nms": cfg.SOFT_TEACHER.SOFT_NMS,
+            "soft_nms_sigma": cfg.SOFT_TEACHER.SOFT_NMS_SIGMA,
+        }
+
+    def inference(self, predictions, proposals):
+        """See FastRCNNOutputLayers."""
+        boxes = self.predict_boxes(predictions, proposals)
+        scores = self.predict_probs(predictions, proposals)
+        return self.suppress(boxes, scores, [p.image_size for p in proposals])
+
+    def suppress(self, boxes, scores, image_shapes):
+        """Detections among boxes, which a cascade may have scored otherwise.
+
+        Args:
+            boxes, scores, image_shapes: see Detectron2's ``fast_rcnn_inference``.
+
+        Returns:
+            list[Instances] and, per image, the rows of ``boxes`` that they are.
+        """
+        settings = self.test_score_thresh, self.test_nms_thresh, self.test_topk_per_image
+        if self.soft_nms == "none":
+            return fast_rcnn_inference(boxes, scores, image_shapes, *settings)
+        form = {"method": self.soft_nms, "sigma": self.soft_nms_sigma}
+        return soft_nms_inference(boxes, scores, image_shapes, *settings, **form)
 
     def losses(self, predictions, proposals):
         """Detectron2's losses, or the weighted ones where the proposals carry weights.

@@ -1,0 +1,23 @@
+"""Detectron2's Swin, whose stochastic depth needs no further package."""
+
+import torch
+from detectron2.modeling import SwinTransformer
+from torchvision.ops import StochasticDepth
+
+__all__ = ["Swin"]
+
+
+class Swin(SwinTransformer):
+    """SwinTransformer with the same weights; Detectron2 takes stochastic depth from timm."""
+
+    def __init__(self, *, drop_path_rate: float = 0.2, **kwargs):
+        """
+        Args:
+            drop_path_rate: share of the images of a training batch for which the last block is
+                skipped; it grows linearly from 0 at the first.
+            kwargs: of SwinTransformer.
+        """
+        super().__init__(drop_path_rate=0.0, **kwargs)
+        blocks = [block for layer in self.layers for block in layer.blocks]
+        for block, rate in zip(blocks, torch.linspace(0, drop_path_rate, len(blocks)).tolist()):
+            block.drop_path = StochasticDepth(rate, mode="row")
