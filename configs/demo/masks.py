@@ -1,14 +1,12 @@
-"""Instance masks of the digits, on top of soft_teacher.py or supervised.py, in 1,200 steps."""
+"""Instance masks of the digits, on top of soft_teacher.py or supervised.py."""
 
 from detectron2.layers import ShapeSpec
 
 from ..common.masks import use_masks as use_stock_masks
 from .base import CHANNELS
 
-STEPS = 1200
 
-
-def use_masks(model, dataloader, lr_multiplier, train) -> None:
+def use_masks(model, dataloader) -> None:
     """Changes the config in place."""
     use_stock_masks(model, dataloader, mask_format="bitmask")
     heads = model.student.roi_heads
@@ -17,6 +15,3 @@ def use_masks(model, dataloader, lr_multiplier, train) -> None:
     heads.mask_head.update(
         input_shape=ShapeSpec(channels=CHANNELS, width=14, height=14), conv_dims=[48] * 3
     )
-    train.max_iter = STEPS
-    lr_multiplier.scheduler.milestones = [1000, STEPS]
-    lr_multiplier.warmup_length = 100 / STEPS

@@ -34,21 +34,20 @@ def load_lazy(name):
 
 # All that a mask head, its data and its schedule are made of.
 OF_MASKS = ("MODEL.MASK_ON", "MODEL.ROI_MASK_HEAD.", "OUTPUT_DIR")
-SHORTER = ("INPUT.MASK_FORMAT", "SOLVER.MAX_ITER", "SOLVER.STEPS", "SOFT_TEACHER.BURN_IN")
+OF_DIGITS = ("INPUT.MASK_FORMAT",)
 
 
 @every_config
-def test_masks_are_the_difference_and_in_the_demo_a_shorter_run(name):
+def test_masks_are_the_difference(name):
     found = difference(leaves(load(name)), leaves(load((DEMO | COCO)[name])))
-    allowed = OF_MASKS + SHORTER if name in DEMO else OF_MASKS
+    allowed = OF_MASKS + OF_DIGITS if name in DEMO else OF_MASKS
     assert {key for key in found if not key.startswith(allowed)} == set()
     assert found["MODEL.MASK_ON"] == (True, False)
 
 
-def test_the_demo_s_runs_have_1200_steps_and_the_same_labeled_images():
+def test_the_demo_s_runs_have_the_same_labeled_images():
     one, other = (load(name) for name in DEMO)
-    for cfg in (one, other):
-        assert (cfg.SOLVER.MAX_ITER, cfg.INPUT.MASK_FORMAT) == (1200, "bitmask")
+    assert one.INPUT.MASK_FORMAT == other.INPUT.MASK_FORMAT == "bitmask"
     labeled = [c.SOLVER.IMS_PER_BATCH * c.SOFT_TEACHER.LABELED_SHARE for c in (one, other)]
     assert labeled == [4, 4]
 
