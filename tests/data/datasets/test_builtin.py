@@ -240,6 +240,8 @@ def test_a_hint_how_to_make_missing_digits(root):
 def test_digits_of_an_older_version_are_not_registered_and_the_hint_says_so(root, record):
     (root / "digits").mkdir(parents=True)
     (root / "digits" / "spec.json").write_text(json.dumps({**record, "spec": {}}))
+    for name in [n for n in DatasetCatalog.list() if n.startswith("digits")]:
+        DatasetCatalog.remove(name)
     register_builtin()
     assert not any(name.startswith("digits") for name in DatasetCatalog.list())
     found = missing_dataset_hint("digits_train")
