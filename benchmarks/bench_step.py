@@ -38,8 +38,8 @@ ON_GPU = [
     Scenario("GPU, 800 px, fp16, batch 8", FULL, 800, 4, 4, precision="fp16", device="cuda"),
 ]
 ON_REQUEST = [
-    Scenario("CPU, 320 px, cascade", CASCADE, 320, 1, 4),
-    Scenario("CPU, 320 px, cascade, narrow", CASCADE, 320, 1, 4, narrow=True),
+    Scenario("CPU, 320 px, Cascade", CASCADE, 320, 1, 4),
+    Scenario("CPU, 320 px, narrow, Cascade", CASCADE, 320, 1, 4, narrow=True),
 ]
 SCENARIOS = {s.name: s for s in ON_CPU + ON_GPU + ON_REQUEST}
 
