@@ -209,7 +209,7 @@ def test_every_config_key_is_read(build):
         ("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", False, "must be True"),
         ("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", True, "set it to False"),
         ("MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES", True, "set it to False"),
-        ("MODEL.KEYPOINT_ON", True, "set it to False"),
+        ("MODEL.KEYPOINT_ON", True, "switch it off"),
     ],
 )
 def test_a_cascade_that_cannot_be_wrapped_is_refused_in_one_line(build, key, value, said):
