@@ -20,7 +20,16 @@ from bench_data import make_images
 from bench_measures import WARM_UP, memory
 from bench_parts import step_rows
 from bench_report import Tables, report
-from bench_variants import CASCADE, FULL, PARTIAL, VARIANTS, Scenario, Work, make_work, seconds_of_views
+from bench_variants import (
+    CASCADE,
+    FULL,
+    PARTIAL,
+    VARIANTS,
+    Scenario,
+    Work,
+    make_work,
+    seconds_of_views,
+)
 
 from soft_teacher.utils.checks import Number
 from soft_teacher.utils.command_line import exit_status, make_output

@@ -37,8 +37,9 @@ from soft_teacher.modeling.views import ViewTransport
 from soft_teacher.monitoring.hooks import WatchHook
 
 __all__ = [
-    "CASCADE", "FULL", "NUM_CLASSES", "PARTIAL", "VARIANTS", "Ours", "Scenario", "Work", "calibrate",
-    "fixed_schedule", "largest_change", "make_work", "mappers", "seconds_of_views", "with_boxes",
+    "CASCADE", "FULL", "NUM_CLASSES", "PARTIAL", "VARIANTS", "Ours", "Scenario", "Work",
+    "calibrate", "fixed_schedule", "largest_change", "make_work", "mappers", "seconds_of_views",
+    "with_boxes",
 ]  # fmt: skip
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "coco" / "paper"
@@ -260,9 +261,9 @@ class InjectedTeacher:
         self._refine_to(stage, detected[nearest[rows]], boxes, deltas, rows)
 
     def _refine_to(self, stage, found, boxes, deltas, rows) -> None:
-        moves = stage.box2box_transform.get_deltas(boxes[rows], found.pred_boxes.tensor).to(deltas.dtype)
+        moves = stage.box2box_transform.get_deltas(boxes[rows], found.pred_boxes.tensor)
         by_class = deltas.view(len(deltas), -1, 4)
-        by_class[rows, found.pred_classes % by_class.shape[1]] = moves
+        by_class[rows, found.pred_classes % by_class.shape[1]] = moves.to(deltas.dtype)
 
 
 @torch.no_grad()

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from detectron2.modeling import FPN, SwinTransformer
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
-
 from htc import htc_heads, htc_rpn
+
 from soft_teacher.modeling.families.htc import HybridTaskCascade
 from soft_teacher.modeling.weights.swin import swin_from_mmdet
 

@@ -5,10 +5,10 @@ import torch
 from detectron2.modeling import FPN
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.structures import BitMasks
+from htc import htc_heads, htc_rpn
 from mmdet_htc import MEAN, STD, tiny_swin
 from steps import targets
 
-from htc import htc_heads, htc_rpn
 from soft_teacher import ConfigError
 from soft_teacher.modeling.families.htc import HybridTaskCascade
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
+from htc import IOUS, STDS, htc_heads, random_features
 from plain_htc import PlainHTC
 from steps import boxes_of
 
-from htc import IOUS, STDS, htc_heads, random_features
 from soft_teacher import ConfigError
 
 CHANNELS, K, STUFF, SIZE = 32, 6, 11, (64, 96)

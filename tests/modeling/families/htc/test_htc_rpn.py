@@ -5,9 +5,9 @@ import torch
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.proposal_generator import RPN
 from detectron2.structures import Boxes
+from htc import htc_rpn
 from steps import targets
 
-from htc import htc_rpn
 from soft_teacher.modeling.families.htc import BestAnchorMatcher, InsideAnchorRPN
 
 THRESHOLDS = ([0.3, 0.7], [0, -1, 1])

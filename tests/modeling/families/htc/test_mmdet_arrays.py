@@ -18,10 +18,10 @@ import pytest
 import torch
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import BitMasks, Boxes, Instances
+from htc import IOUS, STDS, htc_heads, htc_rpn
 from mmdet_htc import detector, from_mmdet, tiny_swin
 from plain_htc import PlainHTC
 
-from htc import IOUS, STDS, htc_heads, htc_rpn
 from soft_teacher.modeling import InsideAnchorRPN
 from soft_teacher.modeling.families.htc.mask_head import refined_features
 from soft_teacher.modeling.weights.swin import swin_from_mmdet

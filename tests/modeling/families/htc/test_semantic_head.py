@@ -5,10 +5,10 @@ import pytest
 import torch
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes
+from htc import pooler, random_features, semantic_head
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
-from htc import pooler, random_features, semantic_head
 from soft_teacher.modeling.families.htc import FusedSemanticHead, SemanticPooler
 
 IGNORED = 255
