@@ -1,8 +1,8 @@
 """Detections of a trained network on images of any kind::
 
-    predictor = Predictor("output/my_run")
-    found = predictor("photo.jpg")
-    names = [predictor.class_names[c] for c in found.pred_classes]
+predictor = Predictor("output/my_run")
+found = predictor("photo.jpg")
+names = [predictor.class_names[c] for c in found.pred_classes]
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Predictor:
         class_names: by class number.
         categories: COCO's, in the same order.
         image_format: "BGR" or "RGB", INPUT.FORMAT of the config.
-        confidence: see :class:`.confidence.Confidence`.
+        confidence: boxes above it are reported, see :class:`.confidence.Confidence`.
         lowest: the score below which the detector itself drops boxes.
         variance_thresh: tau_var of the run: boxes of a smaller variance are stable.
         weights: where they were loaded from.
@@ -122,13 +122,9 @@ class Predictor:
         self.weights = run.trained.weights
         self.lowest = model.family.score_floor(detector)
         self.variance_thresh = model.pseudo_labeler.variance_thresh
-        with run.experiment.words.spoken():
-            self.confidence = Confidence.of(
-                confidence,
-                self.class_names,
-                lowest=self.lowest,
-                key=model.family.score_floor_parameter,
-            )
+        self._words = run.experiment.words
+        self._floor_parameter = model.family.score_floor_parameter
+        self.confidence = self.confidence_of(confidence)
         self._detector = Detector(
             model.family, detector, cfg=run.experiment.cfg, tta=tta, variances=variances
         )
@@ -171,6 +167,25 @@ class Predictor:
             for p in batch:
                 yield Prediction(p.source, p.image, None if p.error else next(found), p.error)
 
+    def confidence_of(self, wanted: float | Mapping[str, float] | None) -> Confidence:
+        """Thresholds as of the argument ``confidence``. Raises ConfigError for a mistake in it."""
+        names, key = self.class_names, self._floor_parameter
+        with self._words.spoken():
+            return Confidence.of(wanted, names, lowest=self.lowest, key=key)
+
+    def read(self, image: Image) -> np.ndarray:
+        """The pixels of an image, uint8 (H, W, 3) in ``image_format``. Raises as :meth:`batch`."""
+        if isinstance(image, (str, os.PathLike)):
+            return read_image(os.fspath(image), self.image_format, self._mapper.max_pixels)
+        is_array = isinstance(image, np.ndarray) and image.dtype == np.uint8
+        if not (is_array and image.ndim == 3 and image.shape[2] == 3 and image.size):
+            shape = f"{image.dtype} {image.shape}" if hasattr(image, "dtype") else shown(image)
+            raise ConfigError(
+                f"an image must be a path or an array, uint8 (H, W, 3) in {self.image_format} "
+                f"order, got {shape}"
+            )
+        return image
+
     def to_supervision(self, found: Instances):
         """Instances as ``supervision.Detections``, with the names of the classes.
 
@@ -196,26 +211,13 @@ class Predictor:
     def _prepared(self, image: Image) -> _Prepared:
         """An image that is read, cut into windows, and seen as the detector sees it."""
         try:
-            pixels = self._pixels(image)
+            pixels = self.read(image)
         except UnreadableImage as error:
             return _Prepared(image, error=str(error))
         height, width = size = pixels.shape[:2]
         if self._tile and max(size) > self._tile:
             return _Prepared(image, pixels, tile_windows(size, self._tile, self._overlap))
         return _Prepared(image, pixels, [(0, 0, width, height)], self._view(pixels))
-
-    def _pixels(self, image: Image) -> np.ndarray:
-        if isinstance(image, (str, os.PathLike)):
-            return read_image(os.fspath(image), self.image_format, self._mapper.max_pixels)
-        shape, dtype = getattr(image, "shape", ()), getattr(image, "dtype", type(image).__name__)
-        if not isinstance(image, np.ndarray) or dtype != np.uint8 or image.ndim != 3:
-            shape = None
-        if not shape or shape[2] != 3 or 0 in shape:
-            raise ConfigError(
-                f"an image must be a path or an array, uint8 (H, W, 3) in {self.image_format} "
-                f"order, got {dtype} {getattr(image, 'shape', shown(image))}"
-            )
-        return image
 
     def _view(self, pixels: np.ndarray) -> dict:
         return self._detector.view_of(pixels, self._mapper)

@@ -28,9 +28,7 @@ def tile_windows(
     """
     height, width = size
     rows, columns = (_starts(length, side, overlap) for length in (height, width))
-    return [
-        (x, y, min(x + side, width), min(y + side, height)) for y in rows for x in columns
-    ]
+    return [(x, y, min(x + side, width), min(y + side, height)) for y in rows for x in columns]
 
 
 def merge_tiles(

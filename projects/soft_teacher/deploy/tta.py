@@ -23,7 +23,6 @@ def with_tta(detector: nn.Module, cfg) -> nn.Module:
             "test-time augmentation reads TEST.AUG of a YAML config: a LazyConfig has none"
         )
     if not isinstance(detector, GeneralizedRCNN):
-        raise ConfigError(
-            f"test-time augmentation works for a GeneralizedRCNN alone, not {type(detector).__name__}"
-        )
+        kind = type(detector).__name__
+        raise ConfigError(f"test-time augmentation works for a GeneralizedRCNN, not for a {kind}")
     return GeneralizedRCNNWithTTA(cfg, detector)
