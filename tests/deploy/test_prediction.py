@@ -26,7 +26,7 @@ def photos(tmp_path):
     for n in range(5):
         photo(tmp_path / "in" / f"{n}.png", seed=n)
     (tmp_path / "in" / "1b.png").write_bytes(b"")
-    (tmp_path / "in" / "9.png").write_bytes(b"no image")
+    (tmp_path / "in" / "9.png").write_bytes(b"\x89PNG\r\n\x1a\n cut off")
     return tmp_path / "in"
 
 

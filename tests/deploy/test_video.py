@@ -1,5 +1,7 @@
 """Videos are read frame by frame, and written with a codec that works."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -74,10 +76,9 @@ def test_a_reader_that_is_left_stops(tmp_path):
 def test_a_rate_that_is_not_known_is_guessed(tmp_path, monkeypatch):
     path = clip(tmp_path / "a")
 
-    class NoRate(type(cv2.VideoCapture())):
-        def get(self, key):
-            return {cv2.CAP_PROP_FPS: 0.0, cv2.CAP_PROP_FRAME_COUNT: -1.0}[key]
-
-    monkeypatch.setattr(video.cv2, "VideoCapture", NoRate)
+    opened = cv2.VideoCapture(str(path))
+    told = {cv2.CAP_PROP_FPS: 0.0, cv2.CAP_PROP_FRAME_COUNT: -1.0}
+    vague = SimpleNamespace(read=opened.read, isOpened=opened.isOpened, get=told.get)
+    monkeypatch.setattr(video.cv2, "VideoCapture", lambda path: vague)
     frames = Frames(str(path))
     assert frames.rate == video.DEFAULT_RATE and frames.count is None
