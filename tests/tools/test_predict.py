@@ -60,7 +60,7 @@ def test_a_folder_becomes_pictures_coco_and_csv(arguments, photos, tmp_path, cap
     reading = dataset_reading("DATASETS.TEST", dataset)
     scores = [a["score"] for d in reading.dicts for a in d["annotations"]]
     assert len(reading.dicts) == 6 and scores and min(scores) > 0.9
-    assert f"{reading.balance.found} boxes" in lines[0]
+    assert f"{reading.balance.read} boxes" in lines[0]
     assert len(list((tmp_path / "out" / "pictures").iterdir())) == 6
 
 
