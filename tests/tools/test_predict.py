@@ -156,6 +156,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1500)
 def test_memory_does_not_grow_with_the_number_of_images(arguments, photos, tmp_path):
     """Within 16 MB for 1,800 images more, of which each has some kB of detections."""
     peaks = []
