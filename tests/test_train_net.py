@@ -27,7 +27,9 @@ from training import (
 )
 
 from soft_teacher import ConfigError
+from soft_teacher.deploy import Predictor
 from soft_teacher.experiment import SoftTeacherTrainer, lazy_config, yaml_config
+from soft_teacher.experiment.class_file import read_classes
 from soft_teacher.modeling import FasterRCNNFamily
 
 pytestmark = pytest.mark.usefixtures("tiny_digits")
@@ -38,6 +40,9 @@ def trained(tiny_digits, tmp_path_factory):
     """A finished short training from YAML: (folder, results)."""
     folder = tmp_path_factory.mktemp("trained")
     return folder, train_yaml(folder)
+
+
+CLASSES = ["zero", "one", "two", "three", "four"]
 
 
 class TestTraining:
@@ -59,6 +64,13 @@ class TestTraining:
         results = train_lazy(tmp_path)
         assert ALL_LOSSES <= set(metrics(tmp_path))
         assert set(results) == {"student", "teacher"}
+        assert Predictor(tmp_path).class_names == CLASSES
+
+    def test_its_folder_is_all_that_a_predictor_needs(self, trained):
+        assert read_classes(str(trained[0] / "classes.json"))[0] == {"id": 1, "name": "zero"}
+        predictor = Predictor(trained[0], network="student")
+        assert predictor.class_names == CLASSES
+        assert predictor(np.zeros((40, 50, 3), np.uint8)).image_size == (40, 50)
 
     def test_the_baseline_has_no_unlabeled_loss(self, tmp_path):
         share = ["SOFT_TEACHER.LABELED_SHARE", "1.0", "DATASETS.TRAIN_UNLABELED", "()"]

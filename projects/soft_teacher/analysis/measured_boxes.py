@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-import torch
-from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Instances
 from tqdm import tqdm
 
@@ -19,9 +17,8 @@ from ..evaluation.pseudo_label_quality import (
     matched_objects,
 )
 from ..evaluation.pseudo_mask_quality import bitmap_iou
+from ..evaluation.stability import detect_with_variances
 from ..experiment.trained import Trained
-from ..modeling.families.base import MeasuresStability
-from ..modeling.pseudo_labels import rows_where
 
 __all__ = ["MeasuredBoxes", "choose_images", "join", "measure"]
 
@@ -112,18 +109,13 @@ def measure(
     return found
 
 
-@torch.no_grad()
 def _detections(trained: Trained, network: str, sample: dict, seed: int | None) -> Instances:
     """With ``variances``, which are NaN without a seed, in the image's own pixels, on the CPU."""
     model = trained.model
-    seen = model.family.teach(getattr(model, network), [sample["image"]])
-    (found,) = seen.detections
-    variances = torch.full_like(found.scores, float("nan"), dtype=torch.float32)
-    if seed is not None and isinstance(seen, MeasuresStability):
-        (rows,) = rows_where([found.scores > model.pseudo_labeler.candidate_thresh])
-        (variances[rows],) = seen.variances([rows], [seed])
-    found.variances = variances
-    return detector_postprocess(found, sample["height"], sample["width"]).to("cpu")
+    measured = None if seed is None else lambda d: d.scores > model.pseudo_labeler.candidate_thresh
+    detector = getattr(model, network)
+    (found,) = detect_with_variances(model.family, detector, [sample], measured, [seed])
+    return found
 
 
 def _judged(detections: Instances, dataset_dict: dict, num_classes: int) -> MeasuredBoxes:

@@ -189,10 +189,19 @@ class InferenceMapper:
                 _check_size(sample, image)
         except UnreadableImage as error:
             return {**sample, "unreadable": str(error), "image": torch.zeros(BLANK).byte()}
+        return {**sample, **self.view_of(image)}
+
+    def view_of(self, image: np.ndarray) -> dict:
+        """The view of an image that has been read, uint8 (H, W, C).
+
+        Returns:
+            ``image`` (uint8 (C, h, w)), and the ``height`` and ``width`` that detections are
+            rescaled to, those of the image.
+        """
         height, width = image.shape[:2]
         view = T.AugInput(image)
         self.augmentations(view)
-        return {**sample, "height": height, "width": width, "image": _tensor(view.image)}
+        return {"height": height, "width": width, "image": _tensor(view.image)}
 
 
 def _check_size(sample: dict, image: np.ndarray) -> None:

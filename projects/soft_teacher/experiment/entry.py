@@ -1,5 +1,8 @@
 """One command line for both config languages."""
 
+import os
+
+from .dumped_config import is_dumped
 from .experiment import Experiment
 from .lazy_experiment import LazyExperiment
 from .yaml_experiment import YamlExperiment
@@ -11,11 +14,15 @@ def load_experiment(config_file: str, opts=()) -> Experiment:
     """What a config describes.
 
     Args:
-        config_file: a LazyConfig if it ends in .py, else YAML.
+        config_file: a LazyConfig if it ends in .py, else YAML; the folder of a run for the
+            config.yaml in it.
         opts: overrides in the config's language.
 
     Raises:
         ConfigError: for a mistake in the config's form.
     """
-    kind = LazyExperiment if config_file.endswith(".py") else YamlExperiment
+    if os.path.isdir(config_file):
+        config_file = os.path.join(config_file, "config.yaml")
+    is_lazy = config_file.endswith(".py") or is_dumped(config_file)
+    kind = LazyExperiment if is_lazy else YamlExperiment
     return kind.load(config_file, opts)

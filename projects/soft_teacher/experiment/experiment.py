@@ -17,9 +17,11 @@ from ..data.datasets.dataset_dicts import TEACHER, as_list
 from ..data.datasets.loading import loaded_once
 from ..data.images.image import MAX_PIXELS
 from ..engine.checkpoint import SoftTeacherCheckpointer
+from ..evaluation.labeling import coco_categories
 from ..modeling import SoftTeacher
 from ..modeling.families.base import DetectorFamily
 from ..utils.errors import ConfigError
+from .class_file import write_classes
 from .config_checks import check_run, check_values
 from .logs import set_up_log
 from .run_folder import run_folder
@@ -105,6 +107,11 @@ class Experiment(ABC):
     def __getitem__(self, key: str) -> Any:
         """The first value of a YAML key; None if the config has none."""
         return next((value for _, value in self.values(key)), None)
+
+    def categories(self) -> list[dict]:
+        """COCO's categories of the loaded labeled datasets, in the order of the class numbers."""
+        number = self[YAML_WORDS(self.family.num_classes_parameter)]
+        return coco_categories(self.train_names()[0], number)
 
     @property
     def max_pixels(self) -> int:
@@ -205,7 +212,11 @@ class Experiment(ABC):
             logger.info(line)
         for warning in warnings:
             logger.warning(warning)
-        return None if args.eval_only else self.build_run()
+        if args.eval_only:
+            return None
+        if comm.is_main_process():
+            write_classes(self["OUTPUT_DIR"], self.categories())
+        return self.build_run()
 
     def load_model(self, *, resume: bool = False) -> SoftTeacher:
         """The model with all of its weights."""

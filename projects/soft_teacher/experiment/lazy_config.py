@@ -15,6 +15,7 @@ from ..modeling.families.base import DetectorFamily
 from ..utils.checks import check_file
 from ..utils.environment import naming_broken_packages
 from ..utils.errors import ConfigError, did_you_mean, one_line, place_of
+from .dumped_config import check_targets, load_dumped
 from .settings import LAZY_ONLY, SETTINGS
 
 __all__ = [
@@ -31,7 +32,7 @@ ABSENT = object()
 
 
 def load_config(config_file: str, overrides=()):
-    """The config of a LazyConfig file with ``key=value ...`` overrides.
+    """The config of a LazyConfig file, or its dump, with ``key=value ...`` overrides.
 
     Raises:
         ConfigError: for a file that cannot be run, an override of another form, an unknown key,
@@ -39,7 +40,9 @@ def load_config(config_file: str, overrides=()):
     """
     check_file("--config-file", config_file)
     try:
-        cfg = LazyConfig.load(config_file)
+        cfg = LazyConfig.load(config_file) if config_file.endswith(".py") else _dumped(config_file)
+    except ConfigError:
+        raise
     except Exception as error:  # the file is a program
         raise ConfigError(_explain(error, config_file)) from error
     for place, override in enumerate(overrides):
@@ -61,6 +64,14 @@ def load_config(config_file: str, overrides=()):
     device = SETTINGS["MODEL.DEVICE"]
     device.check(device.lazy, cfg.train.get("device"))
     cfg.train.device = usable_device(device.lazy, cfg.train.device)
+    return cfg
+
+
+def _dumped(config_file: str):
+    cfg = load_dumped(config_file)
+    for section in ("model", "dataloader.test"):
+        check_sections(cfg, [section])
+        check_targets(cfg, section)
     return cfg
 
 

@@ -16,7 +16,7 @@ __all__ = ["run_folder"]
 # What a run leaves behind.
 TRACES = ("last_checkpoint", "metrics.json", "model_*.pth")
 # What else a run writes to.
-FILES = ("config.yaml", "log.txt", "metrics.json")
+FILES = ("classes.json", "config.yaml", "log.txt", "metrics.json")
 SUBFOLDERS = ("inference", "nonfinite", "pictures")
 
 

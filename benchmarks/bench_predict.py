@@ -1,0 +1,116 @@
+#!/usr/bin/env python
+"""Benchmark of predictions: images per second beside a loop over Detectron2's DefaultPredictor.
+
+Both take turns on the same files, with the same weights, from decoding to detections on the CPU.
+Prints the table and writes it, with all figures, into the output folder.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
+
+import cv2
+import numpy as np
+import torch
+from bench_data import make_images
+from bench_measures import race
+from bench_report import Row, Tables, report, spread
+from detectron2.config import get_cfg
+from detectron2.engine import DefaultPredictor
+
+from soft_teacher.deploy import Predictor
+from soft_teacher.experiment import SoftTeacherTrainer, yaml_config
+from soft_teacher.utils.checks import Number
+from soft_teacher.utils.command_line import exit_status, make_output
+
+ROOT = Path(__file__).resolve().parents[1]
+# Name -> config, size of the images if it is not that of the photographs.
+NETWORKS = {
+    "demo": ("configs/demo/soft_teacher.yaml", 128),
+    "R50": ("configs/coco/paper/soft_teacher_R_50_FPN_partial_180k.yaml", None),
+}
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--rounds", type=int, default=7, help="passes of each over the images")
+    parser.add_argument("--images", type=int, default=32, help="how many files to make and read")
+    parser.add_argument("--opts", nargs="*", default=[], help="overrides of the configs")
+    parser.add_argument("--output", type=Path, default=ROOT / "output" / "bench-predict")
+    args = parser.parse_args(argv)
+    for name in ("rounds", "images"):
+        Number(low=1, whole=True)(f"--{name}", getattr(args, name))
+    return args
+
+
+def make_files(folder: Path, count: int, side: int | None) -> list[str]:
+    """JPEGs of photographs, made small if ``side`` is given."""
+    files = [d["file_name"] for d in make_images(folder, count)]
+    for file in files if side else ():
+        cv2.imwrite(file, cv2.resize(cv2.imread(file), (side, side)))
+    return files
+
+
+def save_weights(cfg, path: Path) -> None:
+    """Untrained weights: what is found does not matter, but how long it takes to look."""
+    torch.manual_seed(0)
+    torch.save({"model": SoftTeacherTrainer.build_model(cfg).state_dict()}, path)
+
+
+def contenders(cfg, config: str, opts: list[str], files: list[str], weights: Path):
+    """Functions that predict on all files: a loop over the stock predictor, and ours."""
+    stock_cfg = get_cfg()
+    soft_teacher.add_soft_teacher_config(stock_cfg)
+    stock_cfg.merge_from_other_cfg(cfg)
+    stock_cfg.MODEL.WEIGHTS = str(weights)
+    stock = DefaultPredictor(stock_cfg)
+    classes = [str(n) for n in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES)]
+    ours = Predictor(config, weights, classes=classes, opts=opts)
+
+    def loop() -> list[int]:
+        return [len(stock(cv2.imread(file))["instances"].to("cpu")) for file in files]
+
+    def stream() -> list[int]:
+        return [len(found.instances) for found in ours.stream(files)]
+
+    return {"DefaultPredictor": loop, "ours": stream}
+
+
+def speed_row(name: str, steps: dict[str, Callable], count: int, rounds: int, device: str) -> Row:
+    """Images per second of both, and their ratio by round."""
+    seconds: dict[str, np.ndarray] = race(steps, rounds, device)
+    return {
+        "network": name,
+        **{f"{key}/s": float(np.median(count / seconds[key])) for key in steps},
+        **spread("x DefaultPredictor", seconds["DefaultPredictor"] / seconds["ours"]),
+    }
+
+
+@exit_status
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    make_output(args.output)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tables: Tables = {"predictions": []}
+    for name in args.networks:
+        path, side = NETWORKS[name]
+        config, opts = str(ROOT / path), ["MODEL.DEVICE", device, *args.opts]
+        cfg = yaml_config.load_config(config, [*opts, "MODEL.WEIGHTS", ""])
+        with tempfile.TemporaryDirectory() as folder:
+            files = make_files(Path(folder), args.images, side)
+            save_weights(cfg, Path(folder) / "model.pth")
+            steps = contenders(cfg, config, opts, files, Path(folder) / "model.pth")
+            row = speed_row(name, steps, args.images, args.rounds, device)
+            print(name, row, flush=True)
+            tables["predictions"].append(row)
+    setup = {"images": args.images, "rounds": args.rounds, "threads": torch.get_num_threads()}
+    report(args.output, {**setup, "device": device}, tables)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
