@@ -1,0 +1,1 @@
+"""Trained detectors in other hands: exported to other formats, converted from other frameworks."""
