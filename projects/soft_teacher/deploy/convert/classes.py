@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from detectron2.data import MetadataCatalog
 
-from ...data.values import as_id, is_text
+from ...data.datasets.formats.coco import parse_file
+from ...data.values import as_id, has_only, is_text
 from ...utils.checks import check_file
-from ...utils.errors import ConfigError, one_line
+from ...utils.errors import ConfigError
 
 __all__ = ["Classes", "classes_of"]
 
@@ -82,17 +82,12 @@ def _by_file(number: int, said: Sequence[str], file: str) -> Classes:
 
 def _categories(file: str) -> list[dict]:
     check_file("--annotations", file)
-    try:
-        with open(file, encoding="utf-8-sig") as opened:
-            content = json.load(opened)
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"--annotations '{file}' cannot be read: {one_line(error)}") from error
-    found = content.get("categories") if isinstance(content, dict) else None
-    if not isinstance(found, list) or not found or not all(map(_is_category, found)):
+    found = parse_file(file, "").categories
+    if not found or not all(map(_is_category, found)):
         raise ConfigError(f"--annotations '{file}' has no categories with id and name")
     ids = [category["id"] for category in found]
-    if len(set(ids)) < len(ids):
-        raise ConfigError(f"--annotations '{file}' gives an id to two categories")
+    if len(set(ids)) < len(ids) or not (has_only(ids, int) or has_only(ids, str)):
+        raise ConfigError(f"--annotations '{file}' needs an id of its own, of one kind, a category")
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import sys
+from _compat_pickle import IMPORT_MAPPING as PYTHON_2
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -107,8 +108,9 @@ def _load(path: str):
 
 
 def _check_harmless(name: str) -> None:
-    module = name.partition(".")[0]
-    if module in sys.stdlib_module_names and not HARMLESS.fullmatch(name):
+    root = name.partition(".")[0]
+    module = PYTHON_2.get(root, root)  # pickles of protocol 2 have the names of that time
+    if module.partition(".")[0] in sys.stdlib_module_names and not HARMLESS.fullmatch(name):
         raise BrokenCheckpoint(f"would run {name} if it were unpickled, which no checkpoint needs")
 
 

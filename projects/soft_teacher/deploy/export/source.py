@@ -22,6 +22,8 @@ from ...utils.errors import ConfigError
 __all__ = ["Source", "source_of"]
 
 NETWORKS = ("student", "teacher")
+# Of Detectron2's detectors, where a LazyConfig leaves it to them.
+LIMIT = 100
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Source:
     @property
     def limit(self) -> int:
         """The most detections of an image."""
-        return self.experiment["TEST.DETECTIONS_PER_IMAGE"]
+        found = self.experiment["TEST.DETECTIONS_PER_IMAGE"]
+        return LIMIT if found is None else found
 
     @property
     def floor(self) -> float:
