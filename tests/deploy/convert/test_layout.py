@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from foreign import key_table
 
 from soft_teacher import ConfigError

@@ -41,7 +41,11 @@ def test_student_and_teacher_are_told_apart():
     both = {f"{n}.{k}": v for n in ("student", "teacher") for k, v in full_size().items()}
     student, teacher = networks_in(both)
     assert (student.name, teacher.name) == ("student", "teacher")
-    assert student.weights.keys() == teacher.weights.keys() == networks_in(full_size())[0].weights.keys()
+    assert (
+        student.weights.keys()
+        == teacher.weights.keys()
+        == networks_in(full_size())[0].weights.keys()
+    )
     assert {key.source for key in student.keys + teacher.keys} == both.keys()
 
 

@@ -54,7 +54,9 @@ def metadata(path):
     if path.endswith(".ts"):
         texts = {"classes": "", "view": "", "network": ""}
         torch.jit.load(path, _extra_files=texts)
-        return {name: text.decode() if isinstance(text, bytes) else text for name, text in texts.items()}
+        return {
+            name: text.decode() if isinstance(text, bytes) else text for name, text in texts.items()
+        }
     if path.endswith(".onnx"):
         import onnxruntime
 

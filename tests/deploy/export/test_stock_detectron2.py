@@ -7,7 +7,7 @@ import pytest
 import torch
 from deployed import CLASSES, RETINANET, deployed, run_without, write_run
 from detectron2.config import get_cfg
-from detectron2.modeling import ROI_BOX_HEAD_REGISTRY, FastRCNNConvFCHead
+from detectron2.modeling.roi_heads import ROI_BOX_HEAD_REGISTRY, FastRCNNConvFCHead
 
 from soft_teacher import ConfigError
 from soft_teacher.deploy.export.exporting import export

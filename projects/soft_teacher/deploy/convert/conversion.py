@@ -115,6 +115,8 @@ def write_conversion(conversion: Conversion, folder: str) -> None:
 
 def report(conversion: Conversion) -> str:
     """A line for every tensor, and for what else was in the file."""
-    lines = [f"{k.source}\t{'converted' if k.target else 'dropped'}\t{k.target}" for k in conversion.keys]
+    lines = [
+        f"{k.source}\t{'converted' if k.target else 'dropped'}\t{k.target}" for k in conversion.keys
+    ]
     lines += [f"{name}\tleft out\t" for name in conversion.left_out]
     return "\n".join(["source\twhat became of it\tdetectron2", *lines, ""])
