@@ -29,12 +29,14 @@ model = dict(
     test_cfg=dict(
         rpn=dict(nms_pre=1000, max_per_img=1000, min_bbox_size=0),
         rcnn=dict(score_thr=0.05, nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)))
-img_norm_cfg = dict(mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0], to_rgb={rgb})
+img_norm_cfg = dict(mean={mean}, std={std}, to_rgb={rgb})
 """
 
 
 def config_text(style="caffe"):
-    return CONFIG.format(style=style, rgb=style == "pytorch")
+    pixels = USUAL[style]
+    rgb = pixels.image_format == "RGB"
+    return CONFIG.format(style=style, mean=pixels.mean, std=pixels.std, rgb=rgb)
 
 
 def key_table():

@@ -34,9 +34,10 @@ def atomic_write(path: str, mode: str = "w"):
 def atomic_path(path: str):
     """A path beside ``path`` to make a file or a folder at: it takes that name after the block.
 
-    After an error nothing is left of it. A full disk is an OSError, as above. An existing file is replaced, an existing folder only if
-    it is empty.
+    After an error nothing is left of it. A full disk is an OSError, as above. An existing file is
+    replaced, an existing folder only if it is empty.
     """
+    path = os.path.normpath(path)  # a folder may be named with a slash at its end
     temporary = _temporary(path)
     with _nothing_left(temporary):
         yield temporary

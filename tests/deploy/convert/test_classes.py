@@ -60,7 +60,7 @@ def test_both_predictors_are_permuted():
         ('{"images": [], "categories": [{"id": 1, "name": "a"}]}', "has 1 classes, the detec"),
         (
             '{"images": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',
-            "needs an id of its own",
+            "gives ids twice",
         ),
     ],
 )

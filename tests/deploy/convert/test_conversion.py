@@ -145,9 +145,13 @@ def test_the_backbone_computes_what_mmdetection_computes(style, annotations, vie
     path = save(tmp_path / "a.pth", state, meta={"config": config_text(style)})
     _, model = loaded(path, tmp_path / "out", annotations=annotations)
     network = model.student
-    # What mmdetection normalizes is BGR; its pytorch style swaps the channels first.
-    mean = torch.tensor([103.53, 116.28, 123.675]).view(3, 1, 1)
-    image = (view.float() - mean)[None]
+    # Pixels are BGR in a caffe model, RGB in a pytorch one.
+    mean, std = {
+        "caffe": ([103.53, 116.28, 123.675], [1.0, 1.0, 1.0]),
+        "pytorch": ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]),
+    }[style]
+    mean, std = torch.tensor([mean, std]).view(2, 3, 1, 1)
+    image = ((view.float() - mean) / std)[None]
     shown = network.preprocess_image([{"image": view}]).tensor[:, :, : view.shape[1]]
     assert torch.allclose(shown, image, atol=1e-5)
     found = network.backbone.bottom_up(image)

@@ -1,10 +1,13 @@
 """Every format detects what the detector detects, and says which classes those are."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
-from deployed import CLASSES, deployed, needs, write_run
+from deployed import CLASSES, deployed, lively, needs, write_run
+from detectron2.modeling import build_model
+from foreign import narrow_cfg
 
 from soft_teacher import ConfigError, ExportError
 from soft_teacher.deploy.export import exporting, source_of
@@ -129,3 +132,29 @@ def test_a_lazy_config_is_exported_too(tiny_digits, tmp_path):
     assert source.classes == ["0", "1", "2", "3", "4"]
     views = [torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8) for _ in range(2)]
     assert export(source, views, str(tmp_path / "model.ts")).matched
+
+
+# --- masks --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mask_rcnn():
+    """Detectron2's own Mask R-CNN, of few channels."""
+    cfg = narrow_cfg()
+    cfg.MODEL.MASK_ON = True
+    cfg.MODEL.ROI_MASK_HEAD.update(NAME="MaskRCNNConvUpsampleHead", CONV_DIM=4, NUM_CONV=1)
+    torch.manual_seed(0)
+    network = build_model(cfg).eval()
+    network.load_state_dict(lively(network))
+    return SimpleNamespace(
+        network=network, floor=0.05, limit=100, metadata=lambda: {"classes": json.dumps(CLASSES)}
+    )
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".onnx"])
+def test_masks_travel_with_their_boxes(suffix, mask_rcnn, tmp_path):
+    needs(*PACKAGES.get(suffix, ()))
+    views = [torch.randint(0, 255, (3, *size), dtype=torch.uint8) for size in ((64, 96), (80, 64))]
+    found = export(mask_rcnn, views, str(tmp_path / f"model{suffix}"))
+    assert found.matched > 20 and found.mask < 1e-4
+    assert detect(mask_rcnn.network, views[0])[3].shape[1:] == (1, 28, 28)

@@ -1,4 +1,4 @@
-"""Checkpoints of mmdetection and microsoft/SoftTeacher as Detectron2's, with the same detections."""
+"""Checkpoints of mmdetection and microsoft/SoftTeacher, to detect the same in Detectron2."""
 
 from .conversion import Conversion, convert, write_conversion
 

@@ -87,7 +87,7 @@ def _categories(file: str) -> list[dict]:
         raise ConfigError(f"--annotations '{file}' has no categories with id and name")
     ids = [category["id"] for category in found]
     if len(set(ids)) < len(ids) or not (has_only(ids, int) or has_only(ids, str)):
-        raise ConfigError(f"--annotations '{file}' needs an id of its own, of one kind, a category")
+        raise ConfigError(f"--annotations '{file}' gives ids twice or of two kinds")
     return found
 
 

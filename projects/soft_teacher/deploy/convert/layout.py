@@ -97,8 +97,8 @@ def _check_neck(weights: Mapping[str, torch.Tensor]) -> None:
     outputs = len([n for n in weights if n.startswith("neck.fpn_convs.") and _is_weight(n)])
     if (laterals, outputs) != (4, 4):
         raise ConfigError(
-            f"its neck has {laterals} lateral and {outputs} output convolutions: only P2 to P6, with "
-            "4 and 4, is converted (PseCo and RetinaNets have P3 to P7)"
+            f"its neck has {laterals} lateral and {outputs} output convolutions: only P2 to P6, "
+            "with 4 and 4, is converted (PseCo and RetinaNets have P3 to P7)"
         )
 
 
@@ -111,8 +111,8 @@ def _check_predictor(weights: Mapping[str, torch.Tensor]) -> None:
         )
     if boxes == 4 != 4 * (scores - 1):
         raise ConfigError(
-            f"its boxes are class-agnostic (4 rows for {scores} scores), as LabelMatch's: only boxes "
-            "for each class are converted"
+            f"its boxes are class-agnostic (4 rows for {scores} scores), as LabelMatch's: only "
+            "boxes for each class are converted"
         )
     if boxes != 4 * (scores - 1) or not boxes:
         raise ConfigError(f"it has {scores} rows of scores and {boxes} of boxes, which do not fit")

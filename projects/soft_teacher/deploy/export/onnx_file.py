@@ -21,8 +21,8 @@ def check_opset(opset: int) -> None:
     """Raises ConfigError for a version of ONNX's operators that would be wrong or is unknown."""
     if opset < LOWEST:
         raise ConfigError(
-            f"--opset {opset} cannot align RoIAlign, so that detections would be silently wrong: use "
-            f"{OPSET}"
+            f"--opset {opset} cannot align RoIAlign, so that detections would be silently wrong: "
+            f"use {OPSET}"
         )
     Number(LOWEST, HIGHEST, whole=True)("--opset", opset)
 
