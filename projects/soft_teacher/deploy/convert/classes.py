@@ -61,8 +61,8 @@ def classes_of(number: int, said: Sequence[str], annotations: str = "") -> Class
     names = list(MetadataCatalog.get(COCO).thing_classes)
     if number != len(names) or (said and set(said) != set(names)):
         raise ConfigError(
-            f"its {number} classes are not COCO's, and their order is that of the JSON file that it "
-            "was trained on: name that file by --annotations"
+            f"its {number} classes are not COCO's, and their order is that of the JSON that it was "
+            "trained on: name that file by --annotations"
         )
     return Classes(names, list(range(number)))
 
