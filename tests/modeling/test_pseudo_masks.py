@@ -233,9 +233,12 @@ def test_boxes_alone_are_learned_from_unlabeled_images_if_masks_are_not_wanted(b
     assert not ran and model.teacher.roi_heads.mask_on
     sum(losses.values()).backward()
     assert all(p.grad is not None for p in model.student.parameters())
-    # In an evaluation it has masks all the same.
-    found = model.eval()([{"image": labeled()["image"]}])[0]["instances"]
-    assert found.has("pred_masks")
+    # In an evaluation it has masks all the same, and where its boxes are measured as in one.
+    image = labeled()["image"]
+    assert model.eval()([{"image": image}])[0]["instances"].has("pred_masks")
+    for asked in (False, True):
+        (seen,) = model.family.teach(model.teacher, [image], as_evaluated=asked).detections
+        assert seen.has("pred_masks") == asked
 
 
 def test_the_teacher_s_masks_reach_the_student_s_mask_head(build, view_change):

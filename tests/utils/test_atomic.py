@@ -8,7 +8,12 @@ import pytest
 import torch
 from full_disk import full_disk
 
-from soft_teacher.utils.atomic import AtomicPathManager, atomic_write, remove_temporary
+from soft_teacher.utils.atomic import (
+    AtomicPathManager,
+    atomic_path,
+    atomic_write,
+    remove_temporary,
+)
 
 HOST = socket.gethostname()
 
@@ -115,3 +120,53 @@ def test_those_of_other_hosts_go_if_nobody_else_writes(alone, tmp_path):
     kept = touch(tmp_path, f"a.{os.getppid()}@{HOST}.tmp")
     remove_temporary(str(tmp_path), alone=alone)
     assert left(tmp_path) == sorted(kept if alone else [*kept, *touched])
+
+
+# --- paths ---------------------------------------------------------------------------------------
+
+
+def make_folder(path):
+    os.mkdir(path)
+    with open(os.path.join(path, "in it"), "w") as file:
+        file.write("new")
+
+
+def make_file(path):
+    with open(path, "w") as file:
+        file.write("new")
+
+
+@pytest.mark.parametrize("make", [make_folder, make_file])
+def test_a_path_takes_its_name_when_the_block_ends(make, tmp_path):
+    with atomic_path(str(tmp_path / "a")) as path:
+        make(path)
+        assert not (tmp_path / "a").exists()
+    assert left(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("make", [make_folder, make_file])
+def test_nothing_is_left_of_a_path_after_an_error(make, tmp_path):
+    with pytest.raises(ValueError), atomic_path(str(tmp_path / "a")) as path:
+        make(path)
+        raise ValueError
+    assert left(tmp_path) == []
+
+
+def test_a_file_is_replaced_and_a_full_folder_is_not(tmp_path):
+    (tmp_path / "file").write_text("old")
+    with atomic_path(str(tmp_path / "file")) as path:
+        make_file(path)
+    assert (tmp_path / "file").read_text() == "new"
+    make_folder(tmp_path / "folder")
+    with pytest.raises(OSError), atomic_path(f"{tmp_path / 'folder'}/") as path:
+        make_folder(path)
+    assert left(tmp_path) == ["file", "folder"]
+
+
+def test_a_folder_that_a_killed_process_left_is_removed(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    make_folder(tmp_path / f"a.{dead.pid}@{HOST}.tmp")
+    with atomic_path(str(tmp_path / "a")) as path:
+        make_folder(path)
+    assert left(tmp_path) == ["a"]

@@ -63,7 +63,7 @@ class ToyFamily(base.DetectorFamily):
         losses = _losses(encoded, labels.classification, labels.regression, r)
         return base.PseudoLosses(losses, r.mean())
 
-    def teach(self, teacher, views):
+    def teach(self, teacher, views, *, as_evaluated=False):
         encoded = self.encode(teacher, [{"image": view} for view in views])
         predicted = encoded.features["predicted"]
         teacher_pass = base.TeacherPass([_found(*x) for x in zip(predicted, views)])

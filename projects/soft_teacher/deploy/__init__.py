@@ -1,4 +1,4 @@
-"""What was trained at work: predictions, and files of them."""
+"""What was trained at work: predictions, exports, and detectors of other frameworks converted."""
 
 from .predictor import Predictor
 

@@ -34,7 +34,7 @@ def detect_with_variances(
         per image, Instances on the CPU in absolute pixels of the image (``height``, ``width``),
         with ``variances`` (float32), which are NaN where a box was not measured.
     """
-    seen = family.teach(detector, [sample["image"] for sample in samples])
+    seen = family.teach(detector, [sample["image"] for sample in samples], as_evaluated=True)
     for found in seen.detections:
         found.variances = torch.full_like(found.scores, float("nan"), dtype=torch.float32)
     if measured is not None and isinstance(seen, MeasuresStability):

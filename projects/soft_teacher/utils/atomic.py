@@ -1,13 +1,14 @@
-"""Files that are either whole or not there."""
+"""Files and folders that are either whole or not there."""
 
 import os
 import re
+import shutil
 import socket
 from contextlib import contextmanager, suppress
 
 from .errors import disk_error
 
-__all__ = ["AtomicPathManager", "atomic_write", "remove_temporary"]
+__all__ = ["AtomicPathManager", "atomic_path", "atomic_write", "remove_temporary"]
 
 # PATH.PID@HOST.tmp
 TEMPORARY = re.compile(r"(?P<name>.+)\.(?P<pid>\d+)(@(?P<host>.+))?\.tmp", re.DOTALL)
@@ -20,22 +21,52 @@ def atomic_write(path: str, mode: str = "w"):
     After a crash or an error the previous file is still there. Leftovers of killed processes that
     wrote the same file are removed. A full disk is an OSError, also where torch.save hides it.
     """
-    folder, name = os.path.split(path)
-    remove_temporary(folder, name)
-    temporary = f"{path}.{os.getpid()}@{socket.gethostname()}.tmp"
-    try:
+    temporary = _temporary(path)
+    with _nothing_left(temporary):
         with open(temporary, mode) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+
+
+@contextmanager
+def atomic_path(path: str):
+    """A path beside ``path`` to make a file or a folder at: it takes that name after the block.
+
+    After an error nothing is left of it. A full disk is an OSError, as above. An existing file is
+    replaced, an existing folder only if it is empty.
+    """
+    path = os.path.normpath(path)  # a folder may be named with a slash at its end
+    temporary = _temporary(path)
+    with _nothing_left(temporary):
+        yield temporary
+        os.replace(temporary, path)
+
+
+@contextmanager
+def _nothing_left(temporary: str):
+    """Removes a file or folder after an error; that of a full disk becomes an OSError."""
+    try:
+        yield
     except BaseException as error:
-        with suppress(OSError):
-            os.remove(temporary)
+        _remove(temporary)
         reason = disk_error(error) if isinstance(error, RuntimeError) else None
         if reason is None:
             raise
         raise OSError(*reason.args) from error
+
+
+def _remove(path: str) -> None:
+    shutil.rmtree(path, ignore_errors=True)  # does nothing to a file
+    with suppress(OSError):
+        os.remove(path)
+
+
+def _temporary(path: str) -> str:
+    """Where to write first; leftovers of killed processes are removed."""
+    remove_temporary(*os.path.split(path))
+    return f"{path}.{os.getpid()}@{socket.gethostname()}.tmp"
 
 
 def remove_temporary(folder: str, name: str | None = None, *, alone: bool = False) -> None:
@@ -56,8 +87,7 @@ def remove_temporary(folder: str, name: str | None = None, *, alone: bool = Fals
             continue
         is_here = found["host"] == socket.gethostname()
         if not _is_alive(int(found["pid"])) if is_here else alone:
-            with suppress(OSError):
-                os.remove(os.path.join(folder, file))
+            _remove(os.path.join(folder, file))
 
 
 def _is_alive(pid: int) -> bool:

@@ -21,7 +21,7 @@ from argparse import REMAINDER, ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
 
-from .errors import BrokenPackage, ConfigError, TrainingError
+from .errors import BrokenPackage, ConfigError, ExportError, TrainingError
 from .folders import make_folder
 
 __all__ = [
@@ -36,7 +36,7 @@ __all__ = [
 # As argparse exits for a wrong argument.
 USAGE_ERROR = 2
 # Errors whose message is a line for the user, and the exit statuses they lead to.
-STATUSES = {ConfigError: USAGE_ERROR, TrainingError: 1, BrokenPackage: 1}
+STATUSES = {ConfigError: USAGE_ERROR, TrainingError: 1, ExportError: 1, BrokenPackage: 1}
 
 
 def status_of(kind: type) -> int:

@@ -9,8 +9,12 @@ from .errors import BrokenPackage, one_line
 __all__ = ["naming_broken_packages"]
 
 OWN_NAME = __name__.partition(".")[0]
-INSTALLERS = {"detectron2": "python tools/install_detectron2.py"}
 INSTALLER = "pip install -e ."
+EXPORT = f"{INSTALLER}[export]"
+INSTALLERS = {
+    "detectron2": "python tools/install_detectron2.py",
+    **dict.fromkeys(("onnx", "onnxruntime", "safetensors"), EXPORT),
+}
 
 
 @contextmanager

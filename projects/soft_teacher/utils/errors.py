@@ -9,6 +9,7 @@ from types import FrameType
 __all__ = [
     "BrokenPackage",
     "ConfigError",
+    "ExportError",
     "TrainingError",
     "did_you_mean",
     "disk_error",
@@ -40,6 +41,10 @@ class TrainingError(_OneLine, RuntimeError):
 
     Complete steps are saved; ``train_net.py`` prints the message and exits with status 1.
     """
+
+
+class ExportError(_OneLine, RuntimeError):
+    """A model in another form that does not do what the detector does; it has not been written."""
 
 
 class BrokenPackage(ImportError):

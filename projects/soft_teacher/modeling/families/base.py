@@ -197,5 +197,11 @@ class DetectorFamily(ABC):
         """
 
     @abstractmethod
-    def teach(self, teacher: nn.Module, views: list[torch.Tensor]) -> TeacherPass:
-        """One pass of a network in eval mode over weak views, each (C, H, W)."""
+    def teach(
+        self, teacher: nn.Module, views: list[torch.Tensor], *, as_evaluated: bool = False
+    ) -> TeacherPass:
+        """One pass of a network in eval mode over weak views, each (C, H, W).
+
+        Args:
+            as_evaluated: predict all that an evaluation does, also what no student learns.
+        """

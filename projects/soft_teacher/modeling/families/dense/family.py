@@ -97,7 +97,7 @@ class RetinaNetFamily(DetectorFamily):
             mean = (r * background).sum() / background.sum().clamp(min=1)
         return PseudoLosses(_losses(student, found, cls_labels, r, reg_labels, boxes), mean)
 
-    def teach(self, teacher, views) -> RetinaNetTeacherPass:
+    def teach(self, teacher, views, *, as_evaluated=False) -> RetinaNetTeacherPass:
         return RetinaNetTeacherPass(
             teacher, self.encode(teacher, [{"image": view} for view in views])
         )

@@ -173,10 +173,14 @@ class FasterRCNNFamily(DetectorFamily):
         losses = {**rpn_losses, **box_losses} if self.rpn_on_unlabeled else box_losses
         return PseudoLosses(losses, reliability)
 
-    def teach(self, teacher, views) -> RCNNTeacherPass:
+    def teach(self, teacher, views, *, as_evaluated=False) -> RCNNTeacherPass:
         encoded = self.encode(teacher, [{"image": view} for view in views])
         return RCNNTeacherPass(
-            teacher, encoded, jitter=self.jitter, proposals=self.teacher_proposals
+            teacher,
+            encoded,
+            jitter=self.jitter,
+            proposals=self.teacher_proposals,
+            masks=as_evaluated or teacher.roi_heads.learns_masks,
         )
 
 

@@ -1,6 +1,6 @@
 """The teacher's pass of an R-CNN: detections, and features for further passes of its box head."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from detectron2.modeling import GeneralizedRCNN
@@ -26,17 +26,19 @@ class RCNNTeacherPass(TeacherPass, MeasuresStability):
         *,
         jitter: BoxJitter,
         proposals: str = "test",
+        masks: bool = True,
     ):
         """
         Args:
-            teacher: in eval mode, with SoftTeacherROIHeads, which predict masks if they learn them.
+            teacher: in eval mode, with SoftTeacherROIHeads.
             encoded: the weak views.
             jitter: measures the stability of detections.
             proposals: number of RPN proposals, that of "test" or of "train".
+            masks: predict masks, too, with a mask head.
         """
         with _proposal_setting(teacher.proposal_generator, proposals):
             candidates, _ = teacher.proposal_generator(encoded.images, encoded.features, None)
-        with _masks_if_learned(teacher.roi_heads):
+        with nullcontext() if masks else _without_masks(teacher.roi_heads):
             detections, _ = teacher.roi_heads(encoded.images, encoded.features, candidates, None)
         super().__init__(detections)
         self._heads = teacher.roi_heads
@@ -82,10 +84,10 @@ def _proposal_setting(rpn: nn.Module, setting: str):
 
 
 @contextmanager
-def _masks_if_learned(heads: nn.Module):
-    """Inside, ROI heads predict no masks that nobody learns."""
+def _without_masks(heads: nn.Module):
+    """Inside, ROI heads predict no masks."""
     saved = heads.mask_on
-    heads.mask_on = heads.learns_masks
+    heads.mask_on = False
     try:
         yield
     finally:

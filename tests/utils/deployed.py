@@ -1,0 +1,133 @@
+"""Trained runs in small: a folder with a config, weights that detect something, and photos."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from soft_teacher.deploy.export import sample_views, source_of
+from soft_teacher.experiment.entry import load_experiment
+
+CLASSES = ["cat", "dog", "bird"]
+NARROW = {
+    "DEPTH": 50,
+    "STEM_OUT_CHANNELS": 4,
+    "RES2_OUT_CHANNELS": 8,
+    "WIDTH_PER_GROUP": 2,
+}
+# R50-FPN of very few channels, in Detectron2's own parts.
+RCNN = {
+    "META_ARCHITECTURE": "GeneralizedRCNN",
+    "BACKBONE": {"NAME": "build_resnet_fpn_backbone"},
+    "RESNETS": {**NARROW, "OUT_FEATURES": ["res2", "res3", "res4", "res5"]},
+    "FPN": {"IN_FEATURES": ["res2", "res3", "res4", "res5"], "OUT_CHANNELS": 4},
+    "ANCHOR_GENERATOR": {"SIZES": [[8], [16], [32], [64], [128]]},
+    "RPN": {
+        "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
+        "PRE_NMS_TOPK_TEST": 100,
+        "POST_NMS_TOPK_TEST": 40,
+    },
+    "ROI_HEADS": {
+        "NAME": "StandardROIHeads",
+        "IN_FEATURES": ["p2", "p3", "p4", "p5"],
+        "NUM_CLASSES": len(CLASSES),
+    },
+    "ROI_BOX_HEAD": {
+        "NAME": "FastRCNNConvFCHead",
+        "NUM_FC": 2,
+        "FC_DIM": 8,
+        "POOLER_RESOLUTION": 7,
+    },
+}
+RETINANET = {
+    "META_ARCHITECTURE": "RetinaNet",
+    "BACKBONE": {"NAME": "build_retinanet_resnet_fpn_backbone"},
+    "RESNETS": {**NARROW, "OUT_FEATURES": ["res3", "res4", "res5"]},
+    "FPN": {"IN_FEATURES": ["res3", "res4", "res5"], "OUT_CHANNELS": 4},
+    "ANCHOR_GENERATOR": {"SIZES": [[16], [32], [64], [128], [256]]},
+    "RETINANET": {"NUM_CLASSES": len(CLASSES), "NUM_CONVS": 1},
+}
+KINDS = {"rcnn": RCNN, "retinanet": RETINANET}
+# Layers whose outputs should differ from place to place.
+LIVELY = ("cls_score", "bbox_pred", "objectness_logits", "anchor_deltas")
+
+
+def write_run(folder: Path, kind="rcnn", *, sections=(), **keys) -> Path:
+    """A config and weights in a folder, and photos beside it; the path of the config.
+
+    ``keys`` replace values of ``MODEL``, ``sections`` are further ones.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "config.yaml"
+    # Untrained layers enlarge their input, and scores would be 0 or 1.
+    model = {**KINDS[kind], "PIXEL_STD": [500.0] * 3, **keys}
+    model |= {"WEIGHTS": str(folder / "model_final.pth"), "DEVICE": "cpu"}
+    more = {"INPUT": {"MIN_SIZE_TEST": 64, "MAX_SIZE_TEST": 100}, **dict(sections)}
+    if kind == "retinanet":
+        more["SOFT_TEACHER"] = {"JITTER": {"ENABLED": False}}
+    config.write_text(yaml.safe_dump({"VERSION": 2, "MODEL": model, **more}))
+    torch.manual_seed(0)
+    network = load_experiment(str(config)).build_model()
+    state = {}
+    for name in ("student", "teacher"):
+        state |= {f"{name}.{k}": v for k, v in lively(getattr(network, name)).items()}
+    torch.save({"model": state}, folder / "model_final.pth")
+    (folder / "classes.json").write_text(json.dumps(CLASSES))
+    write_photos(folder / "photos")
+    return config
+
+
+def lively(network) -> dict:
+    """A state dict with which an untrained network detects objects of all classes."""
+    state = {k: v.clone() for k, v in network.state_dict().items()}
+    for name, value in state.items():
+        if any(layer in name for layer in LIVELY):
+            is_bias = name.endswith("bias")
+            value.normal_(0, 0.1 if is_bias else 1 / math.sqrt(value[0].numel()))
+            if is_bias and "head.cls_score" in name:
+                value -= 1.5
+    return state
+
+
+def write_photos(folder: Path, sizes=((90, 120), (100, 70))) -> Path:
+    """Photos of coloured rectangles, (height, width) each."""
+    folder.mkdir(exist_ok=True)
+    random = np.random.default_rng(0)
+    for number, (height, width) in enumerate(sizes):
+        photo = random.integers(0, 255, (height // 10, width // 10, 3), dtype=np.uint8)
+        Image.fromarray(photo).resize((width, height), Image.NEAREST).save(folder / f"{number}.png")
+    return folder
+
+
+def deployed(config: Path, *opts, network="teacher"):
+    """The source of an export, and views to compare on."""
+    source = source_of(load_experiment(str(config), opts), network)
+    return source, sample_views(source, str(config.parent / "photos"))
+
+
+def needs(*packages):
+    """Skips a test without the packages of the extra "export"."""
+    for package in packages:
+        pytest.importorskip(package, reason=f"{package} is missing: pip install -e '.[export]'")
+
+
+def run_without(packages, script: str, cwd: Path) -> str:
+    """What a script prints in a Python of its own, where some packages cannot be imported."""
+    blocked = "".join(f"sys.modules[{p!r}] = None\n" for p in packages)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", f"import sys\n{blocked}{script}"],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
