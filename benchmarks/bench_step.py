@@ -22,7 +22,9 @@ from bench_parts import step_rows
 from bench_report import Tables, report
 from bench_variants import (
     CASCADE,
+    CASCADE_MASK,
     FULL,
+    MASK,
     PARTIAL,
     VARIANTS,
     Scenario,
@@ -46,9 +48,11 @@ ON_GPU = [
     Scenario("GPU, 800 px, fp32, batch 8", FULL, 800, 4, 4, device="cuda"),
     Scenario("GPU, 800 px, fp16, batch 8", FULL, 800, 4, 4, precision="fp16", device="cuda"),
 ]
+OTHERS = {"Mask": MASK, "Cascade": CASCADE, "Cascade Mask": CASCADE_MASK}
 ON_REQUEST = [
-    Scenario("CPU, 320 px, Cascade", CASCADE, 320, 1, 4),
-    Scenario("CPU, 320 px, narrow, Cascade", CASCADE, 320, 1, 4, narrow=True),
+    Scenario(f"CPU, 320 px{', narrow' * narrow}, {name}", config, 320, 1, 4, narrow=narrow)
+    for name, config in OTHERS.items()
+    for narrow in (False, True)
 ]
 SCENARIOS = {s.name: s for s in ON_CPU + ON_GPU + ON_REQUEST}
 

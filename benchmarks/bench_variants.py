@@ -22,7 +22,7 @@ from detectron2.engine import AMPTrainer, SimpleTrainer
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.solver import build_optimizer
-from detectron2.structures import Boxes, BoxMode, Instances, pairwise_iou
+from detectron2.structures import Boxes, BoxMode, Instances, PolygonMasks, pairwise_iou
 from detectron2.utils.events import EventStorage
 
 from soft_teacher.data.augmentation.policies import build_policy
@@ -37,15 +37,18 @@ from soft_teacher.modeling.views import ViewTransport
 from soft_teacher.monitoring.hooks import WatchHook
 
 __all__ = [
-    "CASCADE", "FULL", "NUM_CLASSES", "PARTIAL", "VARIANTS", "Ours", "Scenario", "Work",
-    "calibrate", "fixed_schedule", "largest_change", "make_work", "mappers", "seconds_of_views",
-    "with_boxes",
+    "CASCADE", "CASCADE_MASK", "FULL", "MASK", "NUM_CLASSES", "PARTIAL", "VARIANTS", "Ours",
+    "Scenario", "Work", "calibrate", "fixed_schedule", "largest_change", "make_work", "mappers",
+    "seconds_of_views", "with_boxes",
 ]  # fmt: skip
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "coco" / "paper"
 PARTIAL = str(CONFIGS / "soft_teacher_R_50_FPN_partial_180k.yaml")
 FULL = str(CONFIGS / "soft_teacher_R_50_FPN_full_720k.yaml")
-CASCADE = str(CONFIGS.parent / "cascade_partial_180k.yaml")
+MASK, CASCADE, CASCADE_MASK = (
+    str(CONFIGS.parent / f"{name}_partial_180k.yaml")
+    for name in ("mask", "cascade", "cascade_mask")
+)
 MAX_SIZE = 1333
 NUM_CLASSES = 80
 # More than a benchmark takes.
@@ -62,6 +65,7 @@ NARROW = [
     "MODEL.RESNETS.WIDTH_PER_GROUP", 8,
     "MODEL.FPN.OUT_CHANNELS", 16,
     "MODEL.ROI_BOX_HEAD.FC_DIM", 32,
+    "MODEL.ROI_MASK_HEAD.CONV_DIM", 32,
 ]  # fmt: skip
 
 
@@ -101,6 +105,7 @@ class Work:
     # Per unlabeled image, what the teacher is to detect: pred_boxes (weak view, absolute XYXY),
     # pred_classes, scores; the first STABLE are localized well.
     detected: list[Instances]
+    masks: bool = False  # whether the detector learns masks
 
     @property
     def unlabeled(self) -> list[dict]:
@@ -113,6 +118,8 @@ class Work:
             transport = ViewTransport.of([sample], torch.device("cpu"))
             (boxes,), (size,) = transport.to_strong([detected.pred_boxes]), transport.strong_sizes
             truth = Instances(size, gt_boxes=boxes, gt_classes=detected.pred_classes)
+            if self.masks:
+                truth.gt_masks = ellipses(boxes)
             confident = (detected.scores > 0.9) & boxes.nonempty()
             found.append({"image": sample["image"], "instances": truth[confident]})
         return found
@@ -152,14 +159,16 @@ def make_work(scenario: Scenario, dicts: list[dict]) -> Work:
     np.random.seed(0)
     rng = np.random.default_rng(0)
     one_view, two_views = mappers(scenario)
-    batch = []
+    batch, masks = [], scenario.cfg().MODEL.MASK_ON
     for dataset_dict in dicts[: scenario.labeled]:
         sample = one_view(with_boxes(dataset_dict, rng))
+        if masks:
+            sample["instances"].gt_masks = ellipses(sample["instances"].gt_boxes)
         batch.append({**sample, "image_weight": 1 / scenario.labeled})
     for i, dataset_dict in enumerate(dicts[scenario.labeled :]):
         batch.append({**two_views(dataset_dict), "seed": i, "image_weight": 1 / scenario.unlabeled})
     sizes = [tuple(sample["weak_image"].shape[1:]) for sample in batch[scenario.labeled :]]
-    return Work(batch, [random_detections(rng, size) for size in sizes])
+    return Work(batch, [random_detections(rng, size) for size in sizes], masks)
 
 
 def seconds_of_views(scenario: Scenario, dicts: list[dict]) -> float:
@@ -175,6 +184,15 @@ def fixed_schedule(scenario: Scenario) -> BatchSchedule:
     share = scenario.labeled / images
     settings = {"decay_steps": 0, "max_iter": STEPS, "draw": "global", "burn_in": 0, "seed": 0}
     return BatchSchedule(world_size=1, batch_size=images, share=share, **settings)
+
+
+def ellipses(boxes: Boxes) -> PolygonMasks:
+    """Masks as of annotations: polygons of 24 points, one in each box."""
+    angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    unit = np.stack([np.cos(angles), np.sin(angles)], axis=1) / 2
+    centers = boxes.get_centers().numpy()
+    sides = (boxes.tensor[:, 2:] - boxes.tensor[:, :2]).numpy()
+    return PolygonMasks([[(c + unit * s).flatten()] for c, s in zip(centers, sides)])
 
 
 def random_boxes(rng: np.random.Generator, size: tuple, count: int) -> np.ndarray:
@@ -261,9 +279,11 @@ class InjectedTeacher:
         self._refine_to(stage, detected[nearest[rows]], boxes, deltas, rows)
 
     def _refine_to(self, stage, found, boxes, deltas, rows) -> None:
-        moves = stage.box2box_transform.get_deltas(boxes[rows], found.pred_boxes.tensor)
+        moves = stage.box2box_transform.get_deltas(boxes[rows], found.pred_boxes.tensor).to(
+            deltas.dtype
+        )
         by_class = deltas.view(len(deltas), -1, 4)
-        by_class[rows, found.pred_classes % by_class.shape[1]] = moves.to(deltas.dtype)
+        by_class[rows, found.pred_classes % by_class.shape[1]] = moves
 
 
 @torch.no_grad()

@@ -69,7 +69,7 @@ class FindsTheSame:
     def num_classes(self, network):
         return 3
 
-    def teach(self, network, views, *, as_evaluated):
+    def teach(self, network, views, *, as_evaluated=False):
         boxes, classes, scores = zip(*FOUND)
         assert [tuple(v.shape[1:]) for v in views] == [VIEW]
         found = Instances(VIEW, pred_boxes=Boxes(torch.tensor(boxes, dtype=torch.float32)))
@@ -115,7 +115,7 @@ def test_boxes_are_judged_in_the_image_s_own_pixels(trained, image):
 class FindsMasks(FindsTheSame):
     """Its masks fill the left half of each box."""
 
-    def teach(self, network, views, *, as_evaluated):
+    def teach(self, network, views, *, as_evaluated=False):
         seen = super().teach(network, views)
         (found,) = seen.detections
         found.pred_masks = torch.zeros(len(found), 1, 28, 28)

@@ -7,12 +7,12 @@ import subprocess
 import sys
 import time
 
+import predict
 import pytest
 from predictions import photo
 from processes import Job
 from training import CONFIGS, ROOT, save_untrained
 
-import predict
 from soft_teacher.data.datasets.dataset_dicts import dataset_reading
 from soft_teacher.deploy.record import RECORD
 
