@@ -17,63 +17,71 @@ from soft_teacher.deploy.export import sample_views, source_of
 from soft_teacher.experiment.entry import load_experiment
 
 CLASSES = ["cat", "dog", "bird"]
-NARROW = {
-    "DEPTH": 50,
-    "STEM_OUT_CHANNELS": 4,
-    "RES2_OUT_CHANNELS": 8,
-    "WIDTH_PER_GROUP": 2,
-}
-# R50-FPN of very few channels, in Detectron2's own parts.
-RCNN = {
-    "META_ARCHITECTURE": "GeneralizedRCNN",
-    "BACKBONE": {"NAME": "build_resnet_fpn_backbone"},
-    "RESNETS": {**NARROW, "OUT_FEATURES": ["res2", "res3", "res4", "res5"]},
-    "FPN": {"IN_FEATURES": ["res2", "res3", "res4", "res5"], "OUT_CHANNELS": 4},
-    "ANCHOR_GENERATOR": {"SIZES": [[8], [16], [32], [64], [128]]},
-    "RPN": {
-        "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
-        "PRE_NMS_TOPK_TEST": 100,
-        "POST_NMS_TOPK_TEST": 40,
-    },
-    "ROI_HEADS": {
-        "NAME": "StandardROIHeads",
-        "IN_FEATURES": ["p2", "p3", "p4", "p5"],
-        "NUM_CLASSES": len(CLASSES),
-    },
+HEADS = {
+    "RPN": {"PRE_NMS_TOPK_TEST": 100, "POST_NMS_TOPK_TEST": 40},
+    "ROI_HEADS": {"NAME": "StandardROIHeads", "NUM_CLASSES": len(CLASSES)},
     "ROI_BOX_HEAD": {
         "NAME": "FastRCNNConvFCHead",
         "NUM_FC": 2,
         "FC_DIM": 8,
         "POOLER_RESOLUTION": 7,
     },
-}
-RETINANET = {
-    "META_ARCHITECTURE": "RetinaNet",
-    "BACKBONE": {"NAME": "build_retinanet_resnet_fpn_backbone"},
-    "RESNETS": {**NARROW, "OUT_FEATURES": ["res3", "res4", "res5"]},
-    "FPN": {"IN_FEATURES": ["res3", "res4", "res5"], "OUT_CHANNELS": 4},
-    "ANCHOR_GENERATOR": {"SIZES": [[16], [32], [64], [128], [256]]},
     "RETINANET": {"NUM_CLASSES": len(CLASSES), "NUM_CONVS": 1},
 }
-KINDS = {"rcnn": RCNN, "retinanet": RETINANET}
+# The demo's backbone, which is traced fast.
+SMALL = {
+    "BACKBONE": {"NAME": "build_small_resnet_fpn_backbone"},
+    "RESNETS": {"NORM": "BN"},
+    "FPN": {"IN_FEATURES": ["res2", "res3", "res4"], "OUT_CHANNELS": 4},
+    "ANCHOR_GENERATOR": {"SIZES": [[12], [24], [48]]},
+    "RPN": {"IN_FEATURES": ["p2", "p3", "p4"]},
+    "ROI_HEADS": {"IN_FEATURES": ["p2", "p3"]},
+    "RETINANET": {"IN_FEATURES": ["p2", "p3", "p4"]},
+    "PIXEL_STD": [60.0] * 3,
+}
+# R50-FPN of very few channels, in Detectron2's own parts. Untrained layers enlarge their input.
+R50 = {
+    "BACKBONE": {"NAME": "build_resnet_fpn_backbone"},
+    "RESNETS": {
+        "STEM_OUT_CHANNELS": 4,
+        "RES2_OUT_CHANNELS": 8,
+        "WIDTH_PER_GROUP": 2,
+        "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
+    },
+    "FPN": {"IN_FEATURES": ["res2", "res3", "res4", "res5"], "OUT_CHANNELS": 4},
+    "ANCHOR_GENERATOR": {"SIZES": [[8], [16], [32], [64], [128]]},
+    "RPN": {"IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"]},
+    "ROI_HEADS": {"IN_FEATURES": ["p2", "p3", "p4", "p5"]},
+    "RETINANET": {"IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"]},
+    "PIXEL_STD": [500.0] * 3,
+}
+ARCHITECTURES = {"rcnn": "GeneralizedRCNN", "retinanet": "RetinaNet"}
 # Layers whose outputs should differ from place to place.
 LIVELY = ("cls_score", "bbox_pred", "objectness_logits", "anchor_deltas")
 
 
-def write_run(folder: Path, kind="rcnn", *, sections=(), **keys) -> Path:
+def write_run(folder: Path, kind="rcnn", *, backbone=SMALL, **keys) -> Path:
     """A config and weights in a folder, and photos beside it; the path of the config.
 
-    ``keys`` replace values of ``MODEL``, ``sections`` are further ones.
+    ``keys`` are sections of ``MODEL``, whose keys replace those of the backbone and the heads.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "config.yaml"
-    # Untrained layers enlarge their input, and scores would be 0 or 1.
-    model = {**KINDS[kind], "PIXEL_STD": [500.0] * 3, **keys}
-    model |= {"WEIGHTS": str(folder / "model_final.pth"), "DEVICE": "cpu"}
-    more = {"INPUT": {"MIN_SIZE_TEST": 64, "MAX_SIZE_TEST": 100}, **dict(sections)}
-    if kind == "retinanet":
-        more["SOFT_TEACHER"] = {"JITTER": {"ENABLED": False}}
-    config.write_text(yaml.safe_dump({"VERSION": 2, "MODEL": model, **more}))
+    model = {
+        "META_ARCHITECTURE": ARCHITECTURES[kind],
+        "WEIGHTS": str(folder / "model_final.pth"),
+        "DEVICE": "cpu",
+        "PIXEL_STD": backbone["PIXEL_STD"],
+    }
+    parts = [HEADS, {k: v for k, v in backbone.items() if k != "PIXEL_STD"}, keys]
+    for part in parts:
+        for name, values in part.items():
+            model[name] = {**model.get(name, {}), **values}
+    method = {"JITTER": {"ENABLED": kind == "rcnn"}}
+    method["SMALL_RESNET"] = {"STEM_CHANNELS": 4, "STAGE_CHANNELS": [4, 6, 8]}
+    sizes = {"MIN_SIZE_TEST": 64, "MAX_SIZE_TEST": 100}
+    content = {"VERSION": 2, "MODEL": model, "INPUT": sizes, "SOFT_TEACHER": method}
+    config.write_text(yaml.safe_dump(content))
     torch.manual_seed(0)
     network = load_experiment(str(config)).build_model()
     state = {}

@@ -17,7 +17,6 @@ from soft_teacher.experiment.entry import load_experiment
 
 VIEW = {"image_format": "BGR", "short_edge": 64, "max_size": 100}
 PACKAGES = {".onnx": ("onnx", "onnxruntime"), ".safetensors": ("safetensors",)}
-FORMATS = [".ts", ".onnx", ".safetensors", ""]
 
 
 @pytest.fixture(scope="module", params=["rcnn", "retinanet"])
@@ -26,7 +25,7 @@ def run(request, tmp_path_factory):
     return deployed(write_run(tmp_path_factory.mktemp(request.param), request.param))
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", [".ts", ".onnx", ".safetensors"])
 def test_a_format_detects_the_same_in_every_size(run, suffix, tmp_path):
     needs(*PACKAGES.get(suffix, ()))
     source, views = run
@@ -129,7 +128,7 @@ def test_a_lazy_config_is_exported_too(tiny_digits, tmp_path):
     experiment = load_experiment("configs/demo/soft_teacher.py", opts)
     torch.save({"model": experiment.build_model().state_dict()}, tmp_path / "w.pth")
     source = source_of(experiment, "student")
-    assert source.classes == ["0", "1", "2", "3", "4"]
+    assert source.classes == ["zero", "one", "two", "three", "four"]
     views = [torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8) for _ in range(2)]
     assert export(source, views, str(tmp_path / "model.ts")).matched
 
@@ -142,6 +141,7 @@ def mask_rcnn():
     """Detectron2's own Mask R-CNN, of few channels."""
     cfg = narrow_cfg()
     cfg.MODEL.MASK_ON = True
+    cfg.MODEL.PIXEL_STD = [500.0] * 3  # untrained layers enlarge their input
     cfg.MODEL.ROI_MASK_HEAD.update(NAME="MaskRCNNConvUpsampleHead", CONV_DIM=4, NUM_CONV=1)
     torch.manual_seed(0)
     network = build_model(cfg).eval()

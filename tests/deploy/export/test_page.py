@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from deployed import CLASSES, deployed, needs, run_without, write_run
+from deployed import CLASSES, R50, SMALL, deployed, needs, run_without, write_run
 from PIL import Image
 
 from soft_teacher.deploy.export.exporting import export
@@ -31,7 +31,8 @@ def program(word):
 )
 def test_a_program_of_the_page_prints_what_the_detector_detects(file, word, missing, tmp_path):
     needs(*(["onnx", "onnxruntime"] if file.endswith(".onnx") else []))
-    source, views = deployed(write_run(tmp_path))
+    backbone = R50 if file == "exported" else SMALL
+    source, views = deployed(write_run(tmp_path, backbone=backbone))
     export(source, views, str(tmp_path / file))
     # Turned by its EXIF data; pixels as Pillow and OpenCV both decode them.
     photo = Image.open(tmp_path / "photos" / "0.png")
@@ -50,6 +51,7 @@ def test_a_program_of_the_page_prints_what_the_detector_detects(file, word, miss
     for ours, line in zip(expected, sorted(map(parsed, printed))):
         assert line[0] == ours[0]
         assert line[1] == pytest.approx(ours[1], abs=2e-3)
+        assert line[2] == pytest.approx(ours[2], abs=0.1)  # it prints one digit
 
 
 def parsed(line):
