@@ -72,8 +72,10 @@ def metadata(path):
 def test_an_image_without_objects_has_no_detections(tmp_path):
     config, path = write_run(tmp_path / "run"), str(tmp_path / "model.ts")
     view = torch.zeros(3, 64, 64).byte()
-    highest = detect(deployed(config)[0].network, view)[2].max()
-    source, views = deployed(config, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", f"{highest + 1e-4:.6f}")
+    highest = detect(deployed(config)[0].network, view)[2].max() + 1e-4
+    keys = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "SOFT_TEACHER.SCORE_THRESH")
+    above = [x for key in (*keys, "SOFT_TEACHER.JITTER.SCORE_THRESH") for x in (key, f"{highest}")]
+    source, views = deployed(config, *above)
     export(source, views, path)
     boxes, classes, scores = torch.jit.load(path)(view)
     ours = detect(source.network, view)
