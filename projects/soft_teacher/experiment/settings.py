@@ -265,10 +265,10 @@ SETTINGS = {
     "SOFT_TEACHER.RESUME_CHANGED": Setting(
         "train.resume_changed", flag, "RunIdentity.allow_changes", free=True
     ),
-    "SOFT_TEACHER.SOFT_NMS": of_class(PREDICTOR, "SoftFastRCNNOutputLayers.soft_nms", text),
-    "SOFT_TEACHER.SOFT_NMS_SIGMA": of_class(
-        PREDICTOR, "SoftFastRCNNOutputLayers.soft_nms_sigma", positive
+    "SOFT_TEACHER.SOFT_NMS": Setting(
+        f"{HEADS}.box_predictor.soft_nms", text, "SoftFastRCNNOutputLayers.soft_nms"
     ),
+    "SOFT_TEACHER.SOFT_NMS_SIGMA": Setting(f"{HEADS}.box_predictor.soft_nms_sigma", positive),
     "SOFT_TEACHER.EVAL_NETWORKS": Setting(
         "train.eval_networks", Each(text), "evaluate_networks.networks", free=True
     ),
