@@ -41,6 +41,8 @@ def _shrink(heads, small) -> None:
     for head, predictor, mask_head in zip(heads.box_heads, heads.box_predictors, heads.mask_heads):
         head.update(input_shape=small.box_head.input_shape, fc_dims=[FC_DIM])
         predictor.input_shape = ShapeSpec(channels=FC_DIM)
+        # Images have at most 5 objects.
+        predictor.update(test_score_thresh=0.05, test_topk_per_image=20)
         mask_head.input_shape = ShapeSpec(channels=CHANNELS, width=14, height=14)
         mask_head.conv_dims = [CHANNELS] * 4
     heads.semantic_head.update(in_features=["p2", "p3", "p4"], channels=CHANNELS, num_convs=2)
