@@ -7,6 +7,7 @@ import pytest
 import torch
 from detectron2.structures import BitMasks, Instances
 from htc import htc_heads, random_features
+from mask_shapes import blobs
 from steps import boxes_of
 
 from soft_teacher.modeling import PseudoLabels, PseudoMasks, SoftTeacherHTCROIHeads
