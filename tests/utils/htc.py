@@ -68,6 +68,8 @@ def htc_heads(
     levels=LEVELS,
     semantic_levels=(*LEVELS, "p6"),
     stds=STDS,
+    mask_size=14,
+    mask_convs=4,
     cls=HTCROIHeads,
     **kwargs,
 ) -> HTCROIHeads:
@@ -76,7 +78,7 @@ def htc_heads(
         kwargs["semantic_head"] = semantic_head(channels, semantic_classes, semantic_levels)
         kwargs["semantic_pooler"] = pooler(14, ["p3"])
     fcs = [fc_dim] if conv_dims else [fc_dim, fc_dim]
-    box, mask = (ShapeSpec(channels=channels, height=n, width=n) for n in (7, 14))
+    box, mask = (ShapeSpec(channels=channels, height=n, width=n) for n in (7, mask_size))
     return cls(
         num_classes=num_classes,
         batch_size_per_image=samples,
@@ -92,9 +94,14 @@ def htc_heads(
         ],
         proposal_matchers=[Matcher([iou], [0, 1]) for iou in IOUS],
         mask_in_features=list(levels),
-        mask_pooler=pooler(14, levels),
+        mask_pooler=pooler(mask_size, levels),
         mask_heads=[
-            HTCMaskHead(mask, num_classes=num_classes, conv_dims=[channels] * 5, receives=stage > 0)
+            HTCMaskHead(
+                mask,
+                num_classes=num_classes,
+                conv_dims=[channels] * (mask_convs + 1),
+                receives=stage > 0,
+            )
             for stage in range(len(IOUS))
         ],
         **kwargs,

@@ -51,6 +51,8 @@ def tiny_heads(cfg) -> SoftTeacherHTCROIHeads:
         levels=heads.IN_FEATURES,
         semantic_levels=cfg.MODEL.RPN.IN_FEATURES,
         stds=STDS,
+        mask_size=7,
+        mask_convs=1,
         pseudo_masks=PseudoMasks(cfg),
         indicator=ours.INDICATOR,
         cls_formula=ours.CLS_FORMULA,
