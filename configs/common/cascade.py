@@ -21,3 +21,4 @@ def use_cascade(model) -> None:
     for stage in heads.box_predictors:
         stage._target_ = SoftFastRCNNOutputLayers
         stage.input_shape = predictor.input_shape
+        stage.update(soft_nms=predictor.soft_nms, soft_nms_sigma=predictor.soft_nms_sigma)

@@ -1,4 +1,4 @@
-"""Hybrid Task Cascade R-50-FPN, supervised, with the released values for COCO."""
+"""Hybrid Task Cascade R-50-FPN with the released values for COCO."""
 
 from detectron2 import model_zoo
 from detectron2.config import LazyCall as L
@@ -9,10 +9,11 @@ from soft_teacher.modeling import (
     BestAnchorMatcher,
     FusedSemanticHead,
     HTCMaskHead,
-    HTCROIHeads,
     HybridTaskCascade,
     InsideAnchorRPN,
+    PseudoMasks,
     SoftFastRCNNOutputLayers,
+    SoftTeacherHTCROIHeads,
 )
 
 # Of the deltas of boxes, stage by stage.
@@ -30,7 +31,12 @@ rpn.post_nms_topk = (2000, 1000)
 rpn.anchor_matcher = L(BestAnchorMatcher)(thresholds=[0.3, 0.7], labels=[0, -1, 1], min_quality=0.3)
 
 heads = detector.roi_heads
-heads._target_ = HTCROIHeads
+heads._target_ = SoftTeacherHTCROIHeads
+heads.update(indicator="bg_teacher", cls_formula="paper")
+heads.update(reg_normalizer="foreground", average="image", scores="stage", jitter="all")
+heads.pseudo_masks = L(PseudoMasks)(
+    enabled=True, targets="regression", soft=False, ignore=0.0, quality=False
+)
 for predictor, stds in zip(heads.box_predictors, STDS):
     predictor._target_ = SoftFastRCNNOutputLayers
     predictor.box2box_transform.weights = tuple(1 / std for std in stds)

@@ -92,6 +92,14 @@ class TestConversion:
         with pytest.raises(ConfigError, match="'head.1' .* set its NORM to 'GN' or 'BN'"):
             synchronize_batch_norm(Model(head=kind(4)))
 
+    @pytest.mark.parametrize("kind", [nn.SyncBatchNorm, NaiveSyncBatchNorm])
+    def test_a_synchronized_head_may_train_supervised(self, world, kind):
+        """Every rank has labeled images then; torch's own layer does not run on the CPU."""
+        model = Model(head=kind(4))
+        synchronize_batch_norm(model, supervised=True)
+        assert type(model.student.head[1]) is NaiveSyncBatchNorm
+        assert type(model.teacher.head[1]) is kind
+
     def test_on_gpus_torchs_own_layer_is_used(self, world, monkeypatch):
         """As far as it can be seen without a GPU."""
         model = Model()

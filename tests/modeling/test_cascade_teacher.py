@@ -21,6 +21,7 @@ from steps import (
 
 from soft_teacher import ConfigError
 from soft_teacher.modeling.box_jitter import box_variance, jitter_boxes
+from soft_teacher.modeling.families.rcnn.soft_nms import soft_nms_inference
 
 STAGES = range(3)
 K = 3
@@ -217,3 +218,20 @@ def test_a_cascade_that_cannot_be_wrapped_is_refused_in_one_line(build, key, val
         build(key, value)
     assert str(error.value).startswith(f"{key} ") and said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("method", ["linear", "gaussian"])
+def test_the_last_predictor_suppresses_softly_by_the_mean_scores(build, evaluated, method):
+    model = build("SOFT_TEACHER.SOFT_NMS", method)
+    heads, (_, features) = model.teacher.roi_heads, seen_by(model)
+    with torch.no_grad():
+        found = heads._forward_box(features, proposals_of(IMAGES))
+    boxes, scores = evaluated(model.teacher, features, proposals_of(IMAGES))
+    last = heads.box_predictor[-1]
+    settings = last.test_score_thresh, last.test_nms_thresh, last.test_topk_per_image
+    form = {"method": method, "sigma": last.soft_nms_sigma}
+    goals, _ = soft_nms_inference(boxes, scores, [SIZE] * len(IMAGES), *settings, **form)
+    assert len(found[1]) > 1
+    for one, goal in zip(found, goals, strict=True):
+        assert one.pred_classes.tolist() == goal.pred_classes.tolist()
+        equal([one.scores, one.pred_boxes.tensor], [goal.scores, goal.pred_boxes.tensor])

@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import tiny_htc  # noqa: F401  registers a family
 import torch
 import toy  # noqa: F401  registers a family
 from detectron2.utils import comm
@@ -28,6 +29,7 @@ CASES = {
     "Mask R-CNN": (*FASTER_RCNN, *MASK_RCNN),
     "Cascade R-CNN": (*FASTER_RCNN, *CASCADE),
     "Cascade Mask R-CNN": (*FASTER_RCNN, *CASCADE, *MASK_RCNN),
+    "HTC": ("SOFT_TEACHER.DETECTOR", "TinyHTC", *FASTER_RCNN[2:]),
     "RetinaNet": ("SOFT_TEACHER.DETECTOR", "RetinaNet", "MODEL.RESNETS.NORM", "FrozenBN"),
     "toy": ("SOFT_TEACHER.DETECTOR", "ToyDetector", "SOFT_TEACHER.JITTER.ENABLED", False),
 }

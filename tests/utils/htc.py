@@ -44,9 +44,9 @@ def box_predictor(channels: int, num_classes: int, stds, **kwargs) -> SoftFastRC
     )
 
 
-def semantic_head(channels: int, num_classes: int) -> FusedSemanticHead:
+def semantic_head(channels: int, num_classes: int, levels=(*LEVELS, "p6")) -> FusedSemanticHead:
     return FusedSemanticHead(
-        in_features=[*LEVELS, "p6"],
+        in_features=list(levels),
         fused_at="p3",
         stride=8,
         channels=channels,
@@ -65,32 +65,43 @@ def htc_heads(
     samples=512,
     positives=0.25,
     predictor=None,
+    levels=LEVELS,
+    semantic_levels=(*LEVELS, "p6"),
+    stds=STDS,
+    mask_size=14,
+    mask_convs=4,
+    cls=HTCROIHeads,
     **kwargs,
 ) -> HTCROIHeads:
     """``semantic_classes=0``: without the semantic branch; ``predictor``: of box_predictor."""
     if semantic_classes:
-        kwargs["semantic_head"] = semantic_head(channels, semantic_classes)
+        kwargs["semantic_head"] = semantic_head(channels, semantic_classes, semantic_levels)
         kwargs["semantic_pooler"] = pooler(14, ["p3"])
     fcs = [fc_dim] if conv_dims else [fc_dim, fc_dim]
-    box, mask = (ShapeSpec(channels=channels, height=n, width=n) for n in (7, 14))
-    return HTCROIHeads(
+    box, mask = (ShapeSpec(channels=channels, height=n, width=n) for n in (7, mask_size))
+    return cls(
         num_classes=num_classes,
         batch_size_per_image=samples,
         positive_fraction=positives,
-        box_in_features=list(LEVELS),
-        box_pooler=pooler(7),
+        box_in_features=list(levels),
+        box_pooler=pooler(7, levels),
         box_heads=[
             FastRCNNConvFCHead(box, conv_dims=list(conv_dims), fc_dims=fcs, conv_norm=conv_norm)
             for _ in IOUS
         ],
         box_predictors=[
-            box_predictor(fc_dim, num_classes, stds, **(predictor or {})) for stds in STDS
+            box_predictor(fc_dim, num_classes, of_stage, **(predictor or {})) for of_stage in stds
         ],
         proposal_matchers=[Matcher([iou], [0, 1]) for iou in IOUS],
-        mask_in_features=list(LEVELS),
-        mask_pooler=pooler(14),
+        mask_in_features=list(levels),
+        mask_pooler=pooler(mask_size, levels),
         mask_heads=[
-            HTCMaskHead(mask, num_classes=num_classes, conv_dims=[channels] * 5, receives=stage > 0)
+            HTCMaskHead(
+                mask,
+                num_classes=num_classes,
+                conv_dims=[channels] * (mask_convs + 1),
+                receives=stage > 0,
+            )
             for stage in range(len(IOUS))
         ],
         **kwargs,

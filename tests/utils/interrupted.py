@@ -15,10 +15,13 @@ from soft_teacher.monitoring.events import CLOCKS
 
 
 class Training:
-    """train_net.py on the demo's LazyConfig, made small, in a folder."""
+    """train_net.py on a LazyConfig of the demo, made small, in a folder."""
 
-    def __init__(self, folder: Path, *opts: str, processes: int = 1):
+    def __init__(
+        self, folder: Path, *opts: str, processes: int = 1, config: str = "soft_teacher.py"
+    ):
         self.folder = Path(folder)
+        self.config = CONFIGS / config
         self.processes = processes
         self.opts = [*LAZY_OPTS, *opts, f"train.output_dir={folder}"]
         self.output = self.folder.with_suffix(".txt")
@@ -26,7 +29,7 @@ class Training:
 
     def start(self, *, resume: bool = False, opts=()) -> "Training":
         command = [sys.executable, "-W", "ignore", str(ROOT / "train_net.py"), "--config-file"]
-        command += [str(CONFIGS / "soft_teacher.py"), "--num-gpus", str(self.processes)]
+        command += [str(self.config), "--num-gpus", str(self.processes)]
         command += ["--resume"] * resume + [*self.opts, *opts]
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "projects"), "OMP_NUM_THREADS": "1"}
         with open(self.output, "a") as log:

@@ -15,6 +15,7 @@ from . import unlabeled_annotations as U
 from .augmentation.spatial import never_empty
 from .images.image import MAX_PIXELS, UnreadableImage, read_image
 from .masks import MASK_FORMATS, has_masks, masks_in_view
+from .semantic_maps import SEMANTIC_MAP, SemanticMaps, in_view
 
 __all__ = ["InferenceMapper", "LabeledDatasetMapper", "TwoViewDatasetMapper"]
 
@@ -32,12 +33,14 @@ class LabeledDatasetMapper(DatasetMapper):
         image_format: str,
         max_pixels: int = MAX_PIXELS,
         mask_format: str | None = None,
+        semantic_maps: SemanticMaps | None = None,
     ):
         """
         Args:
             augmentations: "labeled image training" of Table 2.
             image_format, max_pixels: of :func:`.images.image.read_image`.
             mask_format: of ``instances.gt_masks``, "polygon" or "bitmask"; None makes none.
+            semantic_maps: where ``sem_seg`` comes from; None makes none.
         """
         super().__init__(
             True,
@@ -47,23 +50,29 @@ class LabeledDatasetMapper(DatasetMapper):
             instance_mask_format=mask_format or MASK_FORMATS[0],
         )
         self.max_pixels = max_pixels
+        self.semantic_maps = semantic_maps
 
     def __call__(self, dataset_dict: dict) -> dict:
         """
         Returns:
             a copy of a dict in Detectron2's format with ``image`` (uint8 (C, H, W)) and, in its
             frame, ``instances``; without annotations. Instances whose box or mask is empty there
-            are dropped.
+            are dropped. An image with a semantic map has ``sem_seg`` (uint8 (H, W)) as well, in the
+            same frame.
 
         Raises:
-            UnreadableImage: the file cannot be read, or is not of the size that the dataset says.
+            UnreadableImage: the file or its map cannot be read, or is not of the size that the
+                dataset says.
         """
         sample = copy.deepcopy(dataset_dict)
         image = read_image(sample["file_name"], self.image_format, self.max_pixels)
         _check_size(sample, image)
+        labels = self.semantic_maps and self.semantic_maps.read(sample, image.shape[:2])
         view = T.AugInput(image)
         transforms = self.augmentations(view)
         sample["image"] = _tensor(view.image)
+        if labels is not None:
+            sample[SEMANTIC_MAP] = in_view(labels, transforms)
         if "annotations" in sample:
             self._transform_annotations(sample, transforms, view.image.shape[:2])
         return sample

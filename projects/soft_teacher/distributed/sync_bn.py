@@ -15,16 +15,17 @@ __all__ = ["synchronize_batch_norm", "check_no_idle_rank"]
 SYNCHRONIZED = (nn.SyncBatchNorm, NaiveSyncBatchNorm)
 
 
-def synchronize_batch_norm(model: nn.Module) -> nn.Module:
+def synchronize_batch_norm(model: nn.Module, *, supervised: bool = False) -> nn.Module:
     """Makes the BatchNorm layers of the student's backbone see all ranks' images, in place.
 
     Parameters and buffers stay the same tensors under the same names, so that an optimizer or the
     EMA hook may already hold them. FrozenBN and the teacher, which is always in eval mode, are left
     alone, and so are a single process and BatchNorm in the heads: a head runs once per stream, and
-    a rank may lack a stream.
+    a rank may lack a stream. Synchronized layers in the heads are fine where there is one stream.
 
     Args:
         model: a SoftTeacher on its device, not yet wrapped for the ranks; it is returned.
+        supervised: the run has labeled images alone, on every rank.
 
     Raises:
         ConfigError: for a synchronized BatchNorm in the heads, which would deadlock.
@@ -33,13 +34,16 @@ def synchronize_batch_norm(model: nn.Module) -> nn.Module:
         return model
     student = model.student
     for name, module in student.named_modules():
-        if isinstance(module, SYNCHRONIZED) and not name.startswith("backbone."):
+        in_heads = isinstance(module, SYNCHRONIZED) and not name.startswith("backbone.")
+        if in_heads and not supervised:
             raise ConfigError(
                 f"'{name}' is a synchronized BatchNorm outside of the backbone, and a process "
                 "without images of a stream would not take part: set its NORM to 'GN' or 'BN'"
             )
     on_cpu = next(student.parameters()).device.type == "cpu"
     _replace(student.backbone, _for_cpu if on_cpu else _for_gpu)
+    if on_cpu:
+        _replace(student, lambda norm: _for_cpu(norm) if isinstance(norm, SYNCHRONIZED) else norm)
     return model
 
 

@@ -54,8 +54,8 @@ def build_train_loop(model, loader, optimizer, settings: TrainSettings) -> SoftT
         optimizer: of the student.
         settings: of the run.
     """
-    synchronize_batch_norm(model)
     schedule = loader.schedule
+    synchronize_batch_norm(model, supervised=settings.labeled_share == 1)
     passes = schedule.passes(apart=model.statistics == "labeled")
     check_no_idle_rank(model, passes, schedule.world_size)
     return SoftTeacherLoop(

@@ -119,7 +119,7 @@ def check_monitors(model, config: Config) -> None:
     PictureHook(model, "", period=config["VIS_PERIOD"])
     NonFiniteGuard(model, "", config["SOLVER.MAX_NONFINITE"])
     UnreadableImages("", 0, config["DATALOADER.MAX_UNREADABLE"] or 0)
-    synchronize_batch_norm(model)
+    synchronize_batch_norm(model, supervised=config["SOFT_TEACHER.LABELED_SHARE"] == 1)
 
 
 @contextmanager

@@ -101,7 +101,7 @@ class LazyExperiment(Experiment):
             with rehearsal(view), policy_of(view):
                 instantiate(OmegaConf.select(cfg, view))
         if model is not None:
-            check_masks(model, cfg.dataloader.train)
+            check_loader(model, cfg.dataloader.train)
             with rehearsal("optimizer"):
                 optimizer = rehearsed.build_optimizer(model)
             with rehearsal("lr_multiplier"):
@@ -182,12 +182,21 @@ class LazyExperiment(Experiment):
             )
 
 
-def check_masks(model: SoftTeacher, loader) -> None:
-    """Raises ConfigError unless model and ``dataloader.train`` agree on whether there are masks."""
+def check_loader(model: SoftTeacher, loader) -> None:
+    """Raises ConfigError unless model and ``dataloader.train`` agree on what is learned."""
     wanted = model.family.has_masks(model.student)
     if loader.get("masks", False) != wanted:
         has = "has a mask head" if wanted else "has no mask head"
         raise ConfigError(f"model.student {has}: set dataloader.train.masks to {wanted}")
+    classes = model.family.semantic_classes(model.student)
+    maps = instantiate(loader.get("semantic_maps"))
+    if classes != (maps.num_classes if maps else 0):
+        has = f"learns {classes} classes" if classes else "is None"
+        given = f"has {maps.num_classes}" if maps else "is None"
+        raise ConfigError(
+            f"HTCROIHeads.semantic_head {has} and TwoStreamLoader.semantic_maps {given}: give both "
+            "as many classes, or set both to None"
+        )
 
 
 def evaluator_for(cfg, name: str, read_as: str, network: str):

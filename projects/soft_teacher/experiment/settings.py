@@ -249,8 +249,8 @@ SETTINGS = {
     "SOFT_TEACHER.MASK.SOFT": of_class(MASKS, "PseudoMasks.soft", flag),
     "SOFT_TEACHER.MASK.IGNORE": of_class(MASKS, "PseudoMasks.ignore", number),
     "SOFT_TEACHER.MASK.QUALITY": of_class(MASKS, "PseudoMasks.quality", flag),
-    "SOFT_TEACHER.CASCADE.SCORES": of_class(HEADS, "SoftTeacherCascadeROIHeads.scores", text),
-    "SOFT_TEACHER.CASCADE.JITTER": of_class(HEADS, "SoftTeacherCascadeROIHeads.jitter", text),
+    "SOFT_TEACHER.CASCADE.SCORES": of_class(HEADS, "Stages.scores", text),
+    "SOFT_TEACHER.CASCADE.JITTER": of_class(HEADS, "Stages.jitter", text),
     "SOFT_TEACHER.EMA.MOMENTUM": Setting("ema.momentum", number, "EMAHook.momentum"),
     "SOFT_TEACHER.EMA.RAMP": Setting("ema.ramp", flag),
     "SOFT_TEACHER.EMA.THROUGH_BURN_IN": Setting("ema.through_burn_in", flag),
@@ -266,9 +266,9 @@ SETTINGS = {
         "train.resume_changed", flag, "RunIdentity.allow_changes", free=True
     ),
     "SOFT_TEACHER.SOFT_NMS": Setting(
-        f"{HEADS}.box_predictor.soft_nms", text, "SoftFastRCNNOutputLayers.soft_nms"
+        of_predictors("soft_nms"), text, "SoftFastRCNNOutputLayers.soft_nms"
     ),
-    "SOFT_TEACHER.SOFT_NMS_SIGMA": Setting(f"{HEADS}.box_predictor.soft_nms_sigma", positive),
+    "SOFT_TEACHER.SOFT_NMS_SIGMA": Setting(of_predictors("soft_nms_sigma"), positive),
     "SOFT_TEACHER.EVAL_NETWORKS": Setting(
         "train.eval_networks", Each(text), "evaluate_networks.networks", free=True
     ),

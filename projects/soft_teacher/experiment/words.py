@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from ..utils.command_line import STATUSES
 from ..utils.errors import ConfigError
-from .settings import HEADS, RPN, SETTINGS, STUDENT, of_predictors
+from .settings import HEADS, RPN, SETTINGS, STUDENT, TRAIN, of_predictors
 
 __all__ = ["LAZY_WORDS", "YAML_WORDS", "Words", "policy_of"]
 
@@ -52,6 +52,7 @@ class Words:
         return record
 
 
+MAPS = f"{TRAIN}.semantic_maps"
 PARAMETERS = {name: key for key, s in SETTINGS.items() for name in s.parameter.split()}
 
 
@@ -83,9 +84,13 @@ LAZY_WORDS = Words(
         ),
         "FastRCNNOutputLayers.use_sigmoid_ce": _told(of_predictors("use_sigmoid_ce")),
         "GeneralizedRCNN.proposal_generator to 'RPN'": f"{RPN} to an RPN",
+        "HTCROIHeads.semantic_head": f"{HEADS}.semantic_head",
+        "MapFiles.folders": f"{MAPS}.folders",
+        "SemanticMaps.num_classes": f"{MAPS}.num_classes",
         "StandardROIHeads.keypoint_head": f"{HEADS}.keypoint_head",
         "StandardROIHeads.mask_head": f"{HEADS}.mask_head",
         "StandardROIHeads.train_on_pred_boxes": f"{HEADS}.train_on_pred_boxes",
+        "TwoStreamLoader.semantic_maps": MAPS,
         "the norm of the backbone": f"the norm of {STUDENT}.backbone",
     }
 )

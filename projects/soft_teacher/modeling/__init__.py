@@ -3,10 +3,12 @@ from .families.dense import RetinaNetFamily
 from .families.htc import (
     BestAnchorMatcher,
     FusedSemanticHead,
+    HTCFamily,
     HTCMaskHead,
     HTCROIHeads,
     HybridTaskCascade,
     InsideAnchorRPN,
+    SoftTeacherHTCROIHeads,
 )
 from .families.rcnn import (
     FasterRCNNFamily,
@@ -27,6 +29,7 @@ __all__ = [
     "DensityThresholds",
     "FasterRCNNFamily",
     "FusedSemanticHead",
+    "HTCFamily",
     "HTCMaskHead",
     "HTCROIHeads",
     "HybridTaskCascade",
@@ -38,6 +41,7 @@ __all__ = [
     "SoftFastRCNNOutputLayers",
     "SoftTeacher",
     "SoftTeacherCascadeROIHeads",
+    "SoftTeacherHTCROIHeads",
     "SoftTeacherROIHeads",
     "SoftTeacherRPN",
 ]

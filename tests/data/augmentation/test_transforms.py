@@ -130,12 +130,12 @@ def test_flip_is_detectron2s():
 
 def test_whole_pixel_translation_copies_pixels_and_fills_the_rest():
     image = np.random.RandomState(0).randint(0, 256, (H, W, 3), dtype=np.uint8)
-    transform = AffineTransform([[1, 0, 4], [0, 1, -3]], H, W, fill=(10, 20, 30), seg_fill=255)
+    transform = AffineTransform([[1, 0, 4], [0, 1, -3]], H, W, fill=(10, 20, 30))
     moved = transform.apply_image(image)
     np.testing.assert_array_equal(moved[:-3, 4:], image[3:, :-4])
     assert (moved[:, :4] == (10, 20, 30)).all() and (moved[-3:] == (10, 20, 30)).all()
-    labels = transform.apply_segmentation(np.zeros((H, W), np.uint8))
-    assert (labels[:-3, 4:] == 0).all() and (labels[:, :4] == 255).all()
+    labels = transform.apply_segmentation(np.full((H, W), 7, np.uint8))
+    assert (labels[:-3, 4:] == 7).all() and (labels[:, :4] == 0).all()
 
 
 def test_one_fill_level_reaches_every_channel():

@@ -47,3 +47,9 @@ def test_images_skip_a_branch_each_for_itself_and_the_mean_stays():
     assert torch.equal(kept, rows[:, None, None].expand_as(x))
     assert rows.unique().tolist() == pytest.approx([0, 4 / 3])
     assert kept.mean().item() == pytest.approx(1, abs=0.05)
+
+
+def test_it_can_be_built_without_memory():
+    with torch.device("meta"):
+        model = swin(drop_path_rate=0.3)
+    assert {p.device.type for p in model.parameters()} == {"meta"}

@@ -44,13 +44,14 @@ def stock(tiny_cfg, case):
 # Two objects that no proposal but their own boxes matches: as many positives in every image.
 LONG = targets([[6, 8, 66, 14], [80, 4, 86, 60]], [0, 2])
 
-# Masks are there for whom they concern.
+# Masks and semantic maps are there for whom they concern.
 
 
 def labeled(key=0, **fields):
     """A labeled image, different for every key."""
     image = labeled_with_boxes(key, **{"instances": LONG, **fields})
-    return {**image, "instances": with_polygons(image["instances"])}
+    stuff = torch.randint(5, SIZE, generator=torch.Generator().manual_seed(key))
+    return {**image, "instances": with_polygons(image["instances"]), "sem_seg": stuff.byte()}
 
 
 def seen(key, **fields):

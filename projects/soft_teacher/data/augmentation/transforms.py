@@ -2,7 +2,8 @@
 
 Coordinates are absolute pixels (x, y), continuous: pixel ``i`` covers ``[i, i + 1)``. OpenCV puts
 pixel centres at integers instead, so an image is warped by the matrix seen from there. Images are
-(H, W, C) or (H, W); segmentations are sampled to the nearest pixel, never blended.
+(H, W, C) or (H, W); segmentations are sampled to the nearest pixel, never blended, and are 0 where
+an image ends.
 """
 
 from collections.abc import Sequence
@@ -91,7 +92,6 @@ class AffineTransform(Transform):
         matrix: (2, 3) or (3, 3), input coordinates to output coordinates (x, y), absolute pixels.
         h, w: size of the frame.
         fill: grey level, or one per channel, of what comes from outside the image.
-        seg_fill: the same for segmentations: 0 suits instance masks, 255 marks "ignore".
 
     Raises:
         ValueError: for a matrix of another shape, or an image of another size.
@@ -103,14 +103,13 @@ class AffineTransform(Transform):
         h: int,
         w: int,
         fill: float | Sequence[float] = 125,
-        seg_fill: int = 0,
     ):
         super().__init__()
         matrix = np.array(matrix, dtype=np.float64)
         if matrix.shape not in ((2, 3), (3, 3)):
             raise ValueError(f"an affine matrix is (2, 3) or (3, 3), not {matrix.shape}")
         self.matrix = matrix[:2]
-        self.h, self.w, self.fill, self.seg_fill = h, w, fill, seg_fill
+        self.h, self.w, self.fill = h, w, fill
 
     def _warp(self, image: np.ndarray, interp: int, fill) -> np.ndarray:
         linear, shift = self.matrix[:, :2], self.matrix[:, 2]
@@ -137,7 +136,7 @@ class AffineTransform(Transform):
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
         _check_size(segmentation, self.h, self.w)
-        return _nearest(segmentation, lambda s: self._warp(s, cv2.INTER_NEAREST, self.seg_fill))
+        return _nearest(segmentation, lambda s: self._warp(s, cv2.INTER_NEAREST, 0))
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         """Map an (N, 2) array exactly, inside the frame or not; at least float64 comes back."""
@@ -147,7 +146,7 @@ class AffineTransform(Transform):
         """The exact inverse map of coordinates; what left the frame is not restored."""
         linear = np.linalg.inv(self.matrix[:, :2])
         matrix = np.column_stack([linear, -linear @ self.matrix[:, 2]])
-        return AffineTransform(matrix, self.h, self.w, self.fill, self.seg_fill)
+        return AffineTransform(matrix, self.h, self.w, self.fill)
 
 
 class UnmovedTransform(Transform):

@@ -1,6 +1,6 @@
 """Datasets as lists of dicts, with every mistake in them reported in one line."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from detectron2.data import DatasetCatalog
 
@@ -54,7 +54,11 @@ def train_names(cfg) -> tuple[list[str], list[str]]:
 
 
 def labeled_dicts(
-    names: Sequence[str], *, filter_empty: bool = True, mask_format: str | None = None
+    names: Sequence[str],
+    *,
+    filter_empty: bool = True,
+    mask_format: str | None = None,
+    locate: Callable[[list[list[dict]]], list[list[dict]]] = list,
 ) -> list[dict]:
     """Labeled images with the annotations that can be learned from, but for keypoints.
 
@@ -62,14 +66,18 @@ def labeled_dicts(
         names: registered datasets, or paths (:mod:`.paths`).
         filter_empty: drop images without a box.
         mask_format: of the masks to learn, "polygon" or "bitmask"; None drops them.
+        locate: adds further files to the images of each dataset.
 
     Raises:
         ConfigError: if a dataset or one of its files is missing, or nothing is left; if masks are
             to be learned, and an annotation has none that can be.
     """
-    dicts = [d for reading in labeled_readings(names, mask_format) for d in reading.dicts]
     form = _boxes_only if mask_format is None else _with_masks
-    return [form(d) for d in dicts if not filter_empty or _has_box(d)]
+    datasets = [
+        [form(d) for d in reading.dicts if not filter_empty or _has_box(d)]
+        for reading in labeled_readings(names, mask_format)
+    ]
+    return [d for dicts in locate(datasets) for d in dicts]
 
 
 def unlabeled_dicts(

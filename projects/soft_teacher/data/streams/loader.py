@@ -21,6 +21,7 @@ from ..images.sizes import image_sizes
 from ..mapper import LabeledDatasetMapper, TwoViewDatasetMapper
 from ..masks import MASK_FORMATS
 from ..roles import KEYS, LABELED, UNLABELED
+from ..semantic_maps import SemanticMaps
 from ..unlabeled_annotations import LABEL_SOURCES
 from .dataset import StreamDataset
 from .order import StreamOrder
@@ -171,6 +172,7 @@ def build_two_stream_train_loader(
     max_pixels: int = MAX_PIXELS,
     masks: bool = False,
     mask_format: str = "polygon",
+    semantic_maps: SemanticMaps | None = None,
     batch_size: int,
     labeled_share: float,
     decay_steps: int,
@@ -196,6 +198,7 @@ def build_two_stream_train_loader(
         max_pixels: images with more of them count as unreadable.
         masks: whether the detector learns masks, so that annotations keep theirs.
         mask_format: of the masks to learn, "polygon" or "bitmask"; RLE need the latter.
+        semantic_maps: of labeled images, for a detector that learns them; None for none.
         batch_size, labeled_share, decay_steps, draw, burn_in, max_iter: see
             :class:`~soft_teacher.data.streams.schedule.BatchSchedule`.
         chunks: micro-batches that each process takes at a step (gradient accumulation).
@@ -234,9 +237,12 @@ def build_two_stream_train_loader(
 
     wanted = mask_format if masks else None
     reading = {"image_format": image_format, "max_pixels": max_pixels, "mask_format": wanted}
+    locate = list if semantic_maps is None else semantic_maps.located
     labeled = stream(
-        labeled_dicts(labeled_names, filter_empty=filter_empty, mask_format=wanted),
-        LabeledDatasetMapper(augmentations=labeled_augmentations, **reading),
+        labeled_dicts(labeled_names, filter_empty=filter_empty, mask_format=wanted, locate=locate),
+        LabeledDatasetMapper(
+            augmentations=labeled_augmentations, semantic_maps=semantic_maps, **reading
+        ),
         LABELED,
     )
     unlabeled = None

@@ -2,6 +2,7 @@
 
 import torch
 from detectron2.modeling import SwinTransformer
+from torch.overrides import TorchFunctionMode
 from torchvision.ops import StochasticDepth
 
 __all__ = ["Swin"]
@@ -17,7 +18,17 @@ class Swin(SwinTransformer):
                 skipped; it grows linearly from 0 at the first.
             kwargs: of SwinTransformer.
         """
-        super().__init__(drop_path_rate=0.0, **kwargs)
+        with _NumbersOnCPU():
+            super().__init__(drop_path_rate=0.0, **kwargs)
         blocks = [block for layer in self.layers for block in layer.blocks]
-        for block, rate in zip(blocks, torch.linspace(0, drop_path_rate, len(blocks)).tolist()):
+        for number, block in enumerate(blocks):
+            rate = drop_path_rate * number / max(len(blocks) - 1, 1)
             block.drop_path = StochasticDepth(rate, mode="row")
+
+
+class _NumbersOnCPU(TorchFunctionMode):
+    """Inside, a model can be built on the meta device though it reads what linspace returns."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        place = {"device": "cpu"} if func is torch.linspace else {}
+        return func(*args, **{**(kwargs or {}), **place})

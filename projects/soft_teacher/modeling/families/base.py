@@ -155,6 +155,10 @@ class DetectorFamily(ABC):
         """Whether a network predicts masks, and learns them from ``gt_masks``."""
         return False
 
+    def semantic_classes(self, network: nn.Module) -> int:
+        """Classes of the semantic maps that a network learns from labeled images; 0 for none."""
+        return 0
+
     def averages_images(self, student: nn.Module) -> bool:
         """Whether losses are means over images; else all ranks weigh the same (released code)."""
         return True

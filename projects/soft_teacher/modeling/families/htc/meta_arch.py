@@ -13,7 +13,7 @@ class HybridTaskCascade(GeneralizedRCNN):
 
         Args:
             batched_inputs: in training, "sem_seg" as well where an image has a semantic map:
-                (H, W) int64 classes of its pixels, 255 for ignored ones.
+                (H, W) classes of its pixels, 255 for ignored ones.
         """
         with self.roi_heads.semantic_maps(x.get("sem_seg") for x in batched_inputs):
             return super().forward(batched_inputs)

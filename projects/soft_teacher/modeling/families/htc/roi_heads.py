@@ -134,16 +134,17 @@ class HTCROIHeads(CascadeROIHeads):
     def with_embedding(
         self, features: dict[str, torch.Tensor]
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
-        """Features that include the semantic embedding, and semantic logits if there is a head."""
-        if self.semantic_head is None:
+        """Features that include the semantic embedding, and its logits unless they had it before.
+
+        Without a semantic head they stay as they are.
+        """
+        if self.semantic_head is None or EMBEDDING in features:
             return features, None
         embedding, logits = self.semantic_head(features)
         return {**features, EMBEDDING: embedding}, logits
 
     def forward_with_given_boxes(self, features, instances):
-        if self.semantic_head is not None and EMBEDDING not in features:
-            features, _ = self.with_embedding(features)
-        return super().forward_with_given_boxes(features, instances)
+        return super().forward_with_given_boxes(self.with_embedding(features)[0], instances)
 
     def _semantic_loss(self, logits):
         if self._maps is None:
@@ -167,20 +168,38 @@ class HTCROIHeads(CascadeROIHeads):
         with get_event_storage().name_scope(f"stage{stage}/mask"):
             samples = self._sample(candidates, targets, stage)
         samples, _ = select_foreground_proposals(samples, self.num_classes)
+        self._add_masks(samples, targets)
+        return mask_rcnn_loss(self._mask_logits(features, samples, stage), samples)
+
+    def _add_masks(self, samples: list[Instances], targets: list[Instances]) -> None:
+        """Gives foregrounds the masks of their ground truth, where it has some."""
         for rows, target in zip(samples, targets):
-            if len(rows):
+            if len(rows) and target.has("gt_masks"):
                 rows.gt_masks = target.gt_masks[rows.gt_row]
+
+    def _mask_logits(self, features, samples: list[Instances], stage: int) -> torch.Tensor:
+        """(n, K, M, M) mask logits of a stage for all samples."""
         x = self._mask_features(features, [s.proposal_boxes for s in samples])
         *_, refined = refined_features(self.mask_head[: stage + 1], x)
-        return mask_rcnn_loss(self.mask_head[stage].predict(refined), samples)
+        return self.mask_head[stage].predict(refined)
 
     def _sample(self, candidates: list[Boxes], targets, stage: int) -> list[Instances]:
         """Candidates and ground truth, matched and sampled for a stage.
 
         Returns:
             per image, Instances with the fields that ``label_and_sample_proposals`` sets, ``is_gt``
-            and, where there is ground truth, ``gt_row``. To index masks for all samples would take
-            the memory of as many images.
+            and, where there is ground truth, ``gt_row``.
+        """
+        return self.samplers[stage].label_and_sample_proposals(
+            *self._to_sample_from(candidates, targets)
+        )
+
+    def _to_sample_from(self, candidates: list[Boxes], targets) -> tuple[list, list]:
+        """Proposals and targets of ``label_and_sample_proposals``.
+
+        Proposals say whether they are ground truth (``is_gt``); targets have the number of their
+        row (``gt_row``) in place of a mask: to index masks for all samples would take the memory of
+        as many images.
         """
         proposals, goals = [], []
         for boxes, target in zip(candidates, targets):
@@ -193,7 +212,7 @@ class HTCROIHeads(CascadeROIHeads):
             goal.gt_boxes, goal.gt_classes = target.gt_boxes, target.gt_classes
             goal.gt_row = torch.arange(len(target), device=boxes.device)
             goals.append(goal)
-        return self.samplers[stage].label_and_sample_proposals(proposals, goals)
+        return proposals, goals
 
     def _run_stage(self, features, proposals, stage: int):
         # Detectron2's scales the gradient of the features by 1 / stages.
@@ -206,7 +225,7 @@ class HTCROIHeads(CascadeROIHeads):
             Instances(s, proposal_boxes=Boxes(b.detach())) for b, s in zip(boxes, image_sizes)
         ]
         for p in proposals:
-            p.proposal_boxes.clip(p.image_size)
+            _clip(p.proposal_boxes, p.image_size)
         return proposals
 
     def _refine(self, predictions, proposals, stage: int) -> list[Instances]:
@@ -227,6 +246,8 @@ class HTCROIHeads(CascadeROIHeads):
 
     def _forward_mask(self, features, instances) -> list[Instances]:
         """Adds ``pred_masks``, (n, 1, M, M) probabilities on ``pred_boxes``; in eval mode."""
+        if not self.mask_on:
+            return instances
         x = self._mask_features(features, [i.pred_boxes for i in instances])
         stages = list(zip(self.mask_head, refined_features(self.mask_head, x)))
         probs = []
@@ -239,3 +260,11 @@ class HTCROIHeads(CascadeROIHeads):
 
     def _mask_features(self, features, boxes: list[Boxes]) -> torch.Tensor:
         return self.mask_pooler([features[name] for name in self.mask_in_features], boxes)
+
+
+def _clip(boxes: Boxes, size: tuple[int, int]) -> None:
+    """Clips boxes in place. Raises FloatingPointError, as Detectron2's RPN, if one is not finite."""
+    try:
+        boxes.clip(size)
+    except AssertionError as error:
+        raise FloatingPointError(str(error)) from error

@@ -8,9 +8,9 @@ from fvcore.nn.weight_init import c2_msra_fill
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["FusedSemanticHead", "IGNORED"]
+from ....data.semantic_maps import IGNORED
 
-IGNORED = 255
+__all__ = ["FusedSemanticHead"]
 
 
 class FusedSemanticHead(nn.Module):
@@ -70,8 +70,8 @@ class FusedSemanticHead(nn.Module):
 
         Args:
             logits: (N, num_classes, h, w).
-            maps: per image, (H, W) int64 classes of its pixels, 255 for ignored ones; None for an
-                image that has none.
+            maps: per image, (H, W) classes of its pixels, 255 for ignored ones; None for an image
+                that has none.
         """
         targets = logits.new_full((len(maps), *logits.shape[-2:]), IGNORED, dtype=torch.int64)
         for target, labels in zip(targets, maps):

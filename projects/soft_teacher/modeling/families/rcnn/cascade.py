@@ -1,6 +1,6 @@
 """Cascaded ROI heads that learn from pseudo boxes, every stage with teacher-scored backgrounds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -10,7 +10,6 @@ from detectron2.modeling.roi_heads import CascadeROIHeads
 from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
 
-from ....utils.checks import check_choice
 from ....utils.errors import ConfigError
 from ...background_weights import is_background
 from ...pseudo_labels import rows_where
@@ -18,51 +17,29 @@ from ...step_record import PseudoLabels
 from .fast_rcnn import SoftFastRCNNOutputLayers
 from .samples import StageSamples, stacked
 from .soft_heads import REG_SCOPE, SoftHeads
+from .stages import Stages
 
 __all__ = ["SoftTeacherCascadeROIHeads"]
 
-SCORES = ("stage", "mean")
-JITTER = ("all", "last")
-
 
 @ROI_HEADS_REGISTRY.register()
-class SoftTeacherCascadeROIHeads(SoftHeads, CascadeROIHeads):
+class SoftTeacherCascadeROIHeads(Stages, SoftHeads, CascadeROIHeads):
     """CascadeROIHeads, with a mask head or without, and :meth:`pseudo_losses` of unlabeled images.
 
     Labeled images go through the stock forward; the state dict is the stock one.
     """
 
     @configurable
-    def __init__(self, *, scores: str = "stage", jitter: str = "all", **kwargs):
+    def __init__(self, **kwargs):
         """
         Args:
-            scores: how a teacher scores the background of the boxes of a stage, by its "stage" of
-                the same number, or by the "mean" over its stages, through which the boxes pass as
-                proposals do in an evaluation.
-            jitter: stages that refine jittered boxes, "all" or the "last" one alone.
-            kwargs: of :class:`.SoftHeads` and of CascadeROIHeads.
+            kwargs: of :class:`.Stages`, :class:`.SoftHeads` and CascadeROIHeads.
 
         Raises:
-            ConfigError: for an unknown choice, naming the parameter, or a regression of classes.
+            ConfigError: for a regression of classes.
         """
         super().__init__(**kwargs)
-        check_choice("SoftTeacherCascadeROIHeads.scores", scores, SCORES)
-        check_choice("SoftTeacherCascadeROIHeads.jitter", jitter, JITTER)
         _check_agnostic(all(p.bbox_pred.out_features == 4 for p in self.box_predictor))
-        self.scores = scores
-        self.jitter = jitter
-
-    @classmethod
-    def from_config(cls, cfg, input_shape):
-        return {
-            **super().from_config(cfg, input_shape),
-            "scores": cfg.SOFT_TEACHER.CASCADE.SCORES,
-            "jitter": cfg.SOFT_TEACHER.CASCADE.JITTER,
-        }
-
-    @property
-    def predictors(self) -> list[SoftFastRCNNOutputLayers]:
-        return list(self.box_predictor)
 
     @property
     def box_loss_names(self) -> tuple[str, ...]:
@@ -81,52 +58,19 @@ class SoftTeacherCascadeROIHeads(SoftHeads, CascadeROIHeads):
         ]
         return ret
 
-    @torch.no_grad()
-    def background_scores(
-        self, features: dict[str, torch.Tensor], proposals: list[Instances], stage: int = 0
-    ) -> list[torch.Tensor]:
-        """Per image, the (n,) background probability of each box, float32; in eval mode.
+    def _forward_box(self, features, proposals, targets=None):
+        """See CascadeROIHeads; in eval mode the last predictor suppresses as it is set to."""
+        last = self.box_predictor[-1]
+        if self.training or last.soft_nms == "none":
+            return super()._forward_box(features, proposals, targets)
+        predictions, boxes = zip(*self.run_stages(features, proposals))
+        scores = self.joint_scores(predictions, proposals)
+        return last.suppress(boxes[-1], scores, [p.image_size for p in proposals])[0]
 
-        Args:
-            features: feature maps of a batch of images.
-            proposals: per image, with ``proposal_boxes`` in the frame of those images.
-            stage: that the boxes come to.
-        """
-        stages = [stage] if self.scores == "stage" else range(self.num_cascade_stages)
-        scored = [
-            self.background_probabilities(self.box_predictor[k], predictions, boxes)
-            for k, (predictions, boxes) in zip(stages, self._run(features, proposals, stages))
-        ]
-        return [sum(image) / len(stages) for image in zip(*scored)]
-
-    @torch.no_grad()
-    def refine(
-        self, features: dict[str, torch.Tensor], proposals: list[Instances]
-    ) -> list[torch.Tensor]:
-        """Per image, (n, 4) boxes after the last stage, not clipped; in eval mode.
-
-        Args:
-            features: feature maps of a batch of images.
-            proposals: per image, with ``proposal_boxes`` in the frame of those images.
-        """
-        stages = range(self.num_cascade_stages)[0 if self.jitter == "all" else -1 :]
-        *_, (_, boxes) = self._run(features, proposals, stages)
-        return boxes
-
-    def _run(self, features, proposals, stages) -> Iterator[tuple]:
-        """(predictions, boxes that they lead to per image) of each stage, as in an evaluation.
-
-        In eval mode every stage has the same rows.
-        """
-        features = [features[f] for f in self.box_in_features]
-        sizes = [p.image_size for p in proposals]
-        boxes = None
-        for stage in stages:
-            if boxes is not None:
-                proposals = self._create_proposals_from_boxes(boxes, sizes)
-            predictions = self._run_stage(features, proposals, stage)
-            boxes = self.box_predictor[stage].predict_boxes(predictions, proposals)
-            yield predictions, boxes
+    def joint_scores(self, predictions, proposals) -> list[torch.Tensor]:
+        """See :class:`.Stages`: the mean of the stages' softmax."""
+        per_stage = [self.box_predictor[0].predict_probs(p, proposals) for p in predictions]
+        return [sum(image) / len(per_stage) for image in zip(*per_stage)]
 
     def pseudo_losses(
         self,

@@ -38,6 +38,8 @@ class FasterRCNNFamily(DetectorFamily):
     """
 
     detectors = ("GeneralizedRCNN",)
+    detector_class: type[GeneralizedRCNN] = GeneralizedRCNN
+    heads: tuple[type[SoftHeads], ...] = tuple(HEADS.values())
     num_classes_parameter = "StandardROIHeads.num_classes"
     score_floor_parameter = "FastRCNNOutputLayers.test_score_thresh"
     anchor_levels_parameter = "RPN.in_features"
@@ -98,10 +100,10 @@ class FasterRCNNFamily(DetectorFamily):
 
     def check(self, student: nn.Module) -> None:
         heads = getattr(student, "roi_heads", None)
-        if not isinstance(student, GeneralizedRCNN) or not isinstance(heads, SoftHeads):
-            names = " or ".join(ours.__name__ for ours in HEADS.values())
+        if not isinstance(student, self.detector_class) or not isinstance(heads, self.heads):
+            names = " or ".join(ours.__name__ for ours in self.heads)
             raise ConfigError(
-                f"SoftTeacher wraps a GeneralizedRCNN with {names}, got "
+                f"SoftTeacher wraps a {self.detector_class.__name__} with {names}, got "
                 f"{type(student).__name__} with {type(heads).__name__}"
             )
         if student.proposal_generator is None:
@@ -117,8 +119,8 @@ class FasterRCNNFamily(DetectorFamily):
                 "StandardROIHeads.train_on_pred_boxes is not supported by SoftTeacher: set it to "
                 "False"
             )
-        if heads.mask_on:
-            _check_mask_head(heads)
+        for head in heads.mask_heads:
+            _check_mask_head(head, heads.mask_pooler)
         for predictor in heads.predictors:
             _check_predictor(predictor)
 
@@ -184,12 +186,12 @@ class FasterRCNNFamily(DetectorFamily):
         )
 
 
-def _check_mask_head(heads: SoftHeads) -> None:
-    """Raises ConfigError unless the mask head has Detectron2's loss, on features of boxes."""
-    head = type(heads.mask_head)
-    if getattr(head, "forward", None) is not BaseMaskRCNNHead.forward or heads.mask_pooler is None:
+def _check_mask_head(head: nn.Module, pooler: nn.Module | None) -> None:
+    """Raises ConfigError unless a mask head has Detectron2's loss, on features of boxes."""
+    kind = type(head)
+    if getattr(kind, "forward", None) is not BaseMaskRCNNHead.forward or pooler is None:
         raise ConfigError(
-            f"StandardROIHeads.mask_head {head.__name__} is not supported by SoftTeacher, which "
+            f"StandardROIHeads.mask_head {kind.__name__} is not supported by SoftTeacher, which "
             "needs pooled features and Mask R-CNN's loss: use MaskRCNNConvUpsampleHead"
         )
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from detectron2.config import configurable
 from detectron2.modeling.roi_heads import ROIHeads, select_foreground_proposals
+from detectron2.modeling.roi_heads.mask_head import mask_rcnn_loss
 from detectron2.structures import Instances
+from torch import nn
 
 from ....utils.checks import check_choice, shown
 from ....utils.errors import ConfigError
@@ -67,19 +69,37 @@ class PseudoMasks:
     def losses(
         self, heads: ROIHeads, features: dict[str, torch.Tensor], positives: list[Instances]
     ) -> dict[str, torch.Tensor]:
-        """The mask loss of unlabeled images, times the weight that the mask head gives it.
+        """:meth:`loss` of the mask head of ``heads``, times the weight that it gives its own.
+
+        Args:
+            heads: with ``mask_pooler`` and ``mask_head``, and ``average``, "image" or "gpu".
+            features: the student's feature maps of the strong views.
+            positives: see :meth:`loss`.
+
+        Returns:
+            dict with "loss_mask".
+        """
+        maps = [features[f] for f in heads.mask_in_features]
+        logits = heads.mask_head.layers(
+            heads.mask_pooler(maps, [p.proposal_boxes for p in positives])
+        )
+        loss = self.loss(logits, positives, heads.average)
+        return {"loss_mask": loss * heads.mask_head.loss_weight}
+
+    def loss(self, logits: torch.Tensor, positives: list[Instances], average: str) -> torch.Tensor:
+        """The mask loss of unlabeled images.
 
         Detectron2's own where all pixels count alike and heads average over the GPU; its value
         with other weights otherwise, see :func:`~.mask_weights.mask_weights`.
 
         Args:
-            heads: with ``mask_pooler`` and ``mask_head``, and ``average``, "image" or "gpu".
-            features: the student's feature maps of the strong views.
+            logits: (n, C, M, M) of all positives, C being 1 or the number of classes.
             positives: per image, with ``proposal_boxes`` (strong view), ``gt_classes`` and, unless
                 it is empty, ``gt_masks``, a :class:`~.mask_transport.TransportedMasks`.
+            average: "image" or "gpu".
 
         Returns:
-            dict with "loss_mask"; 0 and connected to the mask head where there is no positive.
+            a scalar; 0 and connected to the logits where there is no positive.
 
         Raises:
             ConfigError: precomputed pseudo labels have no masks.
@@ -91,13 +111,9 @@ class PseudoMasks:
                     "annotation a segmentation"
                 )
             p.gt_masks = p.gt_masks.softened() if self.soft else p.gt_masks
-        maps = [features[f] for f in heads.mask_in_features]
-        pooled = heads.mask_pooler(maps, [p.proposal_boxes for p in positives])
-        if heads.average == "gpu" and not (self.ignore or self.quality):
-            return heads.mask_head(pooled, positives)
-        logits = _of_classes(heads.mask_head.layers(pooled), positives)
-        loss = self._weighted(logits, positives, heads.average)
-        return {"loss_mask": loss * heads.mask_head.loss_weight}
+        if average == "gpu" and not (self.ignore or self.quality):
+            return mask_rcnn_loss(logits, positives)
+        return self._weighted(_of_classes(logits, positives), positives, average)
 
     def _weighted(self, logits, positives, average) -> torch.Tensor:
         """The loss of (n, M, M) logits."""
@@ -125,7 +141,7 @@ class LearnsMasks:
 
     Attributes:
         box_loss_names: of a stock forward in training, without masks.
-        average: see :meth:`PseudoMasks.losses`.
+        average: see :meth:`PseudoMasks.loss`.
     """
 
     box_loss_names: tuple[str, ...]
@@ -145,6 +161,11 @@ class LearnsMasks:
     @classmethod
     def from_config(cls, cfg, input_shape):
         return {**super().from_config(cfg, input_shape), "pseudo_masks": PseudoMasks(cfg)}
+
+    @property
+    def mask_heads(self) -> list[nn.Module]:
+        """All mask heads; none of a detector without masks."""
+        return [self.mask_head] if self.mask_on else []
 
     @property
     def learns_masks(self) -> bool:

@@ -1,0 +1,43 @@
+"""Hybrid Task Cascade as a family: an R-CNN that learns semantic maps of labeled images, too."""
+
+from dataclasses import replace
+
+from torch import nn
+
+from ..rcnn.family import FasterRCNNFamily
+from ..rcnn.teacher_pass import RCNNTeacherPass
+from .meta_arch import HybridTaskCascade
+from .soft_heads import SoftTeacherHTCROIHeads
+
+__all__ = ["HTCFamily"]
+
+
+class HTCFamily(FasterRCNNFamily):
+    """HybridTaskCascade with SoftTeacherHTCROIHeads; described by a LazyConfig alone.
+
+    Losses of stages are divided as FasterRCNNFamily's; that of semantic maps by the pixels of all
+    labeled images of a rank, so that images weigh the same.
+    """
+
+    detectors = ("HybridTaskCascade",)
+    detector_class = HybridTaskCascade
+    heads = (SoftTeacherHTCROIHeads,)
+
+    def semantic_classes(self, network: nn.Module) -> int:
+        head = network.roi_heads.semantic_head
+        return 0 if head is None else head.predictor.out_channels
+
+    def losses(self, student, encoded, inputs):
+        with student.roi_heads.semantic_maps(x.get("sem_seg") for x in inputs):
+            return super().losses(student, encoded, inputs)
+
+    def teach(self, teacher, views) -> RCNNTeacherPass:
+        encoded = self.encode(teacher, [{"image": view} for view in views])
+        # Once for detections, jittered boxes and backgrounds.
+        features, _ = teacher.roi_heads.with_embedding(encoded.features)
+        return RCNNTeacherPass(
+            teacher,
+            replace(encoded, features=features),
+            jitter=self.jitter,
+            proposals=self.teacher_proposals,
+        )
