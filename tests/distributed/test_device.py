@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from soft_teacher import ConfigError
-from soft_teacher.distributed.device import share_cpu, usable_device
+from soft_teacher.distributed.device import PRIMITIVES, share_cpu, usable_device
 
 
 @pytest.fixture
@@ -14,6 +14,7 @@ def machine(monkeypatch):
     def pretend(cores, gpu=False):
         threads = []
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        monkeypatch.setenv(PRIMITIVES[0], "64")
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
         monkeypatch.setattr(torch, "set_num_threads", threads.append)
@@ -46,6 +47,17 @@ def test_what_the_environment_says_stands(machine, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     share_cpu(2)
     assert found == []
+
+
+def test_the_shapes_that_are_remembered_are_bounded_unless_the_user_bounds_them(
+    machine, monkeypatch
+):
+    machine(8)
+    share_cpu(1)
+    assert os.environ[PRIMITIVES[0]] == "64"
+    monkeypatch.delenv(PRIMITIVES[0])
+    share_cpu(1)
+    assert os.environ[PRIMITIVES[0]] == PRIMITIVES[1]
 
 
 def test_with_gpus_the_cpu_is_left_alone(machine):
