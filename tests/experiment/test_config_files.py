@@ -296,5 +296,6 @@ def test_an_unknown_lazy_key_is_refused(key, refusal):
 def test_a_missing_config_file(name, tmp_path):
     with pytest.raises(ConfigError, match=rf"^--config-file '.*{name}' does not exist$"):
         load_experiment(str(tmp_path / name))
-    with pytest.raises(ConfigError, match="is not a file$"):
+    # A folder is that of a run.
+    with pytest.raises(ConfigError, match=r"config\.yaml' does not exist$"):
         load_experiment(str(tmp_path))
