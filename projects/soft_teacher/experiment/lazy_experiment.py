@@ -35,7 +35,8 @@ from .lazy_config import (
     load_config,
     values_of,
 )
-from .settings import VIEWS, free_paths
+from .setting import VIEWS
+from .settings import free_paths
 from .train_settings import TrainSettings
 from .words import LAZY_WORDS, policy_of
 

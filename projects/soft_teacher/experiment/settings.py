@@ -4,31 +4,31 @@ Ranges that a class checks when it is built are not repeated here. Only the type
 checked, so that the class can compare.
 """
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 from ..data.images.image import FORMATS
 from ..data.masks import MASK_FORMATS
 from ..utils.checks import Each, Flag, Number, Text
+from .setting import (
+    HEADS,
+    RPN,
+    STUDENT,
+    TEST,
+    TRAIN,
+    Setting,
+    of_class,
+    of_policies,
+    of_predictors,
+)
 
-__all__ = ["LAZY_ONLY", "SETTINGS", "VIEWS", "Setting", "free_keys", "free_paths"]
+__all__ = ["LAZY_ONLY", "SETTINGS", "free_keys", "free_paths"]
 
-TRAIN = "dataloader.train"
-TEST = "dataloader.test"
-STUDENT = "model.student"
-RPN = f"{STUDENT}.proposal_generator"
-HEADS = f"{STUDENT}.roi_heads"
 MASKS = f"{HEADS}.pseudo_masks"
-# What detects: the only box predictor, or that of the last of a cascade's three stages.
-PREDICTORS = f"{HEADS}.box_predictor", f"{HEADS}.box_predictors[2]"
 FAMILY = "model.family"
 JITTER = f"{FAMILY}.jitter"
 LABELER = "model.pseudo_labeler"
 DENSITY = f"{LABELER}.density"
 RESIZE = f"{TEST}.mapper.augmentations[0]"
-VIEWS = [f"{TRAIN}.{view}_augmentations" for view in ("labeled", "strong", "weak")]
 
 number, whole, flag, text = Number(), Number(whole=True), Flag(), Text()
 count = Number(1, whole=True)
@@ -45,44 +45,6 @@ def check_anchors(key: str, value) -> None:
     per_level = isinstance(value, Sequence) and any(isinstance(v, Sequence) for v in value)
     sizes = Each(positive, empty=False)
     (Each(sizes, empty=False) if per_level else sizes)(key, value)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What one YAML key is called elsewhere, and what its value must be.
-
-    Attributes:
-        lazy: the paths of a LazyConfig, if it has any: those that a config has all of with spaces
-            between them, those of one family of detectors and of another with a |.
-        check: raises ConfigError for a value by itself.
-        parameter: what the classes that take it call it, ``Class.parameter``.
-        free: whether a resumed run may have another value.
-    """
-
-    lazy: str
-    check: Callable[[str, Any], None] | None = None
-    parameter: str = ""
-    free: bool = False
-
-    @property
-    def paths(self) -> list[str]:
-        return re.split("[ |]", self.lazy) if self.lazy else []
-
-
-def of_policies(parameter: str, check) -> Setting:
-    """The setting of a parameter that the policies of all three views have."""
-    paths = " ".join(f"{view}.{parameter}" for view in VIEWS)
-    return Setting(paths, check, f"build_policy.{parameter}")
-
-
-def of_class(path: str, parameter: str, check) -> Setting:
-    """The setting of ``Class.parameter`` of what a LazyConfig has at ``path``."""
-    return Setting(f"{path}.{parameter.partition('.')[2]}", check, parameter)
-
-
-def of_predictors(name: str) -> str:
-    """The paths of a parameter of the box predictor that detects."""
-    return "|".join(f"{path}.{name}" for path in PREDICTORS)
 
 
 SETTINGS = {

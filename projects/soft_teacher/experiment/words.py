@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 from ..utils.command_line import STATUSES
 from ..utils.errors import ConfigError
-from .settings import HEADS, RPN, SETTINGS, STUDENT, TRAIN, of_predictors
+from .setting import HEADS, RPN, STUDENT, TRAIN, of_predictors
+from .settings import SETTINGS
 
 __all__ = ["LAZY_WORDS", "YAML_WORDS", "Words", "policy_of"]
 

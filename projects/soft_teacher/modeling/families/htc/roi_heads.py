@@ -263,7 +263,7 @@ class HTCROIHeads(CascadeROIHeads):
 
 
 def _clip(boxes: Boxes, size: tuple[int, int]) -> None:
-    """Clips boxes in place. Raises FloatingPointError, as Detectron2's RPN, if one is not finite."""
+    """Clips boxes in place; raises FloatingPointError, as Detectron2's RPN, for NaN or inf."""
     try:
         boxes.clip(size)
     except AssertionError as error:
