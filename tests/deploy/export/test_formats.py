@@ -99,6 +99,26 @@ def test_a_difference_is_an_error_and_nothing_is_left(run, shifted, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "fails, line",
+    [("writing", "cannot be exported: KeyError"), ("running", "differs .*: it fails: KeyError")],
+)
+def test_what_an_exporter_or_its_runtime_raises_is_one_line(
+    fails, line, run, monkeypatch, tmp_path
+):
+    def fail(*_):
+        raise KeyError("an operator")
+
+    def write(source, view, path):
+        open(path, "w").close()
+        return fail
+
+    monkeypatch.setitem(exporting.FORMATS, ".ts", fail if fails == "writing" else write)
+    with pytest.raises(ExportError, match=line):
+        export(*run, str(tmp_path / "model.ts"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_that_is_there_survives_a_failure(run, shifted, tmp_path):
     source, views = run
     path = tmp_path / "model.ts"

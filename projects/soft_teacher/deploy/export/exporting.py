@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 
 from ...utils.atomic import atomic_path
 from ...utils.environment import naming_broken_packages
-from ...utils.errors import ConfigError, ExportError
+from ...utils.errors import ConfigError, ExportError, one_line, place_of
 from .agreement import Agreement, compare
 from .detections import Detections, detect
 from .onnx_file import OPSET, check_opset, write_onnx
@@ -71,12 +72,25 @@ def export(source: Source, views: Sequence[torch.Tensor], path: str, **settings)
         settings: of the format, ``opset`` of ONNX.
 
     Raises:
-        ExportError: the format detects something else; nothing is left behind.
+        ExportError: the format cannot hold the detector, or detects something else; nothing is
+            left behind.
     """
     write = partial(FORMATS[Path(path).suffix], **settings)
     with atomic_path(path) as temporary:
-        run = write(source, views[0], temporary)
+        with _failures("the detector cannot be exported"):
+            run = write(source, views[0], temporary)
         return compared(source, run, views)
+
+
+@contextmanager
+def _failures(what: str):
+    """Exporters and runtimes raise many kinds of errors: they become ExportErrors."""
+    try:
+        yield
+    except (ConfigError, ExportError, OSError):
+        raise
+    except Exception as error:
+        raise ExportError(f"{what}: {one_line(error)} ({place_of(error)})") from error
 
 
 def compared(source: Source, run: Callable, views: Sequence[torch.Tensor]) -> Agreement:
@@ -89,7 +103,9 @@ def compared(source: Source, run: Callable, views: Sequence[torch.Tensor]) -> Ag
     for view in views:
         found = Detections(*detect(source.network, view))
         try:
-            one = compare(found, run(view), floor=source.floor, limit=source.limit)
+            with _failures("it fails"):
+                theirs = run(view)
+            one = compare(found, theirs, floor=source.floor, limit=source.limit)
         except ExportError as error:
             height, width = view.shape[1:]
             raise ExportError(
