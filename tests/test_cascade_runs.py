@@ -79,7 +79,7 @@ PREDICTORS = "model.student.roi_heads.box_predictors"
         (f"{PREDICTORS}.1.cls_agnostic_bbox_reg=False", f"all {PREDICTORS} must be True"),
         (
             f"{PREDICTORS}.1._target_=detectron2.modeling.roi_heads.FastRCNNOutputLayers",
-            "needs SoftFastRCNNOutputLayers, got FastRCNNOutputLayers",
+            "the model cannot be built: TypeError: FastRCNNOutputLayers",
         ),
         ("model.student.roi_heads.num_classes=7", "model.student.roi_heads.num_classes is 7"),
         (

@@ -31,7 +31,7 @@ class HTCFamily(FasterRCNNFamily):
         with student.roi_heads.semantic_maps(x.get("sem_seg") for x in inputs):
             return super().losses(student, encoded, inputs)
 
-    def teach(self, teacher, views) -> RCNNTeacherPass:
+    def teach(self, teacher, views, *, as_evaluated=False) -> RCNNTeacherPass:
         encoded = self.encode(teacher, [{"image": view} for view in views])
         # Once for detections, jittered boxes and backgrounds.
         features, _ = teacher.roi_heads.with_embedding(encoded.features)
@@ -40,4 +40,5 @@ class HTCFamily(FasterRCNNFamily):
             replace(encoded, features=features),
             jitter=self.jitter,
             proposals=self.teacher_proposals,
+            masks=as_evaluated or teacher.roi_heads.learns_masks,
         )
