@@ -4,7 +4,9 @@ import pytest
 from coco import COCO, ROOT, leaves
 from detectron2 import model_zoo
 from detectron2.config import LazyConfig, instantiate
+from detectron2.modeling.roi_heads import FastRCNNOutputLayers
 
+from soft_teacher import ConfigError
 from soft_teacher.experiment import lazy_config, yaml_config
 from soft_teacher.experiment.config_checks import rehearsal
 from soft_teacher.experiment.settings import SETTINGS
@@ -104,7 +106,8 @@ def test_a_yaml_of_the_model_zoo_is_a_base(name, masks, tmp_path):
     assert model.family.has_masks(model.student) == masks
 
 
-def test_the_lazy_model_of_the_zoo_is_a_student():
+def lazy_cascade():
+    """The zoo's LazyConfig as the student of ours."""
     model = LazyConfig.load(str(ROOT / "configs/common/model.py")).model
     model.label_source = "teacher"
     detector = model_zoo.get_config("common/models/cascade_rcnn.py").model
@@ -114,4 +117,15 @@ def test_the_lazy_model_of_the_zoo_is_a_student():
     for predictor in detector.roi_heads.box_predictors:
         predictor._target_ = SoftFastRCNNOutputLayers
     model.student = detector
-    assert len(stages(built(instantiate, model))) == 3
+    return model
+
+
+def test_the_lazy_model_of_the_zoo_is_a_student():
+    assert len(stages(built(instantiate, lazy_cascade()))) == 3
+
+
+def test_a_predictor_without_weights_is_refused():
+    model = lazy_cascade()
+    model.student.roi_heads.box_predictors[1]._target_ = FastRCNNOutputLayers
+    with pytest.raises(ConfigError, match="needs SoftFastRCNNOutputLayers, got FastRCNNOutput"):
+        built(instantiate, model)
