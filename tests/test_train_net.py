@@ -204,7 +204,9 @@ class TestCommandLine:
         "config, opts, output",
         [
             ("soft_teacher.yaml", YAML_OPTS, ["OUTPUT_DIR", "{}"]),
-            ("soft_teacher.py", LAZY_OPTS, ["train.output_dir={}"]),
+            pytest.param(
+                "soft_teacher.py", LAZY_OPTS, ["train.output_dir={}"], marks=pytest.mark.long
+            ),
         ],
         ids=["yaml", "lazy"],
     )

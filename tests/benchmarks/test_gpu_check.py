@@ -262,6 +262,7 @@ def tiny(tmp_path_factory):
     return status, results, (folder / "results.md").read_text()
 
 
+@pytest.mark.long
 def test_every_section_answers_and_every_check_holds(tiny):
     status, results, text = tiny
     assert failures(results) == [] and status == 0

@@ -25,8 +25,8 @@ def program(word):
     "file, word, missing",
     [
         ("model.onnx", "onnxruntime.Inf", [*OURS, "detectron2", "torch", "torchvision"]),
-        ("model.ts", "torch.jit", [*OURS, "detectron2"]),
-        ("exported", "DefaultPredictor", OURS),
+        pytest.param("model.ts", "torch.jit", [*OURS, "detectron2"], marks=pytest.mark.long),
+        pytest.param("exported", "DefaultPredictor", OURS, marks=pytest.mark.long),
     ],
 )
 def test_a_program_of_the_page_prints_what_the_detector_detects(file, word, missing, tmp_path):
