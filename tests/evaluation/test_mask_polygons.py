@@ -68,8 +68,8 @@ def test_outlines_run_through_the_centres_of_pixels():
 
 
 def test_objects_without_a_mask_have_no_polygon():
-    found = annotated_polygons([{}, {"segmentation": []}, {"segmentation": [[1, 2, 3, 4]]}], (H, W))
-    assert found.polygons == [[], [], []] and len(annotated_polygons([], (H, W))) == 0
+    found = annotated_polygons([{}, {"segmentation": []}, {"segmentation": [[1, 2, 3, 4]]}])
+    assert found.polygons == [[], [], []] and len(annotated_polygons([])) == 0
 
 
 @pytest.mark.parametrize("counts", ["text", "bytes", "list"])
@@ -81,7 +81,7 @@ def test_annotations_are_polygons_or_rles(counts):
         turns = np.flatnonzero(np.diff(columns)) + 1
         rle = {"size": [H, W], "counts": np.diff([0, *turns, H * W]).tolist()}
     annotations = [{"segmentation": [SQUARE]}, {"segmentation": rle}]
-    square, other = annotated_polygons(annotations, (H, W)).polygons
+    square, other = annotated_polygons(annotations).polygons
     assert [part.tolist() for part in square] == [SQUARE]
     assert iou(filled(other), blob()) > 0.95
 

@@ -50,8 +50,7 @@ def ground_truth(dataset_dict: dict) -> Instances:
 def ground_truth_masks(dataset_dict: dict) -> Instances:
     """:func:`ground_truth` with ``pred_masks``, polygons; an object without a mask has none."""
     found = ground_truth(dataset_dict)
-    objects = boxed_annotations(dataset_dict)
-    found.pred_masks = annotated_polygons(objects, found.image_size)
+    found.pred_masks = annotated_polygons(boxed_annotations(dataset_dict))
     return found
 
 

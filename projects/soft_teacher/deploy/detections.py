@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
 
-import numpy as np
 from detectron2.structures import Instances
-from pycocotools import mask as coco_mask
+
+from ..data.masks import encoded
 
 __all__ = ["Detections"]
 
@@ -65,7 +65,7 @@ class Detections:
             classes=found.pred_classes.tolist(),
             scores=found.scores.tolist(),
             variances=variances,
-            masks=_encoded(found) if found.has("pred_masks") else None,
+            masks=[*map(encoded, found.pred_masks.numpy())] if found.has("pred_masks") else None,
             near=near,
         )
 
@@ -73,9 +73,3 @@ class Detections:
         """For JSON, without what has its default."""
         defaults = {f.name: f.default for f in fields(self)}
         return {key: value for key, value in asdict(self).items() if value != defaults[key]}
-
-
-def _encoded(found: Instances) -> list[dict]:
-    masks = np.asarray(found.pred_masks.numpy(), dtype=np.uint8)
-    encoded = [coco_mask.encode(np.asfortranarray(mask)) for mask in masks]
-    return [{"size": list(e["size"]), "counts": e["counts"].decode("ascii")} for e in encoded]

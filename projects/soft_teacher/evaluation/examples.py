@@ -72,5 +72,5 @@ def _detect(network: torch.nn.Module, dataset_dict: dict, sample: dict) -> Examp
     if found.has("pred_masks"):  # many of the size of the image
         found.pred_masks = bitmap_polygons(found.pred_masks)
     boxes, classes = annotated_boxes(dataset_dict)
-    masks = annotated_polygons(boxed_annotations(dataset_dict), found.image_size)
+    masks = annotated_polygons(boxed_annotations(dataset_dict))
     return Example(dataset_dict["file_name"], sample["image"], found, boxes, classes, masks)

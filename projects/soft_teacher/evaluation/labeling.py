@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from ..data.datasets.dataset_dicts import class_names
+from ..data.masks import SEGMENTATION, encoded
 from ..utils.checks import check_fraction
 from ..utils.errors import ConfigError
 
@@ -118,6 +119,5 @@ def _annotations(found: Instances, categories: list[dict]) -> list[dict]:
 
 def _mask(mask: np.ndarray) -> dict:
     """A bitmap (H, W) as COCO's JSON holds it."""
-    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    text = {"size": list(rle["size"]), "counts": rle["counts"].decode()}
-    return {"segmentation": text, "area": int(coco_mask.area(rle))}
+    rle = encoded(mask)
+    return {SEGMENTATION: rle, "area": int(coco_mask.area(rle))}

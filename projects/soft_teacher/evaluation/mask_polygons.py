@@ -9,19 +9,17 @@ from detectron2.layers import paste_masks_in_image
 from detectron2.structures import PolygonMasks
 from pycocotools import mask as coco_mask
 
+from ..data.masks import SEGMENTATION, packed
+
 __all__ = ["annotated_polygons", "bitmap_polygons", "roi_polygons"]
 
 # Numbers of the smallest polygon.
 TRIANGLE = 6
 
 
-def annotated_polygons(annotations: Sequence[dict], size: tuple[int, int]) -> PolygonMasks:
-    """The masks of annotations in Detectron2's format; an object without one has no polygon.
-
-    Args:
-        size: (height, width) of their image.
-    """
-    return PolygonMasks([_of_segmentation(a.get("segmentation"), size) for a in annotations])
+def annotated_polygons(annotations: Sequence[dict]) -> PolygonMasks:
+    """The masks of annotations in Detectron2's format; an object without one has no polygon."""
+    return PolygonMasks([_of_segmentation(a.get(SEGMENTATION)) for a in annotations])
 
 
 def bitmap_polygons(bitmaps: torch.Tensor) -> PolygonMasks:
@@ -46,11 +44,9 @@ def roi_polygons(
     return bitmap_polygons(paste_masks_in_image(masks, boxes, size, threshold=0.5))
 
 
-def _of_segmentation(segmentation, size: tuple[int, int]) -> list[np.ndarray]:
+def _of_segmentation(segmentation) -> list[np.ndarray]:
     if isinstance(segmentation, dict):
-        if isinstance(segmentation["counts"], list):
-            segmentation = coco_mask.frPyObjects(segmentation, *size)
-        return _outlines(coco_mask.decode(segmentation))
+        return _outlines(coco_mask.decode(packed(segmentation)))
     parts = [np.asarray(part, dtype=np.float64) for part in segmentation or ()]
     return [part for part in parts if len(part) >= TRIANGLE and len(part) % 2 == 0]
 

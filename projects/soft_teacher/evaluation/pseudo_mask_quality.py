@@ -5,6 +5,8 @@ import torch
 from detectron2.structures import BitMasks, PolygonMasks
 from pycocotools import mask as coco_mask
 
+from ..data.masks import encoded, packed
+
 __all__ = ["HeldMasks", "bitmap_iou", "mask_iou"]
 
 
@@ -42,10 +44,9 @@ def bitmap_iou(bitmap: np.ndarray, segmentation: list | dict) -> float:
     """
     if isinstance(segmentation, list):
         segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, *bitmap.shape))
-    elif isinstance(segmentation["counts"], list):
-        segmentation = coco_mask.frPyObjects(segmentation, *bitmap.shape)
-    found = coco_mask.encode(np.asfortranarray(bitmap, dtype=np.uint8))
-    return float(coco_mask.iou([found], [segmentation], [False])[0, 0])
+    else:
+        segmentation = packed(segmentation)
+    return float(coco_mask.iou([encoded(bitmap)], [segmentation], [False])[0, 0])
 
 
 class HeldMasks:
