@@ -1,12 +1,39 @@
-"""Configs that Detectron2 reads without this package."""
+"""Detectors as Detectron2 reads them without this package: a folder, and its config."""
 
+import json
+import os
+from collections.abc import Mapping, Sequence
+
+import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
 
-__all__ = ["stock_yaml"]
+from ..experiment.class_file import CLASS_FILE
+
+__all__ = ["CONFIG", "WEIGHTS", "stock_yaml", "write_stock_folder"]
+
+CONFIG, WEIGHTS = "config.yaml", "model.pth"
 
 # The others are about training.
 SECTIONS = ("VERSION", "MODEL", "INPUT", "TEST")
+
+
+def write_stock_folder(
+    folder: str, cfg: CfgNode, weights: Mapping[str, torch.Tensor], classes: Sequence[str]
+) -> None:
+    """Makes a folder of a checkpoint, its config, and the names of the classes.
+
+    The checkpoint has those names, too, under ``classes``.
+    """
+    os.mkdir(folder)
+    content = {"model": weights, "classes": classes}
+    torch.save(content, os.path.join(folder, WEIGHTS))
+    cfg = cfg.clone()
+    cfg.MODEL.WEIGHTS = WEIGHTS
+    texts = {CONFIG: stock_yaml(cfg), CLASS_FILE: json.dumps(classes, ensure_ascii=False)}
+    for name, text in texts.items():
+        with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+            file.write(text)
 
 
 def stock_yaml(cfg: CfgNode) -> str:

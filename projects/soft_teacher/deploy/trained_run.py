@@ -12,7 +12,7 @@ from ..data.datasets.dataset_dicts import dataset_reading
 from ..data.roles import KEYS, LABELED
 from ..distributed.device import usable_device
 from ..evaluation.labeling import coco_categories
-from ..experiment.class_file import CLASS_FILE, as_categories, read_classes
+from ..experiment.class_file import as_categories, class_file_in, read_classes
 from ..experiment.entry import load_experiment
 from ..experiment.experiment import Experiment
 from ..experiment.trained import Trained
@@ -67,7 +67,7 @@ def load_run(
         experiment.set("MODEL.DEVICE", usable_device("device", str(device)))
     weights = os.fspath(weights) if weights else _weights_in(config)
     trained = experiment.load_trained(weights=weights)
-    folders = [os.path.dirname(trained.weights), config if os.path.isdir(config) else ""]
+    folders = [os.path.dirname(trained.weights), *([config] if os.path.isdir(config) else [])]
     with experiment.words.spoken():
         categories = _categories(experiment, classes, folders, trained.num_classes)
     return TrainedRun(experiment, trained, categories)
@@ -90,8 +90,7 @@ def _categories(
     """Of ``classes``; else of classes.json beside the weights or in the folder of the run; else of
     the labeled datasets, if they are there; else numbers."""
     if classes is None:
-        files = [os.path.join(folder, CLASS_FILE) for folder in folders if folder]
-        classes = next(filter(os.path.isfile, files), None)
+        classes = class_file_in(*folders)
     if isinstance(classes, (str, os.PathLike)):
         where, found = f"'{os.fspath(classes)}'", read_classes(os.fspath(classes))
     elif classes is not None:

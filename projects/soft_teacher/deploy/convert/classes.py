@@ -9,7 +9,8 @@ import torch
 from detectron2.data import MetadataCatalog
 
 from ...data.datasets.formats.coco import parse_file
-from ...data.values import as_id, has_only, is_text
+from ...data.values import has_only
+from ...experiment.class_file import is_category
 from ...utils.checks import check_file
 from ...utils.errors import ConfigError
 
@@ -83,14 +84,9 @@ def _by_file(number: int, said: Sequence[str], file: str) -> Classes:
 def _categories(file: str) -> list[dict]:
     check_file("--annotations", file)
     found = parse_file(file, "").categories
-    if not found or not all(map(_is_category, found)):
+    if not found or not all(map(is_category, found)):
         raise ConfigError(f"--annotations '{file}' has no categories with id and name")
     ids = [category["id"] for category in found]
     if len(set(ids)) < len(ids) or not (has_only(ids, int) or has_only(ids, str)):
         raise ConfigError(f"--annotations '{file}' gives ids twice or of two kinds")
     return found
-
-
-def _is_category(value) -> bool:
-    fields = value if isinstance(value, dict) else {}
-    return as_id(fields.get("id")) is not None and is_text(fields.get("name"))

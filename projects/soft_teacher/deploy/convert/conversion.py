@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +9,18 @@ from dataclasses import dataclass
 import torch
 from detectron2.config import CfgNode
 
-from ...experiment.class_file import CLASS_FILE
 from ...utils.atomic import atomic_path
 from ...utils.errors import ConfigError
-from ..stock_config import stock_yaml
+from ..stock_config import write_stock_folder
 from .architecture import check_tensors, detector_config
 from .classes import classes_of
 from .layout import Key, Network, networks_in
 from .reading import Foreign, read_foreign
 from .source_config import SourceConfig
 
-__all__ = ["CONFIG", "REPORT", "WEIGHTS", "Conversion", "convert", "write_conversion"]
+__all__ = ["REPORT", "Conversion", "convert", "write_conversion"]
 
-WEIGHTS, CONFIG, REPORT = "model.pth", "config.yaml", "keys.tsv"
+REPORT = "keys.tsv"
 
 
 @dataclass(frozen=True)
@@ -98,19 +96,9 @@ def _chosen(networks: Sequence[Network], name: str) -> list[Network]:
 def write_conversion(conversion: Conversion, folder: str) -> None:
     """Makes a folder: checkpoint, config, classes, and what became of every tensor."""
     with atomic_path(folder) as temporary:
-        os.mkdir(temporary)
-        content = {"model": conversion.weights, "classes": conversion.classes}
-        torch.save(content, os.path.join(temporary, WEIGHTS))
-        cfg = conversion.cfg.clone()
-        cfg.MODEL.WEIGHTS = WEIGHTS
-        texts = {
-            CONFIG: stock_yaml(cfg),
-            CLASS_FILE: json.dumps(conversion.classes, ensure_ascii=False),
-            REPORT: report(conversion),
-        }
-        for name, text in texts.items():
-            with open(os.path.join(temporary, name), "w", encoding="utf-8") as file:
-                file.write(text)
+        write_stock_folder(temporary, conversion.cfg, conversion.weights, conversion.classes)
+        with open(os.path.join(temporary, REPORT), "w", encoding="utf-8") as file:
+            file.write(report(conversion))
 
 
 def report(conversion: Conversion) -> str:

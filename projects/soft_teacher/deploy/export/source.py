@@ -13,7 +13,8 @@ from torch import nn
 from ...data.datasets.dataset_dicts import dataset_reading
 from ...data.mapper import InferenceMapper
 from ...data.roles import KEYS, LABELED
-from ...experiment.class_file import CLASS_FILE, read_classes
+from ...evaluation.evaluate import NETWORKS
+from ...experiment.class_file import class_file_in, read_classes
 from ...experiment.experiment import Experiment
 from ...modeling.families.base import DetectorFamily
 from ...utils.checks import check_choice
@@ -21,7 +22,6 @@ from ...utils.errors import ConfigError
 
 __all__ = ["Source", "source_of"]
 
-NETWORKS = ("student", "teacher")
 # Of Detectron2's detectors, where a LazyConfig leaves it to them.
 LIMIT = 100
 
@@ -92,8 +92,7 @@ def source_of(experiment: Experiment, network: str, class_file: str = "") -> Sou
 
 
 def _classes(experiment: Experiment, num_classes: int, class_file: str) -> list[str]:
-    beside = os.path.join(os.path.dirname(experiment["MODEL.WEIGHTS"]), CLASS_FILE)
-    file = class_file or (beside if os.path.isfile(beside) else "")
+    file = class_file or class_file_in(os.path.dirname(experiment["MODEL.WEIGHTS"]))
     if file:
         found = [category["name"] for category in read_classes(file)]
     else:

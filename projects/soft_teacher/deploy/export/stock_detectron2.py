@@ -1,6 +1,5 @@
 """A checkpoint and a YAML for Detectron2's own DefaultPredictor, which needs no package of ours."""
 
-import json
 import os
 from collections.abc import Callable
 
@@ -19,17 +18,15 @@ from detectron2.modeling import (
     RPN_HEAD_REGISTRY,
 )
 
-from ...experiment.class_file import CLASS_FILE
 from ...experiment.yaml_config import value_of
 from ...experiment.yaml_experiment import YamlExperiment
 from ...utils.errors import ConfigError, ExportError
-from ..stock_config import stock_yaml
+from ..stock_config import CONFIG, WEIGHTS, write_stock_folder
 from .detections import Detections, detect
 from .source import Source
 
-__all__ = ["CONFIG", "WEIGHTS", "check_stock", "write_detectron2"]
+__all__ = ["check_stock", "write_detectron2"]
 
-CONFIG, WEIGHTS = "config.yaml", "model.pth"
 ROOM = f"{__name__.partition('.')[0]}.modeling."
 # Where a YAML names the parts of a detector.
 PARTS = {
@@ -46,9 +43,7 @@ PARTS = {
 
 
 def write_detectron2(source: Source, view: torch.Tensor, path: str) -> Callable:
-    """Makes a folder of a YAML, a checkpoint and the names of the classes.
-
-    The checkpoint has those names, too, under ``classes``.
+    """Makes the folder of :func:`.stock_config.write_stock_folder`.
 
     Returns:
         the detector of the folder, as DefaultPredictor builds it: a function of a view.
@@ -57,14 +52,7 @@ def write_detectron2(source: Source, view: torch.Tensor, path: str) -> Callable:
         ConfigError: a part of the detector is none of Detectron2's.
     """
     cfg = stock_config(source.experiment)
-    os.mkdir(path)
-    content = {"model": source.network.state_dict(), "classes": source.classes}
-    torch.save(content, os.path.join(path, WEIGHTS))
-    with open(os.path.join(path, CLASS_FILE), "w", encoding="utf-8") as file:
-        json.dump(source.classes, file, ensure_ascii=False)
-    cfg.MODEL.WEIGHTS = WEIGHTS
-    with open(os.path.join(path, CONFIG), "w", encoding="utf-8") as file:
-        file.write(stock_yaml(cfg))
+    write_stock_folder(path, cfg, source.network.state_dict(), source.classes)
     network = _predictor(path).model
     _check_same_tensors(source.network, network)
     return lambda view: Detections(*detect(network, view))
