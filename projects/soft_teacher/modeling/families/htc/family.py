@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from torch import nn
 
+from ..base import Encoded
 from ..rcnn.family import FasterRCNNFamily
-from ..rcnn.teacher_pass import RCNNTeacherPass
 from .meta_arch import HybridTaskCascade
 from .soft_heads import SoftTeacherHTCROIHeads
 
@@ -31,14 +31,8 @@ class HTCFamily(FasterRCNNFamily):
         with student.roi_heads.semantic_maps(x.get("sem_seg") for x in inputs):
             return super().losses(student, encoded, inputs)
 
-    def teach(self, teacher, views, *, as_evaluated=False) -> RCNNTeacherPass:
-        encoded = self.encode(teacher, [{"image": view} for view in views])
+    def encode_views(self, teacher, views) -> Encoded:
+        encoded = super().encode_views(teacher, views)
         # Once for detections, jittered boxes and backgrounds.
         features, _ = teacher.roi_heads.with_embedding(encoded.features)
-        return RCNNTeacherPass(
-            teacher,
-            replace(encoded, features=features),
-            jitter=self.jitter,
-            proposals=self.teacher_proposals,
-            masks=as_evaluated or teacher.roi_heads.learns_masks,
-        )
+        return replace(encoded, features=features)

@@ -43,16 +43,12 @@ class SoftTeacherHTCROIHeads(Stages, SoftHeads, HTCROIHeads):
     @property
     def loss_names(self) -> tuple[str, ...]:
         semantic = () if self.semantic_head is None else ("loss_sem_seg",)
-        return semantic + self._names("loss_cls", "loss_box_reg", "loss_mask")
+        return semantic + self.stage_names("loss_cls", "loss_box_reg", "loss_mask")
 
     @property
     def pseudo_loss_names(self) -> tuple[str, ...]:
         masks = ("loss_mask",) if self.learns_masks else ()
-        return self._names("loss_cls", "loss_box_reg", *masks)
-
-    def _names(self, *names: str) -> tuple[str, ...]:
-        stages = range(self.num_cascade_stages)
-        return tuple(f"{name}_stage{stage}" for stage in stages for name in names)
+        return self.stage_names("loss_cls", "loss_box_reg", *masks)
 
     def joint_scores(self, predictions, proposals) -> list[torch.Tensor]:
         """See :class:`.Stages`: the softmax of the stages' mean logits."""

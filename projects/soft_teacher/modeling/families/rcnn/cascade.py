@@ -43,8 +43,7 @@ class SoftTeacherCascadeROIHeads(Stages, SoftHeads, CascadeROIHeads):
 
     @property
     def box_loss_names(self) -> tuple[str, ...]:
-        stages = range(self.num_cascade_stages)
-        return tuple(f"{name}_stage{k}" for k in stages for name in ("loss_cls", "loss_box_reg"))
+        return self.stage_names("loss_cls", "loss_box_reg")
 
     @classmethod
     def _init_box_head(cls, cfg, input_shape):

@@ -13,7 +13,7 @@ from ....utils.checks import check_choice
 from ....utils.errors import ConfigError
 from ...background_weights import NEEDS_TEACHER
 from ...box_jitter import BoxJitter
-from ..base import FAMILY_REGISTRY, DetectorFamily, PseudoLosses
+from ..base import FAMILY_REGISTRY, DetectorFamily, Encoded, PseudoLosses
 from .cascade import SoftTeacherCascadeROIHeads
 from .fast_rcnn import SoftFastRCNNOutputLayers
 from .roi_heads import SoftTeacherROIHeads
@@ -175,11 +175,14 @@ class FasterRCNNFamily(DetectorFamily):
         losses = {**rpn_losses, **box_losses} if self.rpn_on_unlabeled else box_losses
         return PseudoLosses(losses, reliability)
 
+    def encode_views(self, teacher: nn.Module, views: list[torch.Tensor]) -> Encoded:
+        """The weak views, each (C, H, W), with all features that a teacher's questions need."""
+        return self.encode(teacher, [{"image": view} for view in views])
+
     def teach(self, teacher, views, *, as_evaluated=False) -> RCNNTeacherPass:
-        encoded = self.encode(teacher, [{"image": view} for view in views])
         return RCNNTeacherPass(
             teacher,
-            encoded,
+            self.encode_views(teacher, views),
             jitter=self.jitter,
             proposals=self.teacher_proposals,
             masks=as_evaluated or teacher.roi_heads.learns_masks,

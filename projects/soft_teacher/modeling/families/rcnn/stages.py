@@ -49,6 +49,11 @@ class Stages:
     def predictors(self) -> list[SoftFastRCNNOutputLayers]:
         return list(self.box_predictor)
 
+    def stage_names(self, *names: str) -> tuple[str, ...]:
+        """Names of losses at every stage, as Detectron2 makes them."""
+        stages = range(self.num_cascade_stages)
+        return tuple(f"{name}_stage{stage}" for stage in stages for name in names)
+
     def joint_scores(
         self, predictions: Sequence[tuple], proposals: list[Instances]
     ) -> list[torch.Tensor]:
