@@ -5,7 +5,7 @@
 - ours: a step of :class:`SoftTeacherLoop` with the paper's settings, the teacher's update and the
   monitoring hooks of every run.
 
-Random weights detect nothing. :class:`InjectedTeacher` lets a network detect given boxes, in both
+Random weights detect nothing. ``bench_injection.py`` lets a network detect given boxes, in both
 variants, after its own arithmetic is done.
 """
 
@@ -17,12 +17,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from bench_injection import (
+    NUM_CLASSES,
+    InjectedTeacher,
+    ellipses,
+    random_boxes,
+    random_detections,
+)
 from bench_measures import timed
 from detectron2.engine import AMPTrainer, SimpleTrainer
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.solver import build_optimizer
-from detectron2.structures import Boxes, BoxMode, Instances, PolygonMasks, pairwise_iou
+from detectron2.structures import BoxMode, Instances
 from detectron2.utils.events import EventStorage
 
 from soft_teacher.data.augmentation.policies import build_policy
@@ -37,9 +44,9 @@ from soft_teacher.modeling.views import ViewTransport
 from soft_teacher.monitoring.hooks import WatchHook
 
 __all__ = [
-    "CASCADE", "CASCADE_MASK", "FULL", "MASK", "NUM_CLASSES", "PARTIAL", "VARIANTS", "Ours",
-    "Scenario", "Work", "calibrate", "fixed_schedule", "largest_change", "make_work", "mappers",
-    "seconds_of_views", "with_boxes",
+    "CASCADE", "CASCADE_MASK", "FULL", "MASK", "PARTIAL", "VARIANTS", "Ours", "Scenario", "Work",
+    "calibrate", "fixed_schedule", "largest_change", "make_work", "mappers", "seconds_of_views",
+    "with_boxes",
 ]  # fmt: skip
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "coco" / "paper"
@@ -50,15 +57,10 @@ MASK, CASCADE, CASCADE_MASK = (
     for name in ("mask", "cascade", "cascade_mask")
 )
 MAX_SIZE = 1333
-NUM_CLASSES = 80
 # More than a benchmark takes.
 STEPS = 10_000
-# Boxes of a COCO image on average, and the paper's number of jittered candidates (section 3.3).
-GROUND_TRUTH, CANDIDATES = 7, 17
-# Of the candidates: G_cls and, roughly, G_reg. The rest of the detections scores low.
-CONFIDENT, STABLE, UNSURE = 8, 10, 60
-# Proposals that the teacher refines to each candidate, for the NMS to choose from.
-COPIES = 3
+# Boxes of a COCO image on average.
+GROUND_TRUTH = 7
 NARROW = [
     "MODEL.RESNETS.STEM_OUT_CHANNELS", 8,
     "MODEL.RESNETS.RES2_OUT_CHANNELS", 32,
@@ -184,106 +186,6 @@ def fixed_schedule(scenario: Scenario) -> BatchSchedule:
     share = scenario.labeled / images
     settings = {"decay_steps": 0, "max_iter": STEPS, "draw": "global", "burn_in": 0, "seed": 0}
     return BatchSchedule(world_size=1, batch_size=images, share=share, **settings)
-
-
-def ellipses(boxes: Boxes) -> PolygonMasks:
-    """Masks as of annotations: polygons of 24 points, one in each box."""
-    angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    unit = np.stack([np.cos(angles), np.sin(angles)], axis=1) / 2
-    centers = boxes.get_centers().numpy()
-    sides = (boxes.tensor[:, 2:] - boxes.tensor[:, :2]).numpy()
-    return PolygonMasks([[(c + unit * s).flatten()] for c, s in zip(centers, sides)])
-
-
-def random_boxes(rng: np.random.Generator, size: tuple, count: int) -> np.ndarray:
-    """(count, 4) XYXY inside an image of ``size`` (height, width), of a tenth to half its sides."""
-    height, width = size
-    sides = rng.uniform(0.1, 0.5, (count, 2)) * (width, height)
-    corners = rng.uniform(0, 1, (count, 2)) * ((width, height) - sides)
-    return np.hstack([corners, corners + sides]).astype(np.float32)
-
-
-def random_detections(rng: np.random.Generator, size: tuple) -> Instances:
-    """Candidates and, after them, boxes that score low."""
-    ranges = (0.91, 0.99, CONFIDENT), (0.55, 0.85, CANDIDATES - CONFIDENT), (0.06, 0.4, UNSURE)
-    scores = np.concatenate([rng.uniform(*limits) for limits in ranges])
-    return Instances(
-        size,
-        pred_boxes=Boxes(torch.from_numpy(random_boxes(rng, size, len(scores)))),
-        pred_classes=torch.from_numpy(rng.integers(NUM_CLASSES, size=len(scores))),
-        scores=torch.from_numpy(scores).float(),
-    )
-
-
-class InjectedTeacher:
-    """Overwrites what a network's box heads predict so that it detects given boxes.
-
-    The first pass of a box head after the backbone is the detection: the first proposals of each
-    image are refined to the boxes. The second one is the jitter: copies of the ``STABLE`` boxes are
-    refined to them, others keep what the network says. Every later step gets the proposals of the
-    first, whatever its own RPN says. So both passes have the same boxes at every step, also while
-    weights learn, and what is overwritten is worked out once: no step that is timed pays for it.
-    """
-
-    def __init__(self, model: GeneralizedRCNN, detected: list[Instances]):
-        found = model.roi_heads.box_predictor
-        stages = found if isinstance(found, torch.nn.ModuleList) else [found]
-        self._detected = [d.to(model.device) for d in detected]
-        self._passes = dict.fromkeys(stages, 0)
-        self._overwritten: dict = {stage: [] for stage in stages}
-        self._boxes: list[torch.Tensor] = []
-        self._proposals: list[Instances] = []
-        model.backbone.register_forward_pre_hook(self._begin)
-        model.proposal_generator.register_forward_hook(self._keep_proposals)
-        model.roi_heads.box_pooler.register_forward_pre_hook(self._note)
-        for stage in stages:
-            stage.register_forward_hook(self._overwrite)
-
-    def _begin(self, *_) -> None:
-        self._passes = dict.fromkeys(self._passes, 0)
-
-    def _keep_proposals(self, _, args, output):
-        proposals, losses = output
-        self._proposals = self._proposals or proposals
-        return self._proposals, losses
-
-    def _note(self, _, args) -> None:
-        self._boxes = [boxes.tensor for boxes in args[1]]
-
-    def _overwrite(self, stage, args, predictions):
-        self._passes[stage] += 1
-        current, known = self._passes[stage], self._overwritten[stage]
-        if current > 2:
-            return predictions
-        if current > len(known):
-            scores, deltas = (p.clone() for p in predictions)
-            counts = [len(boxes) for boxes in self._boxes]
-            change = self._detect if current == 1 else self._refine
-            for one in zip(self._boxes, self._detected, scores.split(counts), deltas.split(counts)):
-                change(stage, *one)
-            known.append((scores, deltas))
-        return known[current - 1]
-
-    def _detect(self, stage, boxes, detected, scores, deltas) -> None:
-        repeats = torch.tensor([COPIES] * CANDIDATES + [1] * UNSURE, device=boxes.device)
-        found = detected[torch.repeat_interleave(repeats)]
-        rows = torch.arange(len(found), device=boxes.device)
-        scores.fill_(-10)
-        scores[:, -1] = 0
-        scores[rows, found.pred_classes] = torch.logit(found.scores).to(scores.dtype)
-        self._refine_to(stage, found, boxes, deltas, rows)
-
-    def _refine(self, stage, boxes, detected, scores, deltas) -> None:
-        overlaps, nearest = pairwise_iou(Boxes(boxes), detected.pred_boxes[:STABLE]).max(dim=1)
-        rows = torch.nonzero(overlaps > 0.7).squeeze(1)
-        self._refine_to(stage, detected[nearest[rows]], boxes, deltas, rows)
-
-    def _refine_to(self, stage, found, boxes, deltas, rows) -> None:
-        moves = stage.box2box_transform.get_deltas(boxes[rows], found.pred_boxes.tensor).to(
-            deltas.dtype
-        )
-        by_class = deltas.view(len(deltas), -1, 4)
-        by_class[rows, found.pred_classes % by_class.shape[1]] = moves
 
 
 @torch.no_grad()

@@ -6,10 +6,11 @@ from contextlib import nullcontext
 from functools import partial
 
 import torch
+from bench_injection import NUM_CLASSES
 from bench_measures import timed
 from bench_parts import measured
 from bench_report import Row
-from bench_variants import NUM_CLASSES, calibrate, mappers, with_boxes
+from bench_variants import calibrate, mappers, with_boxes
 from detectron2.modeling import GeneralizedRCNN
 from gpu_sections.job import Job, Rows
 from numpy import median

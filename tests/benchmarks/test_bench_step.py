@@ -9,10 +9,11 @@ import bench_step
 import numpy as np
 import pytest
 import torch
+from bench_injection import CANDIDATES, CONFIDENT
 from bench_measures import WARM_UP, race
 from bench_parts import PARTS, state_dict_update
 from bench_report import spread
-from bench_variants import CANDIDATES, CASCADE, CONFIDENT, GROUND_TRUTH, VARIANTS, Scenario
+from bench_variants import CASCADE, GROUND_TRUTH, VARIANTS, Scenario
 from detectron2.modeling import GeneralizedRCNN
 from training import ROOT
 
