@@ -13,14 +13,7 @@ from soft_teacher.data.streams.loader import build_two_stream_train_loader
 MAX_PIXELS = 180_000_000
 
 
-def dataloader_of(
-    test: str,
-    view: dict,
-    *,
-    num_workers: int,
-    masks: bool = False,
-    mask_format: str = "polygon",
-) -> DictConfig:
+def dataloader_of(test: str, view: dict, *, num_workers: int) -> DictConfig:
     """``dataloader`` without what a leaf config adds: names, batch size and share.
 
     Args:
@@ -28,10 +21,7 @@ def dataloader_of(
         view: keywords of ``build_policy`` for the three views; images are tested at the size of
             its short edge.
         num_workers: of each loader.
-        masks: learn and evaluate instance masks as well.
-        mask_format: of the masks to learn, "polygon" or "bitmask"; RLE need the latter.
     """
-    tasks = ("bbox", "segm") if masks else ("bbox",)
     parts = dict(
         train=L(build_two_stream_train_loader)(
             labeled_augmentations=L(build_policy)(name="labeled", variant="paper", **view),
@@ -39,8 +29,8 @@ def dataloader_of(
             weak_augmentations=L(build_policy)(name="weak", variant="paper", **view),
             image_format="BGR",
             max_pixels=MAX_PIXELS,
-            masks=masks,
-            mask_format=mask_format,
+            masks=False,
+            mask_format="polygon",
             draw="global",
             burn_in="${train.burn_in}",
             max_iter="${train.max_iter}",
@@ -67,6 +57,6 @@ def dataloader_of(
             ),
             num_workers=num_workers,
         ),
-        evaluator=L(COCOEvaluator)(dataset_name=test, tasks=tasks),
+        evaluator=L(COCOEvaluator)(dataset_name=test, tasks=("bbox",)),
     )
     return OmegaConf.create(parts, flags={"allow_objects": True})

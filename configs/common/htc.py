@@ -1,6 +1,7 @@
 """Hybrid Task Cascade in place of the Faster R-CNN, on top of any config."""
 
 from .htc_model import detector
+from .masks import load_masks
 
 
 def use_htc(model, dataloader, semantic_maps, *, mask_format: str = "polygon") -> None:
@@ -8,10 +9,10 @@ def use_htc(model, dataloader, semantic_maps, *, mask_format: str = "polygon") -
 
     Args:
         semantic_maps: of ``soft_teacher.data.semantic_maps``, with ``num_classes``.
-        mask_format: of the annotations as they are read, "polygon" or "bitmask".
+        mask_format: see :func:`load_masks`.
     """
     model.student = detector
     model.student.roi_heads.semantic_head.num_classes = semantic_maps.num_classes
     model.family._target_ = "soft_teacher.modeling.HTCFamily"
-    dataloader.train.update(masks=True, mask_format=mask_format, semantic_maps=semantic_maps)
-    dataloader.evaluator.tasks = ("bbox", "segm")
+    load_masks(dataloader, mask_format)
+    dataloader.train.semantic_maps = semantic_maps
