@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from detectron2.engine import TrainerBase
-from training import metrics, train_lazy, train_yaml, weights
+from training import interrupted_after_2_of_4_steps, metrics, train_lazy, train_yaml, weights
 
 from soft_teacher import ConfigError
 
@@ -45,19 +44,8 @@ def test_a_lazy_config_trains_the_same_losses(trained, tmp_path):
     assert weights(tmp_path).keys() == weights(trained).keys()
 
 
-def test_a_resumed_run_ends_with_the_same_weights(trained, tmp_path, monkeypatch):
-    """Of 4 steps, 2 are made and saved before the interruption."""
-    step = TrainerBase.after_step
-
-    def interrupted(self):
-        step(self)
-        if self.iter == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainerBase, "after_step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train_yaml(tmp_path, *YAML, config=CONFIG)
+def test_a_resumed_run_ends_with_the_same_weights(trained, tmp_path):
+    interrupted_after_2_of_4_steps(train_yaml, tmp_path, *YAML, config=CONFIG)
     train_yaml(tmp_path, *YAML, config=CONFIG, resume=True)
     found, expected = weights(tmp_path), weights(trained)
     assert all(torch.equal(found[name], expected[name]) for name in expected)

@@ -2,8 +2,14 @@
 
 import pytest
 import torch
-from detectron2.engine import TrainerBase
-from training import metrics, save_untrained, train_lazy, train_yaml, weights
+from training import (
+    interrupted_after_2_of_4_steps,
+    metrics,
+    save_untrained,
+    train_lazy,
+    train_yaml,
+    weights,
+)
 
 from soft_teacher import ConfigError
 
@@ -47,19 +53,6 @@ def trained(yaml, tmp_path_factory):
     return folder
 
 
-def interrupted_after_2_of_4_steps(folder, *opts):
-    step = TrainerBase.after_step
-
-    def interrupted(self):
-        step(self)
-        if self.iter == 2:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(TrainerBase, "after_step", interrupted)
-        train_yaml(folder, *opts)
-
-
 def totals_of(folder):
     """What the thresholds follow from, at the end of a run."""
     trainer = torch.load(folder / "model_final.pth", weights_only=True)["trainer"]
@@ -90,13 +83,13 @@ def test_both_languages_end_alike(trained, start, tmp_path):
 
 
 def test_a_resumed_run_ends_as_the_whole_one(trained, yaml, tmp_path):
-    interrupted_after_2_of_4_steps(tmp_path, *yaml)
+    interrupted_after_2_of_4_steps(train_yaml, tmp_path, *yaml)
     train_yaml(tmp_path, *yaml, resume=True)
     assert_same(tmp_path, trained)
 
 
 def test_a_run_without_them_is_not_resumed_with_them(tmp_path):
-    interrupted_after_2_of_4_steps(tmp_path)
+    interrupted_after_2_of_4_steps(train_yaml, tmp_path)
     with pytest.raises(ConfigError) as error:
         train_yaml(tmp_path, "SOFT_TEACHER.DENSITY.ENABLED", "True", resume=True)
     assert "SOFT_TEACHER.DENSITY.ENABLED was False and is True" in str(error.value)

@@ -5,8 +5,9 @@ import json
 from argparse import Namespace
 from pathlib import Path
 
+import pytest
 import torch
-from detectron2.engine import launch
+from detectron2.engine import TrainerBase, launch
 from detectron2.utils import comm
 
 from soft_teacher.data.datasets.builtin import register_builtin
@@ -72,6 +73,20 @@ def train_lazy(folder, *opts, config="soft_teacher.py", **flags):
     """The same from the LazyConfig twin."""
     opts = [*LAZY_OPTS, f"train.output_dir={folder}", *opts]
     return main(arguments(config, opts, **flags))
+
+
+def interrupted_after_2_of_4_steps(train, folder, *opts, **flags) -> None:
+    """Of 4 steps, 2 are made and saved before the interruption."""
+    step = TrainerBase.after_step
+
+    def interrupted(self):
+        step(self)
+        if self.iter == 2:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(TrainerBase, "after_step", interrupted)
+        train(folder, *opts, **flags)
 
 
 def save_untrained(path, *opts, seed=0) -> None:
