@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from soft_teacher import ConfigError
-from soft_teacher.distributed.device import PRIMITIVES, share_cpu, usable_device
+from soft_teacher.distributed.device import (
+    PRIMITIVES,
+    bound_compiled_shapes,
+    share_cpu,
+    usable_device,
+)
+from soft_teacher.experiment.entry import load_experiment
 
 
 @pytest.fixture
@@ -14,7 +20,6 @@ def machine(monkeypatch):
     def pretend(cores, gpu=False):
         threads = []
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-        monkeypatch.setenv(PRIMITIVES[0], "64")
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
         monkeypatch.setattr(torch, "set_num_threads", threads.append)
@@ -49,14 +54,18 @@ def test_what_the_environment_says_stands(machine, monkeypatch):
     assert found == []
 
 
-def test_the_shapes_that_are_remembered_are_bounded_unless_the_user_bounds_them(
-    machine, monkeypatch
-):
-    machine(8)
-    share_cpu(1)
+def test_the_shapes_that_are_remembered_are_bounded_unless_the_user_bounds_them(monkeypatch):
+    monkeypatch.setenv(PRIMITIVES[0], "64")
+    bound_compiled_shapes()
     assert os.environ[PRIMITIVES[0]] == "64"
     monkeypatch.delenv(PRIMITIVES[0])
-    share_cpu(1)
+    bound_compiled_shapes()
+    assert os.environ[PRIMITIVES[0]] == PRIMITIVES[1]
+
+
+def test_they_are_bounded_before_a_run_or_a_tool_has_a_network(monkeypatch):
+    monkeypatch.delenv(PRIMITIVES[0], raising=False)
+    load_experiment("configs/demo/soft_teacher.yaml")
     assert os.environ[PRIMITIVES[0]] == PRIMITIVES[1]
 
 

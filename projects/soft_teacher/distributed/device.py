@@ -7,7 +7,7 @@ import torch
 
 from ..utils.errors import ConfigError
 
-__all__ = ["cores", "usable_device", "share_cpu"]
+__all__ = ["bound_compiled_shapes", "cores", "share_cpu", "usable_device"]
 
 # oneDNN keeps what it compiled for the last 1024 shapes: with a number of masks of its own at every
 # step, over a GB of the smallest detector. It reads this at its first use.
@@ -29,13 +29,16 @@ def usable_device(key: str, device: str) -> str:
 def share_cpu(processes: int) -> None:
     """Divides the cores among a run's processes on this machine, unless OMP_NUM_THREADS is set.
 
-    Bounds oneDNN's memory as well, unless the user does.
     Processes that each use all cores slow each other down by an order of magnitude. torchrun
     sets OMP_NUM_THREADS to 1 for several processes where it is not set.
     """
-    os.environ.setdefault(*PRIMITIVES)
     if not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, cores() // max(1, processes)))
+
+
+def bound_compiled_shapes() -> None:
+    """Bounds what oneDNN keeps on the CPU, unless the environment does. Before any network runs."""
+    os.environ.setdefault(*PRIMITIVES)
 
 
 def cores() -> int:

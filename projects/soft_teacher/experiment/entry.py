@@ -2,6 +2,7 @@
 
 import os
 
+from ..distributed.device import bound_compiled_shapes
 from .dumped_config import is_dumped
 from .experiment import Experiment
 from .lazy_experiment import LazyExperiment
@@ -21,6 +22,7 @@ def load_experiment(config_file: str, opts=()) -> Experiment:
     Raises:
         ConfigError: for a mistake in the config's form.
     """
+    bound_compiled_shapes()  # every run and tool comes here before it has a network
     if os.path.isdir(config_file):
         config_file = os.path.join(config_file, "config.yaml")
     is_lazy = config_file.endswith(".py") or is_dumped(config_file)
