@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 GPU_PYTHON ?= 3.12
+JOBS ?= 2
 LOWEST := .venv-lowest
 
 PY := $(VENV)/bin/python
@@ -28,7 +29,7 @@ help:
 	@echo "                    wheels/ is there    (GPU_ARGS=... for benchmarks/gpu_check.py)"
 	@echo "make gpu-wheels     fill wheels/ for it (GPU_PYTHON=3.12 and, to leave out what the GPU's"
 	@echo "                    machine has, GPU_HAS='torch torchvision ...')"
-	@echo "make test           run the tests       (PYTEST_ARGS=... for pytest)"
+	@echo "make test           run the tests       (JOBS=2 at a time, PYTEST_ARGS=... for pytest)"
 	@echo "make test-long      run the long tests"
 	@echo "make test-lowest    run the tests with the lowest versions that setup.cfg accepts"
 	@echo "make lint           check formatting and style"
@@ -63,8 +64,9 @@ gpu-check: $(VENV)/.demo
 	$(PY) -W ignore benchmarks/gpu_check.py $(GPU_ARGS)
 endif
 
+# Processes side by side with several threads each crawl.
 test: $(VENV)/.test
-	$(PY) -m pytest -q -m 'not long' $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -m 'not long' -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 test-long: $(VENV)/.test
 	$(PY) -m pytest -q -m long $(PYTEST_ARGS)
