@@ -1,13 +1,13 @@
 """Plans: which rows, which runs, what may be reused."""
 
 import pytest
-from replication import run as run_module
 from replication.benchmark import Coco, Demo, Digits
 from replication.plan import Plan
-from replication.record import Record, code_digest
 from replication.tables import OUR_TABLES, TABLES
 
 from soft_teacher import ConfigError
+from soft_teacher.runs import run as run_module
+from soft_teacher.runs.record import Record, code_digest
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from coco import COCO, FULL_METHOD
 from replication.benchmark import Coco
 from replication.plan import Plan
 from replication.recipes import RECIPES
-from replication.run import WITHOUT_EFFECT
 from replication.tables import OUR_TABLES, TABLES, find_table
 
 from soft_teacher import ConfigError
 from soft_teacher.data.datasets.dataset_dicts import train_names
 from soft_teacher.engine.identity import flat
 from soft_teacher.experiment.yaml_config import load_config
+from soft_teacher.runs.run import WITHOUT_EFFECT
 
 PARTIAL = {"Supervised": "faster_rcnn_R_50_FPN_partial_180k", "Soft Teacher": FULL_METHOD[1]}
 ALL_LABELS = {name: config.replace("partial_180k", "full_720k") for name, config in PARTIAL.items()}

@@ -1,8 +1,8 @@
-"""A repository whose train_net.py writes what a training leaves behind, without training."""
+"""A package whose training command writes what a training leaves behind, without training."""
 
 from pathlib import Path
 
-TRAIN_NET = """
+TRAIN = """
 import json, sys, time
 from pathlib import Path
 
@@ -37,12 +37,15 @@ note("end")
 """
 
 
-def fake_repository(root: Path) -> Path:
-    """Writes it.
+def fake_package(root: Path) -> Path:
+    """Writes it into a folder.
 
     Its trainings note in ``calls.txt`` beside their folders when they start and end, sleep for
     SOFT_TEACHER.ALPHA seconds, wait until VIS_PERIOD of them have started, and fail with SEED 13.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    (root / "train_net.py").write_text(TRAIN_NET)
+    commands = root / "soft_teacher" / "commands"
+    commands.mkdir(parents=True)
+    for package in (commands.parent, commands):
+        (package / "__init__.py").touch()
+    (commands / "train.py").write_text(TRAIN)
     return root

@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from soft_teacher.utils.errors import TrainingError
-
-from .run import REPOSITORY, Run
+from ..utils.errors import TrainingError
+from .run import HOME, Run
 
 __all__ = ["Queue", "clock", "say"]
 
@@ -30,7 +29,7 @@ class Queue:
         runs: Sequence[Run],
         *,
         jobs: int,
-        root: Path = REPOSITORY,
+        home: Path = HOME,
         keep_going: bool = True,
         say: Callable[[str], None] = say,
     ):
@@ -39,7 +38,7 @@ class Queue:
             runs: in the order to start them, but for those that wait for another one, which is
                 finished or among them.
             jobs: runs at the same time.
-            root: of the copy of the repository whose code trains.
+            home: the folder of the package, or of a copy of it, whose code trains.
             keep_going: train the others after one has failed.
             say: prints a line.
         """
@@ -47,7 +46,7 @@ class Queue:
         self.running: list[Run] = []
         self.failed: dict[str, str] = {}
         self.jobs = jobs
-        self.root = root
+        self.home = home
         self.keep_going = keep_going
         self.say = say
         self._total = len(runs)
@@ -104,7 +103,7 @@ class Queue:
             elif not unfinished and len(self.running) < self.jobs:
                 self.waiting.remove(run)
                 self.running.append(run)
-                run.start(self.root)
+                run.start(self.home)
                 self._begun[run] = (self._elapsed(), run.work(run.steps))
 
     def _look(self) -> None:

@@ -1,15 +1,14 @@
-"""What the tools of this folder share: their parsers, the config of a run, files they write."""
+"""What the commands share: their parsers, the config of a run, files they write."""
 
 import argparse
 from contextlib import contextmanager
 from pathlib import Path
 
-from soft_teacher import ConfigError
-from soft_teacher.data.datasets.builtin import register_builtin
-from soft_teacher.experiment.entry import load_experiment
-from soft_teacher.utils.checks import Number
-from soft_teacher.utils.command_line import add_config_arguments
-from soft_teacher.utils.errors import one_line
+from ..data.datasets.builtin import register_builtin
+from ..experiment.entry import load_experiment
+from ..utils.checks import Number
+from ..utils.command_line import add_config_arguments
+from ..utils.errors import ConfigError, one_line
 
 __all__ = [
     "AT_LEAST_ONE",

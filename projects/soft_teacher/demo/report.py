@@ -8,9 +8,9 @@ import torch
 from detectron2.data.detection_utils import build_augmentation
 from tabulate import tabulate
 
-from soft_teacher.analysis.pictures import ap_curves, detection_sheet
-from soft_teacher.engine import SoftTeacherCheckpointer
-from soft_teacher.experiment import SoftTeacherTrainer
+from ..analysis.pictures import ap_curves, detection_sheet
+from ..engine import SoftTeacherCheckpointer
+from ..experiment import SoftTeacherTrainer
 
 METRICS = ("AP", "AP50", "AP75")
 ROWS = ("supervised", "student", "teacher")

@@ -3,9 +3,9 @@
 import shlex
 
 import pytest
-from plan import main
 from training import CONFIGS
 
+from soft_teacher.commands.plan import main
 from soft_teacher.experiment import lazy_config, yaml_config
 from soft_teacher.experiment.lazy_experiment import LazyExperiment
 from soft_teacher.experiment.yaml_experiment import YamlExperiment

@@ -1,4 +1,4 @@
-"""A run as a process of train_net.py, monitored through its files."""
+"""A run as a process of its own, monitored through its files."""
 
 import os
 import shutil
@@ -9,17 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
-from soft_teacher.engine.identity import RunIdentity, flat
-from soft_teacher.evaluation.evaluate import NETWORKS
-from soft_teacher.experiment.yaml_config import load_config
-from soft_teacher.monitoring.metrics_file import read_metrics
-from soft_teacher.utils.errors import TrainingError
-
+from ..engine.identity import RunIdentity, flat
+from ..evaluation.evaluate import NETWORKS
+from ..experiment.yaml_config import load_config
+from ..monitoring.metrics_file import read_metrics
+from ..utils.errors import TrainingError
 from .record import PACKAGE, Record, code_digest, file_digest, text_digest
 
-__all__ = ["REPOSITORY", "Run"]
+__all__ = ["HOME", "TRAIN", "Run"]
 
-REPOSITORY = PACKAGE.parents[1]
+# The folder that the package is in.
+HOME = PACKAGE.parent
+TRAIN = ("-m", f"{PACKAGE.name}.commands.train")
 # Config keys that do not change the result.
 WITHOUT_EFFECT = (
     "DATALOADER.NUM_WORKERS",
@@ -45,7 +46,7 @@ class Run:
     """
 
     name: str
-    config_file: Path  # YAML
+    config_file: str  # YAML
     folder: Path  # OUTPUT_DIR
     opts: Sequence[str] = ()  # KEY VALUE ... overrides
     _: KW_ONLY
@@ -54,15 +55,15 @@ class Run:
     any_code: bool = False  # accept a result of other code
     after: Sequence["Run"] = ()  # must be finished before this one starts
     # File -> the command line that makes it before the run, without the interpreter; its Paths are
-    # relative to the repository, or absolute.
+    # relative to the folder of the package, or absolute.
     preparation: Mapping[Path, Sequence] = field(default_factory=dict)
 
     def __post_init__(self):
         self.opts = [*map(str, self.opts), "OUTPUT_DIR", str(self.folder)]
-        self.cfg = load_config(str(self.config_file), self.opts)
+        self.cfg = load_config(self.config_file, self.opts)
         self._process: subprocess.Popen | None = None
         self._commands: list[list[str]] = []
-        self._root = REPOSITORY
+        self._home = HOME
         self._started = 0.0
 
     @property
@@ -97,27 +98,30 @@ class Run:
             found.append(f"the code was {' + '.join(record.code)} and is {code_digest()}")
         return found
 
-    def commands(self, root: Path = REPOSITORY) -> list[list[str]]:
+    @property
+    def config_path(self) -> Path:
+        """The config, relative to the folder of the package if it is in there."""
+        path = Path(self.config_file)
+        return path.relative_to(HOME) if path.is_relative_to(HOME) else path.absolute()
+
+    def commands(self, home: Path = HOME) -> list[list[str]]:
         """The command lines of preparation and run, without the interpreter.
 
         Args:
-            root: of the copy of the repository whose code runs.
+            home: the folder of the package, or of a copy of it, whose code runs.
         """
-        config = self.config_file
-        if config.is_relative_to(REPOSITORY):
-            config = config.relative_to(REPOSITORY)
         gpus = ["--num-gpus", self.num_gpus] if self.num_gpus > 1 else []
-        train = [Path("train_net.py"), "--config-file", config, *gpus, "--resume", *self.opts]
+        train = [*TRAIN, "--config-file", self.config_path, *gpus, "--resume", *self.opts]
         return [
-            [str(root / part) if isinstance(part, Path) else str(part) for part in command]
+            [str(home / part) if isinstance(part, Path) else str(part) for part in command]
             for command in [*self.preparation.values(), train]
         ]
 
-    def start(self, root: Path = REPOSITORY) -> None:
+    def start(self, home: Path = HOME) -> None:
         """Starts the run, or resumes it; removes what a different one has left in the folder.
 
         Args:
-            root: of the copy of the repository whose code runs.
+            home: see :meth:`commands`.
         """
         if self.changes():
             shutil.rmtree(self.folder)
@@ -126,9 +130,9 @@ class Run:
             record.code.append(code_digest())
         record.finished = False
         record.write(self.folder)
-        self._root = root
+        self._home = home
         there = [product.is_file() for product in self.preparation]
-        self._commands = [c for c, skip in zip(self.commands(root), [*there, False]) if not skip]
+        self._commands = [c for c, skip in zip(self.commands(home), [*there, False]) if not skip]
         self._started = time.monotonic()
         self._next_process()
 
@@ -202,7 +206,7 @@ class Run:
         return self.work(self.cfg.SOLVER.MAX_ITER) - self.work(self.steps)
 
     def _next_process(self) -> None:
-        paths = [str(self._root / "projects"), os.environ.get("PYTHONPATH")]
+        paths = [str(self._home), os.environ.get("PYTHONPATH")]
         path = os.pathsep.join(filter(None, paths))
         # Runs side by side with several threads each crawl.
         changes = {"PYTHONPATH": path, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}

@@ -1,11 +1,11 @@
-"""tools/export_model.py: what it prints, and what it refuses in one line."""
+"""soft-teacher-export: what it prints, and what it refuses in one line."""
 
 import sys
 
-import export_model
 import pytest
 from deployed import write_run
 
+from soft_teacher.commands import export
 from soft_teacher.deploy.export import exporting
 
 
@@ -31,7 +31,7 @@ def failure(run, tmp_path, capsys):
 def call(folder, output, *options, config):
     images = () if "--images" in options else ("--images", config.parent / "photos")
     options = ["--config-file", config, "--output", folder / output, *images, *options]
-    return export_model.main([str(option) for option in options])
+    return export.main([str(option) for option in options])
 
 
 def test_a_file_is_written_and_described(run, tmp_path, capsys):

@@ -5,16 +5,16 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_repository import fake_repository
-from replication import run as run_module
-from replication.record import Record, code_digest
-from replication.run import REPOSITORY, Run
-from training import CONFIGS
+from fake_package import fake_package
 
 from soft_teacher import ConfigError
+from soft_teacher.model_zoo import get_config_file
+from soft_teacher.runs import run as run_module
+from soft_teacher.runs.record import Record, code_digest
+from soft_teacher.runs.run import HOME, TRAIN, Run
 from soft_teacher.utils.errors import TrainingError
 
-CONFIG = CONFIGS / "soft_teacher.yaml"
+CONFIG = get_config_file("demo/soft_teacher.yaml")
 STEPS = ("SOLVER.MAX_ITER", 20, "SOFT_TEACHER.BURN_IN", 10, "SEED", 0)
 
 
@@ -28,16 +28,16 @@ def run(tmp_path):
 
 
 @pytest.fixture
-def repository(tmp_path):
-    return fake_repository(tmp_path / "repository")
+def home(tmp_path):
+    return fake_package(tmp_path / "home")
 
 
 @pytest.fixture
-def train(repository):
+def train(home):
     """Starts a run and waits for its end."""
 
     def train(run):
-        run.start(repository)
+        run.start(home)
         while run.poll():
             time.sleep(0.02)
         return run
@@ -104,15 +104,15 @@ class TestProcess:
             train(run)
         assert not run.finished and not run.record.finished
 
-    def test_a_stopped_run_is_not_finished(self, tmp_path, repository):
+    def test_a_stopped_run_is_not_finished(self, tmp_path, home):
         run = make_run(tmp_path, "SOFT_TEACHER.ALPHA", 60.0)
-        run.start(repository)
+        run.start(home)
         run.stop()
         assert not run.finished and run.record.seconds > 0
 
     @pytest.mark.parametrize("there, calls", [(False, ["prepare", "start one"]), (True, ["start"])])
-    def test_what_is_missing_is_prepared_first(self, tmp_path, repository, train, there, calls):
-        (repository / "prepare.py").write_text(
+    def test_what_is_missing_is_prepared_first(self, tmp_path, home, train, there, calls):
+        (home / "prepare.py").write_text(
             "import sys; open(sys.argv[1], 'a').write('prepare\\n'); open(sys.argv[2], 'w')"
         )
         made, noted = tmp_path / "made", tmp_path / "calls.txt"
@@ -123,8 +123,8 @@ class TestProcess:
         found = noted.read_text().split("\n")
         assert len(found) == len(calls) + 2 and all(map(str.startswith, found, calls))
 
-    def test_a_failed_preparation_is_the_end(self, tmp_path, repository, train):
-        (repository / "prepare.py").write_text("raise SystemExit('nothing to prepare')")
+    def test_a_failed_preparation_is_the_end(self, tmp_path, home, train):
+        (home / "prepare.py").write_text("raise SystemExit('nothing to prepare')")
         run = make_run(tmp_path, preparation={tmp_path / "made": [Path("prepare.py")]})
         with pytest.raises(TrainingError, match="nothing to prepare"):
             train(run)
@@ -133,12 +133,12 @@ class TestProcess:
     @pytest.mark.parametrize("copy", [False, True])
     def test_the_command_has_config_processes_and_overrides(self, tmp_path, copy):
         run = make_run(tmp_path, num_gpus=8)
-        root = tmp_path if copy else REPOSITORY
+        home = tmp_path if copy else HOME
         (command,) = run.commands(tmp_path) if copy else run.commands()
-        assert command[0] == str(root / "train_net.py")
-        config = str(root / "configs" / "demo" / "soft_teacher.yaml")
-        assert command[1:5] == ["--config-file", config, "--num-gpus", "8"]
-        assert command[5:] == ["--resume", *run.opts]
+        assert command[:2] == [*TRAIN]
+        config = str(home / "soft_teacher/model_zoo/configs/demo/soft_teacher.yaml")
+        assert command[2:6] == ["--config-file", config, "--num-gpus", "8"]
+        assert command[6:] == ["--resume", *run.opts]
         assert run.opts[-2:] == ["OUTPUT_DIR", str(tmp_path / "one")]
 
 

@@ -4,11 +4,11 @@ import json
 import signal
 
 import pytest
-from fake_repository import fake_repository
-from replication.queue import Queue, clock
-from replication.run import Run
+from fake_package import fake_package
 from training import CONFIGS
 
+from soft_teacher.runs.queue import Queue, clock
+from soft_teacher.runs.run import Run
 from soft_teacher.utils.errors import TrainingError
 
 
@@ -24,11 +24,11 @@ def make(tmp_path):
 @pytest.fixture
 def train(tmp_path):
     """Runs a queue; returns what failed, what it said, and the calls that the processes noted."""
-    repository = fake_repository(tmp_path / "repository")
+    home = fake_package(tmp_path / "home")
 
     def train(runs, look=None, **options):
         said = []
-        queue = Queue(runs, root=repository, say=said.append, **{"jobs": 1, **options})
+        queue = Queue(runs, home=home, say=said.append, **{"jobs": 1, **options})
         queue._look = look or queue._look
         failed = queue.train(0.02)
         calls = tmp_path / "calls.txt"

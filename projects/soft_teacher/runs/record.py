@@ -7,15 +7,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import soft_teacher
-from soft_teacher.utils.atomic import atomic_write
+from ..utils.atomic import atomic_write
 
 __all__ = ["PACKAGE", "Record", "code_digest", "file_digest", "text_digest", "tree_digest"]
 
 RECORD = "record.json"
-PACKAGE = Path(soft_teacher.__file__).resolve().parent
-# Parts of the package that no run depends on.
-WITHOUT_EFFECT = ("analysis",)
+PACKAGE = Path(__file__).resolve().parents[1]
+# Parts of the package that no run depends on; what a config says is compared key by key.
+WITHOUT_EFFECT = ("analysis", "model_zoo")
 DIGITS = 12
 
 

@@ -1,10 +1,11 @@
-"""tools/convert_checkpoint.py: what it prints, and what it refuses in one line."""
+"""soft-teacher-convert: what it prints, and what it refuses in one line."""
 
 import json
 
-import convert_checkpoint
 import pytest
 from foreign import as_mmdetection, narrow_detector, save, save_annotations, two_networks
+
+from soft_teacher.commands import convert
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def failure(tmp_path, capsys):
 
 
 def call(folder, *options):
-    return convert_checkpoint.main([str(o) for o in (*options, "--output", folder / "out")])
+    return convert.main([str(o) for o in (*options, "--output", folder / "out")])
 
 
 def test_a_folder_is_written_and_described(state, annotations, tmp_path, capsys):

@@ -1,8 +1,9 @@
 """tools/check_data.py: from a config to a report of its data, and an exit status."""
 
 import pytest
-from check_data import main
 from training import CONFIGS
+
+from soft_teacher.commands.check import main
 
 YAML = str(CONFIGS / "soft_teacher.yaml")
 UNLABELED = ["DATASETS.TRAIN_UNLABELED", "('digits_fold1_unlabeled', 'digits_unlabeled')"]

@@ -1,17 +1,17 @@
-"""tools/analyze_pseudo_labels.py: from weights and a dataset to tables, figures and a page."""
+"""soft-teacher-analyze: from weights and a dataset to tables, figures and a page."""
 
 import csv
 import json
 import re
 
-import analyze_pseudo_labels
 import pytest
 import torch
-from analyze_pseudo_labels import main
 from PIL import Image
 from training import CONFIGS, save_untrained, weights
 
 from soft_teacher.analysis import pseudo_label_report
+from soft_teacher.commands import analyze
+from soft_teacher.commands.analyze import main
 
 YAML = str(CONFIGS / "soft_teacher.yaml")
 LAZY = str(CONFIGS / "soft_teacher.py")
@@ -157,7 +157,7 @@ def test_equal_models_have_no_figure_4(run, tmp_path):
 def test_options_of_figure_4_reach_it(run, monkeypatch):
     given = {}
     sheet = lambda networks, *args, **options: given.update(options)
-    monkeypatch.setattr(analyze_pseudo_labels, "comparison_sheet", sheet)
+    monkeypatch.setattr(analyze, "comparison_sheet", sheet)
     run("--compare", "{}/other.pth", "--draw-above", 0.7, "--rows", 3, *of("ours"))
     assert given == {"count": 3, "score_thresh": 0.7}
 

@@ -1,11 +1,11 @@
-"""tools/make_splits.py; what the families draw is tested in tests/data/datasets/splits."""
+"""soft-teacher-splits; what the families draw is tested in tests/data/datasets/splits."""
 
 import json
 
-import make_splits
 import pytest
 from written import CLASSES, write_coco, write_voc, write_yolo
 
+from soft_teacher.commands import splits as command
 from soft_teacher.data.datasets.dataset_dicts import labeled_dicts, unlabeled_dicts
 from soft_teacher.data.datasets.splits import families as splits
 from soft_teacher.data.datasets.splits.manifest import read_manifest
@@ -51,7 +51,7 @@ def write(path, ids, **keys):
 
 
 def run(*options):
-    return make_splits.main([str(option) for option in options])
+    return command.main([str(option) for option in options])
 
 
 def manifests(folder):
@@ -59,10 +59,8 @@ def manifests(folder):
 
 
 def test_by_default_stac_s_folds_are_written_where_training_looks(coco, capsys, monkeypatch):
-    loads, read = [], make_splits.json_source
-    monkeypatch.setattr(
-        make_splits, "json_source", lambda f, *a: loads.append(f.name) or read(f, *a)
-    )
+    loads, read = [], command.json_source
+    monkeypatch.setattr(command, "json_source", lambda f, *a: loads.append(f.name) or read(f, *a))
     assert run() == 0
     assert loads == ["instances_train2017.json"], "read once"
     made = manifests(coco / "splits")
@@ -162,7 +160,7 @@ def test_a_mistake_in_the_last_split_leaves_no_file_of_the_first(small, tmp_path
 def test_help_shows_examples(capsys):
     with pytest.raises(SystemExit, match="0"):
         run("--help")
-    assert "make_splits.py --family full" in capsys.readouterr().out
+    assert " --family full" in capsys.readouterr().out
 
 
 def test_a_dataset_of_ones_own_is_split_into_parts_that_a_run_takes(

@@ -1,4 +1,4 @@
-"""tools/predict.py: from a run and a folder to files, also across a kill."""
+"""soft-teacher-predict: from a run and a folder to files, also across a kill."""
 
 import json
 import os
@@ -7,12 +7,12 @@ import subprocess
 import sys
 import time
 
-import predict
 import pytest
 from predictions import photo
 from processes import Job
 from training import CONFIGS, ROOT, save_untrained
 
+from soft_teacher.commands import predict
 from soft_teacher.data.datasets.dataset_dicts import dataset_reading
 from soft_teacher.deploy.record import RECORD
 
@@ -149,7 +149,7 @@ def test_a_killed_prediction_goes_on_and_ends_as_if_it_had_not_been(arguments, t
 
 PEAK = """
 import resource, sys
-import predict
+from soft_teacher.commands import predict
 assert predict.main(sys.argv[1:]) == 0
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

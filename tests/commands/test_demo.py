@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from demo import make_runs
-from demo_report import ROWS, report, summarize
 from training import ROOT
+
+from soft_teacher.commands.demo import make_runs
+from soft_teacher.demo.report import ROWS, report, summarize
 
 
 def evaluation(ap):

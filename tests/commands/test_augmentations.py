@@ -1,16 +1,16 @@
-"""tools/show_augmentations.py: from a config and a dataset to one picture."""
+"""soft-teacher-augmentations: from a config and a dataset to one picture."""
 
 from functools import partial
 
 import numpy as np
 import pytest
-import show_augmentations
 from detectron2.data import DatasetCatalog
 from PIL import Image
-from show_augmentations import VIEWS, main
 from training import CONFIGS
 
 from soft_teacher.analysis.augmented_views import draw_views
+from soft_teacher.commands import augmentations
+from soft_teacher.commands.augmentations import VIEWS, main
 
 YAML = str(CONFIGS / "soft_teacher.yaml")
 LAZY = str(CONFIGS / "soft_teacher.py")
@@ -62,7 +62,7 @@ def sheet(run, monkeypatch):
             show.class_names = class_names
 
         with monkeypatch.context() as patch:
-            patch.setattr(show_augmentations, "augmentation_sheet", record)
+            patch.setattr(augmentations, "augmentation_sheet", record)
             assert run(*arguments) == (0, "")
         return sheets.pop()
 
