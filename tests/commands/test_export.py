@@ -73,7 +73,7 @@ def test_a_package_that_is_missing(output, package, failure, monkeypatch):
 def test_a_difference(failure, monkeypatch):
     def write(source, view, path):
         open(path, "w").close()
-        return lambda view: exporting.Detections(
+        return lambda view: exporting.DetectionTensors(
             *(t[1:] for t in exporting.detect(source.network, view))
         )
 

@@ -121,9 +121,9 @@ class TestProtocol:
         (run,) = paper.runs_of(TABLES["6"], row_of("6", "", "Multi-Stage")).values()
         (supervised,) = run.after
         assert supervised.name == "supervised_10p/seed0"
-        (tool, *options), _ = run.commands()
+        (flag, module, *options), _ = run.commands()
         labels = str(run.folder / "labels.json")
-        assert tool.endswith("tools/label_images.py")
+        assert (flag, module) == ("-m", "soft_teacher.commands.label")
         named = dict(zip(options[0:6:2], options[1:6:2]))
         assert (named["--network"], named["--output"]) == ("student", labels)
         values = dict(zip(options[6::2], options[7::2]))

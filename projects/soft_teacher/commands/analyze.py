@@ -34,7 +34,7 @@ Detectron2 Faster R-CNN. The held-out labels of a split's unlabeled images are g
 Examples:
   %(prog)s --config-file configs/demo/soft_teacher.yaml \\
       --dataset digits_fold1_unlabeled MODEL.WEIGHTS output/demo/seed0/soft_teacher/model_final.pth
-  %(prog)s --config-file configs/demo/soft_teacher.py \\
+  %(prog)s --config-file demo/soft_teacher.py \\
       --compare output/demo/seed0/supervised/model_final.pth \\
       train.init_checkpoint=output/demo/seed0/soft_teacher/model_final.pth
 """

@@ -8,7 +8,7 @@ What is written follows from the name of --output:
   FOLDER              checkpoint, YAML and classes for Detectron2's DefaultPredictor
 
 Each file is run at once on sample images, in two sizes, and compared with the detector; where they
-differ, nothing is written. Classes and the size of images travel inside. See docs/export.md.
+differ, nothing is written. Classes and the size of images travel inside.
 """
 
 import argparse

@@ -89,7 +89,7 @@ def _register() -> None:
 
 
 def _hint(name: str) -> str:
-    root, run = digits_root(), ": run 'make demo' once"
+    root, run = digits_root(), ": run 'soft-teacher-demo' once"
     if root.is_dir() and not is_generated(root):
         return f"{run}, what is in {root} is incomplete or of an older version, without masks"
     return f"{run}, it writes it to {root}"

@@ -8,12 +8,12 @@ import torch
 from detectron2.modeling import GeneralizedRCNN
 from torch import nn
 
-__all__ = ["NAMES", "Detections", "detect"]
+__all__ = ["NAMES", "DetectionTensors", "detect"]
 
 NAMES = ("boxes", "classes", "scores", "masks")
 
 
-class Detections(NamedTuple):
+class DetectionTensors(NamedTuple):
     """Of one image.
 
     Attributes:
@@ -37,7 +37,7 @@ def detect(network: nn.Module, view: torch.Tensor) -> tuple[torch.Tensor, ...]:
         view: uint8 (C, h, w).
 
     Returns:
-        the fields of :class:`Detections`, without masks if there are none.
+        the fields of :class:`DetectionTensors`, without masks if there are none.
     """
     inputs = [{"image": view}]
     if isinstance(network, GeneralizedRCNN):  # masks stay on their boxes
