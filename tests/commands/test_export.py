@@ -57,10 +57,17 @@ def test_images_and_classes_that_are_not_there(failure, tmp_path):
     assert "nowhere.json cannot be read" in failure("model.ts", "--classes", "nowhere.json")
 
 
-def test_weights_that_are_not_there(failure):
-    assert "MODEL.WEIGHTS 'gone.pth' does not exist" in failure(
-        "model.ts", "MODEL.WEIGHTS", "gone.pth"
-    )
+@pytest.mark.parametrize("options", [["--weights", "gone.pth"], ["MODEL.WEIGHTS", "gone.pth"]])
+@pytest.mark.parametrize("folder", [False, True])
+def test_weights_that_are_not_there(failure, run, options, folder):
+    """Named ones go before those of a run's folder."""
+    images = ["--images", run.parent / "photos"]
+    line = failure("model.ts", *images, *options, config=run.parent if folder else run)
+    assert "MODEL.WEIGHTS 'gone.pth' does not exist" in line
+
+
+def test_the_folder_of_a_run_is_enough(run, tmp_path):
+    assert call(tmp_path, "model.ts", "--images", run.parent / "photos", config=run.parent) == 0
 
 
 @pytest.mark.parametrize("output, package", [("a.onnx", "onnx"), ("a.safetensors", "safetensors")])

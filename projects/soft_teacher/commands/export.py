@@ -18,6 +18,7 @@ from pathlib import Path
 from ..deploy.export import export, sample_views, source_of
 from ..deploy.export.exporting import check_output
 from ..deploy.export.onnx_file import OPSET
+from ..deploy.trained_run import weights_of
 from ..evaluation.evaluate import NETWORKS
 from ..utils.command_line import exit_status
 from ..utils.folders import make_folder
@@ -25,14 +26,16 @@ from .common import config_parser, experiment_of, writing
 
 EPILOG = """
 Example:
-  %(prog)s --config-file output/run/config.yaml --output model.onnx \\
-      MODEL.WEIGHTS output/run/model_final.pth
+  %(prog)s --config-file output/my_run --output model.onnx
 """
 
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = config_parser(__doc__, EPILOG)
     parser.add_argument("--output", required=True, help="what to write, see above")
+    parser.add_argument(
+        "--weights", help="checkpoint; default: the last of the run's folder, or MODEL.WEIGHTS"
+    )
     parser.add_argument(
         "--network", choices=NETWORKS, default="teacher", help="the detector; default: teacher"
     )
@@ -61,7 +64,8 @@ def main(argv=None) -> None:
     with experiment_of(args) as experiment:
         check_output(args.output, experiment, args.opset)
         make_folder(Path(args.output).parent, "--output")
-        source = source_of(experiment, args.network, args.classes)
+        weights = args.weights or weights_of(experiment, args.config_file, args.opts)
+        source = source_of(experiment, args.network, args.classes, weights)
         views = sample_views(source, args.images)
         settings = {"opset": args.opset} if args.output.endswith(".onnx") else {}
         with writing():

@@ -11,7 +11,7 @@ from ..experiment.experiment import Experiment
 from ..experiment.trained import Trained
 from .class_names import categories_of
 
-__all__ = ["TrainedRun", "load_run"]
+__all__ = ["TrainedRun", "load_run", "weights_of"]
 
 FINAL, LAST = "model_final.pth", "last_checkpoint"
 
@@ -56,7 +56,7 @@ def load_run(
     experiment = load_experiment(config, opts)
     if device is not None:
         experiment.set("MODEL.DEVICE", usable_device("device", str(device)))
-    weights = os.fspath(weights) if weights else _weights_in(config)
+    weights = os.fspath(weights) if weights else weights_of(experiment, config, opts)
     trained = experiment.load_trained(weights=weights)
     folders = [os.path.dirname(trained.weights), *([config] if os.path.isdir(config) else [])]
     with experiment.words.spoken():
@@ -64,9 +64,13 @@ def load_run(
     return TrainedRun(experiment, trained, categories)
 
 
-def _weights_in(folder: str) -> str:
-    """The last weights of a run's folder; empty for a file."""
-    if not os.path.isdir(folder):
+def weights_of(experiment: Experiment, folder: str, opts: Sequence[str]) -> str:
+    """The last weights of a run's folder; empty for those that the config names.
+
+    Those are meant where the config is a file, or the overrides ``opts`` name others.
+    """
+    named = {option.partition("=")[0] for option in opts}
+    if not os.path.isdir(folder) or named & {key for key, _ in experiment.values("MODEL.WEIGHTS")}:
         return ""
     final, last = os.path.join(folder, FINAL), os.path.join(folder, LAST)
     if os.path.isfile(final) or not os.path.isfile(last):

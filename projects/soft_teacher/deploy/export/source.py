@@ -64,19 +64,22 @@ class Source:
         return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
 
 
-def source_of(experiment: Experiment, network: str, class_file: str = "") -> Source:
+def source_of(
+    experiment: Experiment, network: str, class_file: str = "", weights: str = ""
+) -> Source:
     """The network of a config and its weights.
 
     Args:
         network: "student" or "teacher".
         class_file: with the names of the classes; see :func:`..class_names.categories_of`.
+        weights: a checkpoint; empty for the config's.
 
     Raises:
         ConfigError: naming the key or option and the fix.
     """
     check_choice("--network", network, NETWORKS)
     experiment.set("MODEL.DEVICE", "cpu")
-    trained = experiment.load_trained()
+    trained = experiment.load_trained(weights=weights)
     folder = os.path.dirname(trained.weights)
     categories = categories_of(
         experiment, trained.num_classes, given=class_file or None, folders=[folder]
