@@ -2,6 +2,7 @@
 
 import configparser
 import importlib
+import json
 import os
 import shutil
 import subprocess
@@ -97,9 +98,10 @@ def installed(tmp_path_factory):
     subprocess.run(install, check=True, env=environment)
     here.mkdir()
 
-    def run(command, *words, status=0):
+    def run(command, *words, status=0, **variables):
         command = [str(venv / "bin" / command), *map(str, words)]
-        done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True)
+        env = {**environment, **variables}
+        done = subprocess.run(command, cwd=here, env=env, capture_output=True, text=True)
         assert done.returncode == status, done.stdout + done.stderr
         return done
 
@@ -155,6 +157,21 @@ def test_from_a_name_in_the_model_zoo_to_an_export(kind, installed, digits):
     export = ["--config-file", kind, "--output", f"{kind}.ts", "--images", photos]
     installed.run("soft-teacher-export", *export)
     assert (installed.here / f"{kind}.ts").is_file()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_the_demo_from_data_to_pictures_and_again(installed, tmp_path):
+    steps = ["SOLVER.MAX_ITER", "4", "SOFT_TEACHER.BURN_IN", "2", "TEST.EVAL_PERIOD", "0"]
+    demo = ["soft-teacher-demo", "--output", tmp_path, "--opts", *steps]
+    data = {"DETECTRON2_DATASETS": str(tmp_path / "datasets")}
+    assert "soft_teacher trains" in installed.run(*demo, **data).stdout
+    results = json.loads((tmp_path / "results.json").read_text())
+    for row in ("supervised", "student", "teacher"):
+        assert 0 <= results[row]["AP"] <= 100
+    for picture in ("detections.png", "ap.png"):
+        assert (tmp_path / "seed0" / picture).stat().st_size > 10_000
+    assert "soft_teacher is reused" in installed.run(*demo, **data).stdout
 
 
 @pytest.mark.long

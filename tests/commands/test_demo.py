@@ -1,13 +1,6 @@
-"""The demo's bookkeeping, and the demo itself with a handful of steps."""
+"""The demo's bookkeeping; the demo itself is run by tests/test_packaging.py."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-import pytest
-from training import ROOT
 
 from soft_teacher.commands.demo import make_runs
 from soft_teacher.demo.report import ROWS, report, summarize
@@ -55,25 +48,3 @@ def test_both_runs_learn_from_the_fold_of_the_seed(tmp_path):
     assert supervised.cfg.DATASETS.TRAIN_UNLABELED == ()
     pools = ("digits_fold3_unlabeled", "digits_unlabeled")
     assert soft_teacher.cfg.DATASETS.TRAIN_UNLABELED == pools
-
-
-@pytest.mark.long
-def test_the_demo_from_data_to_pictures_and_again(tmp_path):
-    steps = ["SOLVER.MAX_ITER", "4", "SOFT_TEACHER.BURN_IN", "2", "TEST.EVAL_PERIOD", "0"]
-    command = [sys.executable, str(ROOT / "tools" / "demo.py"), "--output", str(tmp_path / "out")]
-    environment = {**os.environ, "DETECTRON2_DATASETS": str(tmp_path / "datasets")}
-
-    def demo():
-        done = subprocess.run(
-            command + ["--opts", *steps], env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    assert "soft_teacher trains" in demo()
-    results = json.loads((tmp_path / "out" / "results.json").read_text())
-    for row in ("supervised", "student", "teacher"):
-        assert 0 <= results[row]["AP"] <= 100
-    for picture in ("detections.png", "ap.png"):
-        assert Path(tmp_path / "out" / "seed0" / picture).stat().st_size > 10_000
-    assert "soft_teacher is reused" in demo()

@@ -111,3 +111,14 @@ def test_as_many_images_as_before_change_nothing(run):
 def test_a_mistake_is_one_line(arguments, message, run):
     status, printed = run(*arguments)
     assert status == 2 and message in printed.err and printed.err.count("\n") == 1
+
+
+def test_the_config_is_written_from_any_folder_or_not_at_all(run, tmp_path, monkeypatch):
+    """Its base, named as in the model zoo, is found from elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    written = tmp_path / "new" / "my.yaml"
+    assert run("demo/soft_teacher.yaml", "--images", 5, "--write", "new/my.yaml")[0] == 0
+    monkeypatch.chdir("/")
+    assert yaml_config.load_config(str(written)).SOLVER.IMS_PER_BATCH == 5
+    status, printed = run("demo/soft_teacher.yaml", "--images", 5, "--write", written / "a.yaml")
+    assert status == 2 and "error: --write cannot be written: " in printed.err

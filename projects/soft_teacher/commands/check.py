@@ -13,7 +13,7 @@ from ..analysis.data_check import check_dataset
 from ..analysis.data_report import report_figure, report_text
 from ..data.datasets.loading import loaded_once
 from ..utils.command_line import exit_status, make_output
-from .common import config_parser, experiment_of
+from .common import config_parser, disk_errors, experiment_of
 
 EPILOG = """
 The exit status is 0 if all images can be read, 1 if some cannot, and 2 if the config or its
@@ -38,6 +38,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 @exit_status
+@disk_errors()
 def main(argv=None) -> int:
     args = parse_args(argv)
     make_output(args.output)

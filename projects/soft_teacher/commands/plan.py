@@ -21,9 +21,10 @@ from ..experiment.entry import path_of_config
 from ..experiment.experiment import Experiment
 from ..experiment.scaling import SCALES, scaled_values
 from ..experiment.words import YAML_WORDS
+from ..utils.atomic import atomic_write
 from ..utils.command_line import exit_status
 from ..utils.errors import ConfigError
-from .common import config_parser, experiment_of
+from .common import config_parser, disk_errors, experiment_of
 
 EPILOG = """
 Without --images and --num-gpus the plan is for the labeled and unlabeled images that the config
@@ -184,7 +185,10 @@ def write_config(args, values: dict) -> None:
     nested = OmegaConf.create({"_BASE_": os.path.abspath(path_of_config(args.config_file))})
     for key, value in values.items():
         OmegaConf.update(nested, key, plain(value))
-    args.write.write_text(OmegaConf.to_yaml(nested))
+    with disk_errors("--write cannot be written: "):
+        args.write.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(str(args.write)) as file:
+            file.write(OmegaConf.to_yaml(nested))
 
 
 @exit_status

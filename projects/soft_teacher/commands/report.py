@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..monitoring.run_report import write_report
 from ..utils.command_line import exit_status
+from .common import disk_errors
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -16,6 +17,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 @exit_status
+@disk_errors()
 def main(argv=None) -> None:
     args = parse_args(argv)
     for folder in args.folder:
