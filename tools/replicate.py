@@ -75,7 +75,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         type=positive,
         help="runs at the same time; default: one on GPUs, else one for each core",
     )
-    add("--output", type=Path, default=Path("output/replication"))
+    add("--output", type=Path, default=Path("output/replication").absolute())
     changed = parser.add_mutually_exclusive_group()
     changed.add_argument(
         "--rerun", action="store_true", help="repeat runs of other code, config or data"

@@ -166,7 +166,7 @@ def test_memory_does_not_grow_with_the_number_of_images(arguments, photos, tmp_p
         for n in range(count):
             (folder / f"{n:04d}.png").symlink_to(photos / f"{n % 6}.png")
         words = arguments(folder, tmp_path / f"out{count}", "--confidence", "0.2")
-        paths = [str(ROOT / "projects"), str(ROOT / "tools")]
+        paths = [str(ROOT / "projects")]
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", PEAK, *words],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},

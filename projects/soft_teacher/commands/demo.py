@@ -37,7 +37,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         metavar="S",
         help="run with these seeds; seed S learns from fold S + 1 of the labeled images",
     )
-    parser.add_argument("--output", type=Path, default=Path("output/demo"))
+    parser.add_argument("--output", type=Path, default=Path("output/demo").absolute())
     parser.add_argument("--data-seed", type=int, default=0, help="seed of the dataset")
     parser.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ... for both runs"
