@@ -1,4 +1,4 @@
-"""tools/check_data.py: from a config to a report of its data, and an exit status."""
+"""soft-teacher-check: from a config to a report of its data, and an exit status."""
 
 import pytest
 from training import CONFIGS

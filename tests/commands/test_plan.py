@@ -1,4 +1,4 @@
-"""tools/plan.py: the printed overrides and the written config are the plan."""
+"""soft-teacher-plan: the printed overrides and the written config are the plan."""
 
 import shlex
 

@@ -101,7 +101,7 @@ def test_missing_data_of_coco_is_one_clear_error(make, monkeypatch, tmp_path):
     annotations = tmp_path / "coco" / "annotations"
     annotations.mkdir(parents=True)
     (annotations / "instances_train2017.json").write_text('{"images": []}')
-    with pytest.raises(ConfigError, match="make_splits.py --family stac --percent 10 --folds"):
+    with pytest.raises(ConfigError, match="soft-teacher-splits --family stac --percent 10 --folds"):
         plan.benchmark.prepare(plan.runs)
 
 
