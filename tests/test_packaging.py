@@ -13,6 +13,8 @@ from types import SimpleNamespace
 import pytest
 from training import LAZY_OPTS, ROOT, YAML_OPTS
 
+from soft_teacher import __version__
+
 SETUP = configparser.ConfigParser()
 SETUP.read(ROOT / "setup.cfg")
 # command -> its module and function
@@ -127,7 +129,7 @@ def test_a_wheel_has_the_configs_and_the_licence(installed):
     assert file == str(installed.site / "soft_teacher" / "model_zoo" / "__init__.py")
     configs = [path for path in (ROOT / "configs").rglob("*.*") if path.suffix != ".pyc"]
     assert len(names) == len(configs)
-    (info,) = installed.site.glob("soft_teacher-*.dist-info")
+    (info,) = installed.site.glob(f"soft_teacher-{__version__}.dist-info")
     assert list(info.rglob("LICENSE"))
 
 
