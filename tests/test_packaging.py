@@ -179,6 +179,6 @@ def test_the_demo_from_data_to_pictures_and_again(installed, tmp_path):
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_mistake_is_one_line_and_status_2(installed):
-    done = installed.run("soft-teacher-train", "--config-file", "demo/nothing.yaml", status=2)
-    assert done.stderr == "error: --config-file 'demo/nothing.yaml' does not exist\n"
+    done = installed.run("soft-teacher-train", "--config-file", "nowhere.yaml", status=2)
+    assert done.stderr == "error: --config-file 'nowhere.yaml' does not exist\n"
     assert not (installed.here / "output").exists()
