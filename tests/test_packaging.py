@@ -178,6 +178,15 @@ def test_the_demo_from_data_to_pictures_and_again(installed, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
+def test_the_replication_of_a_checkout_runs_what_is_installed(installed):
+    script, rows = ROOT / "tools" / "replicate.py", ["--rows", "BG-T", "--seeds", 0]
+    said = installed.run("python", script, "8", *rows, "--dry-run").stdout
+    configs = f"{installed.site}/soft_teacher/model_zoo/configs/replication"
+    assert f"python -m soft_teacher.commands.train --config-file {configs}/burn_in.yaml" in said
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
 def test_a_mistake_is_one_line_and_status_2(installed):
     done = installed.run("soft-teacher-train", "--config-file", "nowhere.yaml", status=2)
     assert done.stderr == "error: --config-file 'nowhere.yaml' does not exist\n"
