@@ -8,7 +8,6 @@ Prints the table and writes it, with all figures, into the output folder.
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
@@ -24,14 +23,15 @@ from detectron2.engine import DefaultPredictor
 
 from soft_teacher.deploy import Predictor
 from soft_teacher.experiment import SoftTeacherTrainer, yaml_config
+from soft_teacher.model_zoo import get_config_file
 from soft_teacher.utils.checks import Number
 from soft_teacher.utils.command_line import exit_status, make_output
 
 ROOT = Path(__file__).resolve().parents[1]
 # Name -> config, size of the images if it is not that of the photographs.
 NETWORKS = {
-    "demo": ("configs/demo/soft_teacher.yaml", 128),
-    "R50": ("configs/coco/paper/soft_teacher_R_50_FPN_partial_180k.yaml", None),
+    "demo": ("demo/soft_teacher.yaml", 128),
+    "R50": ("coco/paper/soft_teacher_R_50_FPN_partial_180k.yaml", None),
 }
 
 
@@ -81,12 +81,24 @@ def contenders(cfg, config: str, opts: list[str], files: list[str], weights: Pat
     return {"DefaultPredictor": loop, "ours": stream}
 
 
-def speed_row(name: str, steps: dict[str, Callable], count: int, rounds: int, device: str) -> Row:
-    """Images per second of both, and their ratio by round."""
+def predicted(
+    config: str, opts: list[str], files: list[str], *, folder: Path, rounds: int, device: str
+) -> Row:
+    """Images per second of both, and their ratio by round.
+
+    Args:
+        config: a name of the model zoo, with overrides ``opts``.
+        files: images.
+        folder: for weights.
+    """
+    config, opts = get_config_file(config), ["MODEL.DEVICE", device, *opts]
+    cfg = yaml_config.load_config(config, [*opts, "MODEL.WEIGHTS", ""])
+    weights = folder / "model.pth"
+    save_weights(cfg, weights)
+    steps = contenders(cfg, config, opts, files, weights)
     seconds: dict[str, np.ndarray] = race(steps, rounds, device)
     return {
-        "network": name,
-        **{f"{key}/s": float(np.median(count / seconds[key])) for key in steps},
+        **{f"{key}/s": float(np.median(len(files) / seconds[key])) for key in steps},
         **spread("x DefaultPredictor", seconds["DefaultPredictor"] / seconds["ours"]),
     }
 
@@ -98,14 +110,11 @@ def main(argv=None) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tables: Tables = {"predictions": []}
     for name in args.networks:
-        path, side = NETWORKS[name]
-        config, opts = str(ROOT / path), ["MODEL.DEVICE", device, *args.opts]
-        cfg = yaml_config.load_config(config, [*opts, "MODEL.WEIGHTS", ""])
+        config, side = NETWORKS[name]
         with tempfile.TemporaryDirectory() as folder:
             files = make_files(Path(folder), args.images, side)
-            save_weights(cfg, Path(folder) / "model.pth")
-            steps = contenders(cfg, config, opts, files, Path(folder) / "model.pth")
-            row = speed_row(name, steps, args.images, args.rounds, device)
+            how = {"folder": Path(folder), "rounds": args.rounds, "device": device}
+            row = {"network": name, **predicted(config, args.opts, files, **how)}
             print(name, row, flush=True)
             tables["predictions"].append(row)
     setup = {"images": args.images, "rounds": args.rounds, "threads": torch.get_num_threads()}

@@ -10,8 +10,8 @@ NAME = "soft_teacher"
 PACKAGE = ROOT / "projects" / NAME
 # Each may import from those to its right.
 ROOMS = (
-    *("demo", "deploy", "analysis", "experiment", "monitoring", "engine", "evaluation", "modeling"),
-    *("data", "distributed", "utils"),
+    *("commands", "demo", "deploy", "runs", "analysis", "experiment", "model_zoo", "monitoring"),
+    *("engine", "evaluation", "modeling", "data", "distributed", "utils"),
 )
 # Modules beside the rooms that import none of them but utils.
 FOUNDATIONS = {"config", "geometry"}

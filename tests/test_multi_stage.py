@@ -2,7 +2,6 @@
 
 import json
 
-import label_images
 import numpy as np
 import pytest
 import torch
@@ -20,6 +19,7 @@ from training import (
 )
 
 from soft_teacher import ConfigError
+from soft_teacher.commands import label as command
 from soft_teacher.data.datasets.dataset_dicts import unlabeled_dicts
 from soft_teacher.engine.checkpoint import SoftTeacherCheckpointer
 from soft_teacher.experiment import SoftTeacherTrainer, lazy_config, yaml_config
@@ -53,7 +53,7 @@ def label(path, detector, *flags, config=YAML, opts=()):
     else:
         opts = [*LAZY_OPTS, f"train.init_checkpoint={detector}", *opts]
     flags = [*map(str, flags)] or ["--score-thresh", str(THRESH)]
-    return label_images.main(["--config-file", config, "--output", str(path), *flags, *opts])
+    return command.main(["--config-file", config, "--output", str(path), *flags, *opts])
 
 
 @pytest.fixture(scope="module")

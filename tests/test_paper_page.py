@@ -10,7 +10,7 @@ from paper_page import PAGE, YAML_KEY, broken_links, keys, rows, symbols, unknow
 ROWS = list(rows(PAGE.read_text()))
 VALUES = [row for row in ROWS if values(row)]
 SOFT_TEACHERS = [name for name in NAMES if name.startswith("soft_teacher")]
-PAGES = [ROOT / "README.md", *sorted(PAGE.parent.glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(PAGE.parent.glob("*.md"))]
 
 # Keys that the paper has no part in.
 BESIDE_THE_PAPER = ("RESUME_CHANGED", "SMALL_RESNET.", "WATCH.")

@@ -1,76 +1,9 @@
 #!/usr/bin/env python
-"""Export a trained detector, to be used without this package.
+"""The command soft-teacher-export of this checkout."""
 
-What is written follows from the name of --output:
-
-  model.ts            TorchScript: PyTorch and torchvision alone
-  model.onnx          ONNX: onnxruntime alone
-  model.safetensors   weights alone
-  FOLDER              checkpoint, YAML and classes for Detectron2's DefaultPredictor
-
-Each file is run at once on sample images, in two sizes, and compared with the detector; where they
-differ, nothing is written. Classes and the size of images travel inside. See docs/export.md.
-"""
-
-import argparse
 import sys
-from pathlib import Path
 
-from config_tool import config_parser, experiment_of, writing
-
-from soft_teacher.deploy.export import export, sample_views, source_of
-from soft_teacher.deploy.export.exporting import check_output
-from soft_teacher.deploy.export.onnx_file import OPSET
-from soft_teacher.evaluation.evaluate import NETWORKS
-from soft_teacher.utils.command_line import exit_status
-from soft_teacher.utils.folders import make_folder
-
-EPILOG = """
-Example:
-  export_model.py --config-file output/run/config.yaml --output model.onnx \\
-      MODEL.WEIGHTS output/run/model_final.pth
-"""
-
-
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = config_parser(__doc__, EPILOG)
-    parser.add_argument("--output", required=True, help="what to write, see above")
-    parser.add_argument(
-        "--network", choices=NETWORKS, default="teacher", help="the detector; default: teacher"
-    )
-    parser.add_argument(
-        "--images",
-        default="",
-        metavar="PATH",
-        help="sample images: a folder or a pattern; default: those of DATASETS.TEST",
-    )
-    parser.add_argument(
-        "--classes",
-        default="",
-        metavar="FILE",
-        help="names of the classes, as JSON or one a line; default: classes.json beside the "
-        "weights, or those of the datasets",
-    )
-    parser.add_argument(
-        "--opset", type=int, default=OPSET, help=f"version of ONNX's operators; default: {OPSET}"
-    )
-    return parser.parse_args(argv)
-
-
-@exit_status
-def main(argv=None) -> None:
-    args = parse_args(argv)
-    with experiment_of(args) as experiment:
-        check_output(args.output, experiment, args.opset)
-        make_folder(Path(args.output).parent, "--output")
-        source = source_of(experiment, args.network, args.classes)
-        views = sample_views(source, args.images)
-        settings = {"opset": args.opset} if args.output.endswith(".onnx") else {}
-        with writing():
-            agreement = export(source, views, args.output, **settings)
-    print(f"on {len(views)} images {agreement}")
-    print(f"written: {args.output}, the {source.name} with {len(source.classes)} classes")
-
+from soft_teacher.commands.export import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Install Detectron2 into the running interpreter's environment, without compiling anything.
 
 Detectron2 is not on PyPI under its own name. In order, this tool
@@ -14,6 +15,7 @@ import argparse
 import base64
 import csv
 import hashlib
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -34,7 +36,6 @@ GIT_URL = f"git+https://github.com/facebookresearch/detectron2.git@{GIT_COMMIT}"
 VERSION = "0.6"
 PACKAGE = "detectron2"
 DIST_INFO = f"detectron2-{VERSION}.dist-info"
-LICENSE = Path(__file__).resolve().parents[1] / "LICENSE"
 
 COPYRIGHT = "Copyright 2019-2020, detectron2 contributors\n"
 NOTICE = f"""\
@@ -143,8 +144,20 @@ def unpack(wheel, package):
             path.write_bytes(content)
     if not (package / "modeling" / "__init__.py").is_file():
         raise Unavailable(f"{wheel} holds no complete {WHEEL_TREE} tree")
-    (package / "LICENSE").write_text(COPYRIGHT + "\n" + LICENSE.read_text())
+    (package / "LICENSE").write_text(COPYRIGHT + "\n" + license_text())
     (package / "NOTICE").write_text(NOTICE)
+
+
+def license_text():
+    """Return the text of Apache-2.0: of the checkout, or of the installed soft-teacher."""
+    path = Path(__file__).resolve().parents[1] / "LICENSE"
+    if path.is_file():
+        return path.read_text()
+    try:
+        files = importlib.metadata.files("soft-teacher") or ()
+        return next(file for file in files if file.name == "LICENSE").read_text()
+    except (importlib.metadata.PackageNotFoundError, StopIteration) as error:
+        raise Unavailable(f"there is no {path}, which belongs to the tree") from error
 
 
 def write_dist_info(root):

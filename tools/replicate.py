@@ -16,17 +16,16 @@ from pathlib import Path
 import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 
 import torch
-from config_tool import tool_parser
 from replication.benchmark import Coco, Demo, Digits
-from replication.code_copy import copy_code
 from replication.plan import Plan
 from replication.publish import publish, write_docs
-from replication.queue import Queue, clock, say
 from replication.results import collect
-from replication.run import REPOSITORY
 from replication.tables import OUR_TABLES, TABLES, find_table
 
+from soft_teacher.commands.common import tool_parser
 from soft_teacher.distributed.device import cores
+from soft_teacher.runs.code_copy import copy_code
+from soft_teacher.runs.queue import Queue, clock, say
 from soft_teacher.utils.command_line import exit_status, make_output
 from soft_teacher.utils.folders import held
 
@@ -35,6 +34,7 @@ BENCHMARKS = {
     "demo": lambda args: Demo(),
     "coco": lambda args: Coco(args.variant),
 }
+REPOSITORY = Path(__file__).resolve().parents[1]
 DOCS = REPOSITORY / "docs" / "replication.md"
 EPILOG = """
 Examples:
@@ -75,7 +75,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         type=positive,
         help="runs at the same time; default: one on GPUs, else one for each core",
     )
-    add("--output", type=Path, default=REPOSITORY / "output" / "replication")
+    add("--output", type=Path, default=Path("output/replication").absolute())
     changed = parser.add_mutually_exclusive_group()
     changed.add_argument(
         "--rerun", action="store_true", help="repeat runs of other code, config or data"
@@ -137,9 +137,9 @@ def train(plan: Plan, args: argparse.Namespace) -> dict:
         plan.benchmark.prepare(plan.runs)
         if not args.rerun:
             plan.check_reuse()
-        root = copy_code(args.output / "code")
+        home = copy_code(args.output / "code")
         jobs = args.jobs or (1 if torch.cuda.is_available() else cores())
-        return Queue(plan.runs, jobs=jobs, root=root).train()
+        return Queue(plan.runs, jobs=jobs, home=home).train()
 
 
 def show(plan: Plan) -> None:

@@ -1,27 +1,9 @@
 #!/usr/bin/env python
-"""Write the HTML report of a run, finished or not, into its folder."""
+"""The command soft-teacher-report of this checkout."""
 
-import argparse
 import sys
-from pathlib import Path
 
-from soft_teacher.monitoring.run_report import write_report
-from soft_teacher.utils.command_line import exit_status
-
-
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, nargs="+", help="OUTPUT_DIR of a run")
-    parser.add_argument("--title", default="Soft Teacher")
-    return parser.parse_args(argv)
-
-
-@exit_status
-def main(argv=None) -> None:
-    args = parse_args(argv)
-    for folder in args.folder:
-        print(write_report(folder, title=args.title))
-
+from soft_teacher.commands.report import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -93,7 +93,7 @@ def test_held_out_ground_truth_is_no_pseudo_label():
 def test_a_dataset_without_a_pseudo_label_is_refused(dicts):
     with pytest.raises(ConfigError, match="KEY 'name' has no annotations") as error:
         take_pseudo_labels("KEY 'name'", dicts)
-    for words in ("tools/label_images.py", "SoftTeacher.label_source"):
+    for words in ("soft-teacher-label", "SoftTeacher.label_source"):
         assert words in str(error.value)
 
 

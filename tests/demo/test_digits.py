@@ -1,6 +1,7 @@
 """The embedded digits dataset: its spec, its images, its files and its registration."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 
-from soft_teacher.demo import digits
+from soft_teacher.demo import digits, sources
 from soft_teacher.demo.digits import DigitsSpec, generate, main, register_digits
 from soft_teacher.demo.scene import SPLITS, render_scene
 from soft_teacher.demo.sources import (
@@ -22,7 +23,7 @@ from soft_teacher.demo.sources import (
     load_photo,
     photo_region,
 )
-from soft_teacher.utils.errors import ConfigError
+from soft_teacher.utils.errors import BrokenPackage, ConfigError
 
 SPEC = DigitsSpec(num_train=12, num_unlabeled=10, num_val=8)
 
@@ -426,3 +427,13 @@ def test_the_command_takes_every_field_and_reports_a_mistake_in_one_line(tmp_pat
     assert spec["contrast"] == 0.5 and spec["digit_size"] == [12, 20]
     assert main([str(tmp_path), "--contrast", "7"]) == 2
     assert capsys.readouterr().err.startswith("error: DigitsSpec.contrast must be a number above 0")
+
+
+def test_without_the_extra_one_line_names_it(monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(BrokenPackage, match=r"sklearn cannot .* install it with pip .*\[demo\]$"):
+        load_digit_samples.__wrapped__()
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BrokenPackage, match=r"the digits need scikit-image: pip .*\[demo\]$"):
+        load_photo.__wrapped__("moon.png")

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from deployed import write_run
 from detectron2.config import LazyConfig
 from PIL import Image
 from predictions import photo
@@ -157,6 +158,16 @@ def test_variances_are_measured_for_what_is_reported(build, teacher, images):
     torch.testing.assert_close(both[0].variances, found.variances, atol=1e-4, rtol=1e-2)
 
 
+def test_retinanet_measures_the_spread_of_the_boxes_that_nms_suppressed(tmp_path):
+    write_run(tmp_path / "run", "retinanet")
+    photos = sorted(map(str, (tmp_path / "run" / "photos").iterdir()))
+    plain, measuring = (Predictor(tmp_path / "run", variances=v) for v in (False, True))
+    for photo_ in photos:
+        found = measuring(photo_)
+        assert_same(found, plain(photo_))
+        assert (found.variances >= 0).all() and found.variances.isfinite().any()
+
+
 def test_tta_is_detectron2_s(build, images):
     tta = [*LOW, "TEST.AUG.MIN_SIZES", "(48,64)", "TEST.AUG.MAX_SIZE", "128"]
     found = build(tta=True, opts=tta)(images[0])
@@ -227,17 +238,21 @@ def test_classes_json_goes_with_the_weights(tmp_path, weights):
         assert [category["id"] for category in predictor.categories] == [0, 10, 20, 30, 40]
 
 
-def test_without_any_names_classes_are_numbers(build, caplog):
-    predictor = build(opts=[*LOW, "DATASETS.TRAIN_LABELED", "('nowhere.json',)"])
-    assert predictor.class_names == ["0", "1", "2", "3", "4"]
-    assert "classes are called by their numbers" in caplog.text
+def test_classes_of_the_datasets_are_those_that_are_known_or_read(build, tiny_digits):
+    assert build(opts=[*LOW, "DATASETS.TRAIN_LABELED", "('nowhere.json',)"]).class_names == NAMES
+    names = ["DATASETS.TRAIN_LABELED", "('nowhere.json',)", "DATASETS.TEST", "()"]
+    fix = r"nowhere.json.*; or name the file of the classes by --classes \(in Python: classes\)"
+    with pytest.raises(ConfigError, match=fix):
+        build(opts=[*LOW, *names])
+    with pytest.raises(ConfigError, match="no dataset names the classes: name the file"):
+        build(opts=[*LOW, "DATASETS.TRAIN_LABELED", "()", "DATASETS.TEST", "()"])
 
 
 def test_classes_may_be_given(build, tmp_path):
     (tmp_path / "classes.txt").write_text("a\nb\n\nc\nd\ne\n")
     assert build(classes=list("vwxyz")).class_names == list("vwxyz")
     assert build(classes=str(tmp_path / "classes.txt")).class_names == list("abcde")
-    with pytest.raises(ConfigError, match="classes has 2 classes, the weights have 5"):
+    with pytest.raises(ConfigError, match="classes has 2 classes, the detector has 5"):
         build(classes=["a", "b"])
 
 

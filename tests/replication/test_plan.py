@@ -1,13 +1,13 @@
 """Plans: which rows, which runs, what may be reused."""
 
 import pytest
-from replication import run as run_module
 from replication.benchmark import Coco, Demo, Digits
 from replication.plan import Plan
-from replication.record import Record, code_digest
 from replication.tables import OUR_TABLES, TABLES
 
 from soft_teacher import ConfigError
+from soft_teacher.runs import run as run_module
+from soft_teacher.runs.record import Record, code_digest
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_missing_data_of_coco_is_one_clear_error(make, monkeypatch, tmp_path):
     annotations = tmp_path / "coco" / "annotations"
     annotations.mkdir(parents=True)
     (annotations / "instances_train2017.json").write_text('{"images": []}')
-    with pytest.raises(ConfigError, match="make_splits.py --family stac --percent 10 --folds"):
+    with pytest.raises(ConfigError, match="soft-teacher-splits --family stac --percent 10 --folds"):
         plan.benchmark.prepare(plan.runs)
 
 

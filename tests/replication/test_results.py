@@ -5,11 +5,12 @@ import math
 from types import SimpleNamespace
 
 import pytest
-from replication.record import Record
 from replication.results import collect
-from replication.run import Run
 from replication.tables import OUR_TABLES
 from training import CONFIGS
+
+from soft_teacher.runs.record import Record
+from soft_teacher.runs.run import Run
 
 TABLE = OUR_TABLES["masks"]
 METRICS = ("AP", "AP50", "AP75")

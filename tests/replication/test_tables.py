@@ -7,13 +7,13 @@ from coco import COCO, FULL_METHOD
 from replication.benchmark import Coco
 from replication.plan import Plan
 from replication.recipes import RECIPES
-from replication.run import WITHOUT_EFFECT
 from replication.tables import OUR_TABLES, TABLES, find_table
 
 from soft_teacher import ConfigError
 from soft_teacher.data.datasets.dataset_dicts import train_names
 from soft_teacher.engine.identity import flat
 from soft_teacher.experiment.yaml_config import load_config
+from soft_teacher.runs.run import WITHOUT_EFFECT
 
 PARTIAL = {"Supervised": "faster_rcnn_R_50_FPN_partial_180k", "Soft Teacher": FULL_METHOD[1]}
 ALL_LABELS = {name: config.replace("partial_180k", "full_720k") for name, config in PARTIAL.items()}
@@ -121,9 +121,9 @@ class TestProtocol:
         (run,) = paper.runs_of(TABLES["6"], row_of("6", "", "Multi-Stage")).values()
         (supervised,) = run.after
         assert supervised.name == "supervised_10p/seed0"
-        (tool, *options), _ = run.commands()
+        (flag, module, *options), _ = run.commands()
         labels = str(run.folder / "labels.json")
-        assert tool.endswith("tools/label_images.py")
+        assert (flag, module) == ("-m", "soft_teacher.commands.label")
         named = dict(zip(options[0:6:2], options[1:6:2]))
         assert (named["--network"], named["--output"]) == ("student", labels)
         values = dict(zip(options[6::2], options[7::2]))

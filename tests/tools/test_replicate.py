@@ -9,6 +9,8 @@ import pytest
 import replicate
 from training import ROOT
 
+from soft_teacher.model_zoo import get_config_file
+
 
 @pytest.mark.parametrize(
     "argv, message",
@@ -39,10 +41,11 @@ def test_a_dry_run_prints_the_commands_and_trains_nothing(tmp_path, capsys):
     argv = ["8", "--dataset", "coco", "--num-gpus", "8", "--rows", "BG-S", "--dry-run"]
     assert replicate.main([*argv, "--output", str(tmp_path / "replication")]) == 0
     folder = tmp_path / "replication" / "coco" / "paper" / "indicator_bg_student" / "seed0"
-    config = ROOT / "configs/coco/paper/soft_teacher_R_50_FPN_partial_180k.yaml"
+    config = get_config_file("coco/paper/soft_teacher_R_50_FPN_partial_180k.yaml")
     assert capsys.readouterr().out.strip().split("\n") == [
         "# indicator_bg_student/seed0: 0 of 180000 steps, 0:00 so far",
-        f"python {ROOT / 'train_net.py'} --config-file {config} --num-gpus 8 --resume SEED 0 "
+        f"python -m soft_teacher.commands.train --config-file {config} --num-gpus 8 --resume "
+        "SEED 0 "
         "DATASETS.SPLIT.PERCENT 10.0 DATASETS.SPLIT.FOLD 1 SOFT_TEACHER.JITTER.ENABLED False "
         f"SOFT_TEACHER.INDICATOR bg_student OUTPUT_DIR {folder}",
         "",

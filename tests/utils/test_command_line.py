@@ -2,7 +2,12 @@ from argparse import ArgumentParser
 
 import pytest
 
-from soft_teacher.utils.command_line import add_config_arguments, exit_status
+from soft_teacher.utils.command_line import (
+    PACKAGE,
+    add_config_arguments,
+    exit_status,
+    shown_command,
+)
 from soft_teacher.utils.errors import ConfigError, TrainingError
 
 
@@ -73,3 +78,15 @@ def test_a_config_must_be_named(parse, capsys):
 def test_what_follows_the_options_are_overrides_whatever_they_look_like(opts, parse):
     args = parse(["--number", "3", "--config-file", "a.yaml", *opts])
     assert (args.number, args.config_file, args.opts) == (3, "a.yaml", opts)
+
+
+@pytest.mark.parametrize(
+    "argv, shown",
+    [
+        (["train_net.py"], "python train_net.py"),
+        (["/venv/bin/soft-teacher-train", "A", "b c"], "/venv/bin/soft-teacher-train A 'b c'"),
+        ([str(PACKAGE / "commands" / "train.py")], "python -m soft_teacher.commands.train"),
+    ],
+)
+def test_a_command_is_shown_as_it_can_be_typed_again(argv, shown):
+    assert shown_command(argv) == shown

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from soft_teacher.experiment import lazy_config
-from soft_teacher.utils.environment import naming_broken_packages
+from soft_teacher.utils.environment import installer, naming_broken_packages
 from soft_teacher.utils.errors import BrokenPackage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +82,21 @@ def test_a_detectron2_that_is_too_old_for_pillow(package):
         "detectron2 cannot be imported (AttributeError: module 'PIL.Image' has no attribute "
         "'LINEAR'): install it with python tools/install_detectron2.py"
     )
+
+
+@pytest.mark.parametrize(
+    "package, in_checkout, installed",
+    [
+        ("", "pip install -e .", "pip install soft-teacher"),
+        ("onnx", "pip install -e .[export]", "pip install soft-teacher[export]"),
+        ("sklearn", "pip install -e .[demo]", "pip install soft-teacher[demo]"),
+        ("detectron2", "python tools/install_detectron2.py", "install_detectron2.py"),
+    ],
+)
+def test_what_installs_a_package(package, in_checkout, installed, tmp_path):
+    """Without a checkout, pip knows the project and its extras by name."""
+    assert installer(package) == in_checkout
+    assert installer(package, tmp_path) == installed
 
 
 def test_a_mistake_of_our_own_keeps_its_kind():

@@ -9,17 +9,21 @@ from soft_teacher.data.datasets.builtin import missing_dataset_hint, register_bu
 from soft_teacher.data.datasets.coco import coco_root
 from soft_teacher.data.datasets.dataset_dicts import train_names
 from soft_teacher.data.datasets.splits.families import FULL, split_name
-from soft_teacher.demo.data import digits_files, make_digits, make_split
+from soft_teacher.demo.data import (
+    DEMO_IMAGES,
+    demo_datasets,
+    demo_split,
+    digits_files,
+    make_digits,
+    make_split,
+)
+from soft_teacher.runs.queue import say
+from soft_teacher.runs.run import Run
 from soft_teacher.utils.errors import ConfigError
 
-from .queue import say
 from .recipes import BURN_IN, DETECTORS, SOFT_TEACHER, SUPERVISED, Recipe
-from .run import REPOSITORY, Run
 
-__all__ = ["DEMO_IMAGES", "Benchmark", "Coco", "Demo", "Digits", "demo_datasets", "demo_split"]
-
-CONFIGS = REPOSITORY / "configs"
-DEMO_IMAGES = 20  # with labels
+__all__ = ["Benchmark", "Coco", "Demo", "Digits"]
 
 
 class Benchmark:
@@ -31,7 +35,7 @@ class Benchmark:
 
     title: str
     folder: str  # of its runs, below the output folder
-    configs: dict[str, Path]  # Recipe.config -> file; others cannot be run
+    configs: dict[str, str]  # Recipe.config -> name in the model zoo; others cannot be run
     family: str  # of the splits
     seeds: tuple[int, ...]  # by default, of the ablations; seed S learns from fold S + 1
     fold_seeds: tuple[int, ...]  # of the tables that the paper averages over folds
@@ -58,10 +62,7 @@ class Digits(Benchmark):
     """A small replication: 10, 50 and 100 of 1,000 images have labels."""
 
     title = folder = "digits"
-    configs = {
-        kind: CONFIGS / "replication" / f"{kind}.yaml"
-        for kind in (BURN_IN, SUPERVISED, SOFT_TEACHER)
-    }
+    configs = {kind: f"replication/{kind}.yaml" for kind in (BURN_IN, SUPERVISED, SOFT_TEACHER)}
     family = "without_replacement"
     seeds = fold_seeds = (0, 1, 2)
     data_files = staticmethod(digits_files)
@@ -82,7 +83,7 @@ class Demo(Benchmark):
 
     title = folder = "demo"
     configs = {
-        kind: CONFIGS / "demo" / f"{kind}.yaml"
+        kind: f"demo/{kind}.yaml"
         for detector in DETECTORS
         for kind in (f"{detector}_{SUPERVISED}", f"{detector}_{SOFT_TEACHER}")
     }
@@ -103,21 +104,6 @@ class Demo(Benchmark):
         register_builtin()
 
 
-def demo_split(seed: int) -> str:
-    """Name of the split of the digits that the demo learns from with a seed."""
-    return f"fold{seed + 1}"
-
-
-def demo_datasets(seed: int, *, unlabeled: bool) -> list[str]:
-    """Overrides of a demo config: the images of a seed's fold, those without labels as wanted."""
-    split = demo_split(seed)
-    found = ["DATASETS.TRAIN_LABELED", f"('digits_{split}_labeled',)"]
-    if unlabeled:
-        names = f"('digits_{split}_unlabeled', 'digits_unlabeled')"
-        found += ["DATASETS.TRAIN_UNLABELED", names]
-    return found
-
-
 class Coco(Benchmark):
     """The paper's protocol, or the released code's variant of it."""
 
@@ -136,8 +122,7 @@ class Coco(Benchmark):
             "supervised_full_R_101": "faster_rcnn_R_101_FPN_full_720k",
             "soft_teacher_full_R_101": "soft_teacher_R_101_FPN_full_720k",
         }
-        folder = CONFIGS / "coco" / variant
-        self.configs = {kind: folder / f"{name}.yaml" for kind, name in names.items()}
+        self.configs = {kind: f"coco/{variant}/{name}.yaml" for kind, name in names.items()}
 
     def opts(self, recipe: Recipe, seed: int) -> list[str]:
         """See the base class. Raises ConfigError if there is no such fold."""

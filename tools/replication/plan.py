@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from soft_teacher.experiment.yaml_config import load_config
+from soft_teacher.model_zoo import get_config_file
+from soft_teacher.runs.run import Run
 from soft_teacher.utils.errors import ConfigError, did_you_mean
 
 from .benchmark import Benchmark
 from .recipes import RECIPES
-from .run import REPOSITORY, Run
 from .tables import Row, Table
 
 __all__ = ["Plan"]
@@ -96,7 +97,8 @@ class Plan:
         if (name, seed) in self._runs:
             return self._runs[name, seed]
         recipe = RECIPES[name]
-        config, folder = self.benchmark.configs[recipe.config], self.folder / name / f"seed{seed}"
+        config = get_config_file(self.benchmark.configs[recipe.config])
+        folder = self.folder / name / f"seed{seed}"
         opts, after, preparation = [*self.benchmark.opts(recipe, seed), *self._opts], [], {}
         start = self.benchmark.start(recipe)
         if start is not None:
@@ -104,7 +106,7 @@ class Plan:
             opts += ["MODEL.WEIGHTS", str(after[-1].folder / FINAL)]
         if recipe.labeled_by is not None:
             after.append(self._run(recipe.labeled_by, seed))
-            images = load_config(str(config), opts).DATASETS.TRAIN_UNLABELED
+            images = load_config(config, opts).DATASETS.TRAIN_UNLABELED
             labels = folder / "labels.json"
             preparation[labels] = _labeling(after[-1], images, labels)
             opts += ["DATASETS.TRAIN_UNLABELED", f"('{labels}',)"]
@@ -143,9 +145,9 @@ class Plan:
 
 def _labeling(run: Run, images: Sequence[str], labels: Path) -> list:
     """The command line with which the student of a run labels images."""
-    config = run.config_file.relative_to(REPOSITORY)
     return [
-        *(Path("tools/label_images.py"), "--config-file", config, "--network", "student"),
+        *("-m", "soft_teacher.commands.label", "--config-file", run.config_path),
+        *("--network", "student"),
         *("--output", labels, *run.opts, "MODEL.WEIGHTS", str(run.folder / FINAL)),
         *("DATASETS.TRAIN_UNLABELED", str(tuple(images))),
     ]

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field, replace
 
+from soft_teacher.runs.run import Run
+
 from .plan import Plan
 from .recipes import BETTER, RECIPES
-from .run import Run
 from .statistics import Estimate, Pair, difference, pairs, summary
 from .tables import MASK, METRICS, Row, Table
 

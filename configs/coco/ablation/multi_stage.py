@@ -1,4 +1,4 @@
-"""The second stage of two: labels that a supervised detector gave once (tools/label_images.py)."""
+"""The second stage of two: labels that a supervised detector gave once (soft-teacher-label)."""
 
 from .e2e import (  # noqa: F401
     dataloader,

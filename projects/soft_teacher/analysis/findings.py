@@ -190,7 +190,7 @@ def findings_of(
         ConfigError: there is no image, no object, or no box.
     """
     if not found:
-        raise ConfigError("none of the images can be read: tools/check_data.py reports why")
+        raise ConfigError("none of the images can be read: soft-teacher-check reports why")
     boxes = join(list(found.values()))
     lowest_score = trained.model.family.score_floor(trained.model.student)
     if not boxes.objects.any():

@@ -84,7 +84,7 @@ def take_pseudo_labels(where: str, dataset_dicts: list[dict], *, masks: bool = F
     if not any(given):
         raise ConfigError(
             f"{where} has no annotations to learn from: label its images with "
-            "tools/label_images.py, or set SoftTeacher.label_source to 'teacher'"
+            "soft-teacher-label, or set SoftTeacher.label_source to 'teacher'"
         )
     odd = [d for d, found in zip(dataset_dicts, given) if not all(map(_is_pseudo_label, found))]
     if odd:

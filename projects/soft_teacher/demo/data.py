@@ -8,10 +8,19 @@ from ..data.datasets.splits.families import read_coco_ids, without_replacement_s
 from ..data.datasets.splits.manifest import write_manifest
 from .digits import DigitsSpec, generate, is_generated, register_digits
 
-__all__ = ["SPEC", "digits_files", "make_digits", "make_split"]
+__all__ = [
+    "DEMO_IMAGES",
+    "SPEC",
+    "demo_datasets",
+    "demo_split",
+    "digits_files",
+    "make_digits",
+    "make_split",
+]
 
 SPEC = DigitsSpec(contrast=0.6, clutter=2, digit_size=(20, 56), min_objects=2, max_objects=5)
 IMAGES_BETWEEN_LINES = 500
+DEMO_IMAGES = 20  # with labels
 
 
 def digits_root() -> Path:
@@ -47,6 +56,21 @@ def make_split(name: str, fold: int, **size) -> None:
     write_manifest(split, split_file(name))
 
 
+def demo_split(seed: int) -> str:
+    """Name of the split of the digits that the demo learns from with a seed."""
+    return f"fold{seed + 1}"
+
+
+def demo_datasets(seed: int, *, unlabeled: bool) -> list[str]:
+    """Overrides of a demo config: the images of a seed's fold, those without labels as wanted."""
+    split = demo_split(seed)
+    found = ["DATASETS.TRAIN_LABELED", f"('digits_{split}_labeled',)"]
+    if unlabeled:
+        names = f"('digits_{split}_unlabeled', 'digits_unlabeled')"
+        found += ["DATASETS.TRAIN_UNLABELED", names]
+    return found
+
+
 def digits_files(name: str) -> list[Path]:
     """The files that identify the dataset and one of its splits."""
     return [digits_root() / "spec.json", split_file(name)]
@@ -65,7 +89,7 @@ def _register() -> None:
 
 
 def _hint(name: str) -> str:
-    root, run = digits_root(), ": run 'make demo' once"
+    root, run = digits_root(), ": run 'soft-teacher-demo' once"
     if root.is_dir() and not is_generated(root):
         return f"{run}, what is in {root} is incomplete or of an older version, without masks"
     return f"{run}, it writes it to {root}"

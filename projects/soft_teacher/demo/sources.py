@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..utils.environment import installer, naming_broken_packages
+from ..utils.errors import BrokenPackage
+
 # Photographs without legible digits or letters that could pass for unlabeled objects.
 PHOTOS = (
     "astronaut.png",
@@ -37,12 +40,10 @@ def load_digit_samples() -> tuple[np.ndarray, np.ndarray]:
     """Handwritten digits: (intensities N x 8 x 8 float32 in [0, 1], labels N int64).
 
     Raises:
-        ImportError: scikit-learn is not installed.
+        BrokenPackage: scikit-learn is not installed.
     """
-    try:
+    with naming_broken_packages():
         from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError("the digits dataset needs it: pip install scikit-learn") from error
     digits = load_digits()
     return (digits.images / 16.0).astype(np.float32), digits.target.astype(np.int64)
 
@@ -68,12 +69,12 @@ def load_photo(name: str) -> np.ndarray:
     """One packaged photograph as H x W x 3 uint8 RGB; a grey one has equal channels.
 
     Raises:
-        ImportError: scikit-image is not installed.
+        BrokenPackage: scikit-image is not installed.
         FileNotFoundError: this scikit-image does not package the photograph.
     """
     found = importlib.util.find_spec("skimage")
     if found is None:
-        raise ImportError("the digits dataset needs it: pip install scikit-image")
+        raise BrokenPackage(f"the digits need scikit-image: {installer('skimage')}")
     path = Path(found.origin).parent / "data" / name
     if not path.is_file():
         raise FileNotFoundError(f"no {path}; install the scikit-image wheel (0.22 or newer)")

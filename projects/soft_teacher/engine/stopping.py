@@ -1,6 +1,5 @@
 """SIGTERM and Ctrl-C end a run after the current step, with everything saved."""
 
-import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from collections.abc import Callable
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
+from ..utils.command_line import shown_command
 from .train_loop import SoftTeacherLoop
 
 __all__ = ["StopOnSignal", "resume_command"]
@@ -74,4 +74,4 @@ class StopOnSignal(HookBase):
 def resume_command(argv: list[str]) -> str:
     """The command line of this process with --resume."""
     script, *rest = argv
-    return shlex.join(["python", script, *["--resume"] * ("--resume" not in rest), *rest])
+    return shown_command([script, *["--resume"] * ("--resume" not in rest), *rest])

@@ -1,7 +1,6 @@
 """Hooks that log what the teacher does while it trains, and report it. None changes a run."""
 
 import logging
-import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from ..data.roles import LABELED, UNLABELED
 from ..data.streams.schedule import BatchSchedule
 from ..modeling import SoftTeacher
 from ..modeling.step_record import StepView
+from ..utils.command_line import shown_command
 from ..utils.errors import one_line
 from .health import HealthCheck
 from .run_report import write_report
@@ -166,7 +166,7 @@ class HTMLReport(HookBase):
         if self.trainer.iter < self.trainer.max_iter:
             return
         try:
-            path = write_report(self.output_dir, command=shlex.join(["python", *sys.argv]))
+            path = write_report(self.output_dir, command=shown_command(sys.argv))
         except Exception as error:  # nothing about a report is worth failing a complete run
             logger.error("no report: %s", one_line(error))
         else:

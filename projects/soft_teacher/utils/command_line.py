@@ -16,9 +16,10 @@ A tool is a main function and two lines::
 """
 
 import functools
+import shlex
 import sys
 from argparse import REMAINDER, ArgumentParser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .errors import BrokenPackage, ConfigError, ExportError, TrainingError
@@ -30,9 +31,11 @@ __all__ = [
     "add_config_arguments",
     "exit_status",
     "make_output",
+    "shown_command",
     "status_of",
 ]
 
+PACKAGE = Path(__file__).resolve().parents[1]
 # As argparse exits for a wrong argument.
 USAGE_ERROR = 2
 # Errors whose message is a line for the user, and the exit statuses they lead to.
@@ -64,7 +67,11 @@ def exit_status(main: Callable[..., int | None]) -> Callable[..., int]:
 
 def add_config_arguments(parser: ArgumentParser) -> None:
     """Adds ``--config-file``, which is required, and ``opts``, the overrides after all options."""
-    parser.add_argument("--config-file", required=True, help="YAML or LazyConfig (.py)")
+    parser.add_argument(
+        "--config-file",
+        required=True,
+        help="YAML, LazyConfig (.py), folder of a run, or name, as coco/partial_180k.yaml",
+    )
     parser.add_argument(
         "opts",
         nargs=REMAINDER,
@@ -76,3 +83,18 @@ def add_config_arguments(parser: ArgumentParser) -> None:
 def make_output(folder: Path) -> None:
     """Makes the folder of ``--output``; raises ConfigError if it cannot be made or written."""
     make_folder(folder, "--output")
+
+
+def shown_command(argv: Sequence[str]) -> str:
+    """The command line of this process, for the user to type again.
+
+    Args:
+        argv: of :mod:`sys`; the first is a script, a command that pip installed, or a module of
+            this package.
+    """
+    script, *rest = argv
+    path = Path(script)
+    if path.is_relative_to(PACKAGE):
+        module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        return shlex.join(["python", "-m", module, *rest])
+    return shlex.join([*["python"] * (path.suffix == ".py"), script, *rest])

@@ -3,17 +3,16 @@
 import sys
 import traceback
 from contextlib import contextmanager
+from pathlib import Path
 
 from .errors import BrokenPackage, one_line
 
-__all__ = ["naming_broken_packages"]
+__all__ = ["installer", "naming_broken_packages"]
 
 OWN_NAME = __name__.partition(".")[0]
-INSTALLER = "pip install -e ."
-EXPORT = f"{INSTALLER}[export]"
-INSTALLERS = {
-    "detectron2": "python tools/install_detectron2.py",
-    **dict.fromkeys(("onnx", "onnxruntime", "safetensors"), EXPORT),
+EXTRAS = {
+    **dict.fromkeys(("sklearn", "skimage"), "demo"),
+    **dict.fromkeys(("onnx", "onnxruntime", "safetensors"), "export"),
 }
 
 
@@ -32,9 +31,23 @@ def naming_broken_packages():
             raise
         _print_without_traceback(BrokenPackage)
         raise BrokenPackage(
-            f"{package} cannot be imported ({one_line(error)}): "
-            f"install it with {INSTALLERS.get(package, INSTALLER)}"
+            f"{package} cannot be imported ({one_line(error)}): install it with "
+            f"{installer(package)}"
         ) from error
+
+
+def installer(package: str, root: Path = Path(__file__).resolve().parents[3]) -> str:
+    """The command that installs a package that this one needs.
+
+    Args:
+        root: of the checkout, if this is one: there pip does not know the project by its name.
+    """
+    is_checkout = (root / "setup.cfg").is_file()
+    if package == "detectron2":
+        script = "install_detectron2.py"
+        return f"python tools/{script}" if is_checkout else script
+    extra = f"[{EXTRAS[package]}]" if package in EXTRAS else ""
+    return f"pip install -e .{extra}" if is_checkout else f"pip install soft-teacher{extra}"
 
 
 def _culprit(error: Exception) -> str:

@@ -31,7 +31,7 @@ class _OneLine(Exception):
 class ConfigError(_OneLine, ValueError):
     """A mistake that the user can fix, in the configuration or in what it points at.
 
-    The message names the key and the fix. ``train_net.py`` prints it and exits with status 2,
+    The message names the key and the fix. The command prints it and exits with status 2,
     without a traceback.
     """
 
@@ -39,7 +39,7 @@ class ConfigError(_OneLine, ValueError):
 class TrainingError(_OneLine, RuntimeError):
     """A run that cannot continue.
 
-    Complete steps are saved; ``train_net.py`` prints the message and exits with status 1.
+    Complete steps are saved; the command prints the message and exits with status 1.
     """
 
 
@@ -50,7 +50,7 @@ class ExportError(_OneLine, RuntimeError):
 class BrokenPackage(ImportError):
     """A third-party package that is missing or cannot be imported.
 
-    The message is a single line that names the package and what installs it. ``train_net.py``
+    The message is a single line that names the package and what installs it. The command
     prints it and exits with status 1.
     """
 

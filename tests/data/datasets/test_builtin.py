@@ -226,13 +226,13 @@ def test_datasets_of_the_user_s_own_stay(coco):
     ],
 )
 def test_a_hint_how_to_make_a_missing_split_of_coco(root, name, options):
-    run = f"run 'python tools/make_splits.py --family {options}' once"
+    run = f"run 'soft-teacher-splits --family {options}' once"
     expected = f": {run}, it writes to {root}/coco/splits" if options else ""
     assert missing_dataset_hint(name) == expected
 
 
 def test_a_hint_how_to_make_missing_digits(root):
-    expected = f": run 'make demo' once, it writes it to {root}/digits"
+    expected = f": run 'soft-teacher-demo' once, it writes it to {root}/digits"
     assert missing_dataset_hint("digits_train") == expected
 
 
@@ -245,4 +245,4 @@ def test_digits_of_an_older_version_are_not_registered_and_the_hint_says_so(root
     register_builtin()
     assert not any(name.startswith("digits") for name in DatasetCatalog.list())
     found = missing_dataset_hint("digits_train")
-    assert found.startswith(": run 'make demo' once") and "without masks" in found
+    assert found.startswith(": run 'soft-teacher-demo' once") and "without masks" in found

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from soft_teacher import ConfigError
 from soft_teacher.deploy.convert import convert, write_conversion
-from soft_teacher.deploy.export.detections import detect
+from soft_teacher.deploy.export.detection_tensors import detect
 from soft_teacher.experiment.entry import load_experiment
 
 STYLES = ("caffe", "pytorch")

@@ -5,7 +5,7 @@ import torch
 
 from soft_teacher import ExportError
 from soft_teacher.deploy.export.agreement import Agreement, compare
-from soft_teacher.deploy.export.detections import Detections
+from soft_teacher.deploy.export.detection_tensors import DetectionTensors
 
 FLOOR, LIMIT = 0.05, 100
 CAT = (0, 0, 32, 32, 0, 0.9)
@@ -17,7 +17,7 @@ def detections(*rows, masks=None):
     table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 6)
     if masks is not None:
         masks = torch.tensor(masks).reshape(-1, 1, 1, 1).expand(-1, 1, 28, 28)
-    return Detections(table[:, :4], table[:, 4].long(), table[:, 5], masks)
+    return DetectionTensors(table[:, :4], table[:, 4].long(), table[:, 5], masks)
 
 
 def agree(ours, theirs, *, limit=LIMIT):

@@ -11,7 +11,7 @@ from detectron2.modeling import build_model
 
 from soft_teacher import ConfigError, ExportError, add_soft_teacher_config
 from soft_teacher.deploy.export import exporting, source_of
-from soft_teacher.deploy.export.detections import Detections, detect
+from soft_teacher.deploy.export.detection_tensors import DetectionTensors, detect
 from soft_teacher.deploy.export.exporting import export
 from soft_teacher.experiment.entry import load_experiment
 
@@ -84,7 +84,7 @@ def shifted(monkeypatch):
     def write(source, view, path):
         with open(path, "w") as file:
             file.write("model")
-        return lambda view: shift(Detections(*detect(source.network, view)))
+        return lambda view: shift(DetectionTensors(*detect(source.network, view)))
 
     def shift(found):
         return found._replace(boxes=found.boxes + 2)

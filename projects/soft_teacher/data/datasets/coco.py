@@ -68,7 +68,7 @@ def _hint(name: str) -> str:
     if family == "unbiased_teacher":
         options += " --index-file COCO_supervision.txt"
     folder = coco_root() / "splits"
-    return f": run 'python tools/make_splits.py {options}' once, it writes to {folder}"
+    return f": run 'soft-teacher-splits {options}' once, it writes to {folder}"
 
 
 add_builtin(f"{COCO}_", _register, _hint)

@@ -56,6 +56,6 @@ class UnreadableImages:
     def _stop(self, why: str) -> None:
         raise ConfigError(
             f"{self.key}: {len(self.found)} of {self.total} images are unreadable, {why}; last "
-            f"{self.found[-1]}: fix or remove them (tools/check_data.py lists them all), or "
+            f"{self.found[-1]}: fix or remove them (soft-teacher-check lists them all), or "
             "raise that key"
         )

@@ -9,7 +9,7 @@ import torch
 from detectron2.structures import Boxes, pairwise_iou
 
 from ...utils.errors import ExportError
-from .detections import Detections
+from .detection_tensors import DetectionTensors
 
 __all__ = ["Agreement", "compare"]
 
@@ -46,7 +46,9 @@ class Agreement:
         )
 
 
-def compare(ours: Detections, theirs: Detections, *, floor: float, limit: int) -> Agreement:
+def compare(
+    ours: DetectionTensors, theirs: DetectionTensors, *, floor: float, limit: int
+) -> Agreement:
     """Compares the detections of one image.
 
     A detection may be missing from one side if its score lies where rounding decides whether it
@@ -80,7 +82,7 @@ def compare(ours: Detections, theirs: Detections, *, floor: float, limit: int) -
     )
 
 
-def _matches(ours: Detections, theirs: Detections) -> Iterable[tuple[int, int]]:
+def _matches(ours: DetectionTensors, theirs: DetectionTensors) -> Iterable[tuple[int, int]]:
     """Pairs of the same class, score and place, each detection once, best IoU first."""
     iou = pairwise_iou(Boxes(ours.boxes), Boxes(theirs.boxes))
     same = ours.classes[:, None] == theirs.classes[None, :]
@@ -95,13 +97,13 @@ def _matches(ours: Detections, theirs: Detections) -> Iterable[tuple[int, int]]:
             yield i, j
 
 
-def _cut(found: Detections, floor: float, limit: int) -> float:
+def _cut(found: DetectionTensors, floor: float, limit: int) -> float:
     """The score up to which a detection may be missing from ``found``."""
     is_full = 0 < limit <= len(found.scores)
     return (max(floor, found.scores.min().item()) if is_full else floor) + MAX_SCORE
 
 
-def _unmatched(found: Detections, matched: list[int], cut: float) -> int:
+def _unmatched(found: DetectionTensors, matched: list[int], cut: float) -> int:
     left = torch.ones(len(found.scores), dtype=torch.bool)
     left[matched] = False
     return int((left & (found.scores > cut)).sum())

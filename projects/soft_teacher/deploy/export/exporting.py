@@ -15,7 +15,7 @@ from ...utils.atomic import atomic_path
 from ...utils.environment import naming_broken_packages
 from ...utils.errors import ConfigError, ExportError, one_line, place_of
 from .agreement import Agreement, compare
-from .detections import Detections, detect
+from .detection_tensors import DetectionTensors, detect
 from .onnx_file import OPSET, check_opset, write_onnx
 from .safetensors_file import write_safetensors
 from .source import Source
@@ -101,7 +101,7 @@ def compared(source: Source, run: Callable, views: Sequence[torch.Tensor]) -> Ag
     """
     total = Agreement()
     for view in views:
-        found = Detections(*detect(source.network, view))
+        found = DetectionTensors(*detect(source.network, view))
         try:
             with _failures("it fails"):
                 theirs = run(view)

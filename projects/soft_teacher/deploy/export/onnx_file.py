@@ -6,7 +6,7 @@ import torch
 
 from ...utils.checks import Number
 from ...utils.errors import ConfigError
-from .detections import NAMES, Detections
+from .detection_tensors import NAMES, DetectionTensors
 from .source import Source
 from .traced import adapter_of, quiet
 
@@ -66,7 +66,7 @@ def write_onnx(source: Source, view: torch.Tensor, path: str, opset: int = OPSET
     onnx.save(model, path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
-    def run(view: torch.Tensor) -> Detections:
-        return Detections(*map(torch.from_numpy, session.run(None, {"image": view.numpy()})))
+    def run(view: torch.Tensor) -> DetectionTensors:
+        return DetectionTensors(*map(torch.from_numpy, session.run(None, {"image": view.numpy()})))
 
     return run

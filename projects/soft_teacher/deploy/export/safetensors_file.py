@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from .detections import Detections, detect
+from .detection_tensors import DetectionTensors, detect
 from .source import Source
 
 __all__ = ["write_safetensors"]
@@ -26,4 +26,4 @@ def write_safetensors(source: Source, view: torch.Tensor, path: str) -> Callable
     for tensor in network.state_dict().values():
         tensor.zero_()
     network.load_state_dict(load_file(path), strict=True)
-    return lambda view: Detections(*detect(network, view))
+    return lambda view: DetectionTensors(*detect(network, view))

@@ -6,19 +6,16 @@ import json
 import os
 from dataclasses import dataclass
 
-from detectron2.data import MetadataCatalog
 from detectron2.data.transforms import NoOpTransform, ResizeShortestEdge
 from torch import nn
 
-from ...data.datasets.dataset_dicts import dataset_reading
 from ...data.mapper import InferenceMapper
-from ...data.roles import KEYS, LABELED
 from ...evaluation.evaluate import NETWORKS
-from ...experiment.class_file import class_file_in, read_classes
 from ...experiment.experiment import Experiment
 from ...modeling.families.base import DetectorFamily
 from ...utils.checks import check_choice
 from ...utils.errors import ConfigError
+from ..class_names import categories_of
 
 __all__ = ["Source", "source_of"]
 
@@ -67,58 +64,34 @@ class Source:
         return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
 
 
-def source_of(experiment: Experiment, network: str, class_file: str = "") -> Source:
+def source_of(
+    experiment: Experiment, network: str, class_file: str = "", weights: str = ""
+) -> Source:
     """The network of a config and its weights.
 
     Args:
         network: "student" or "teacher".
-        class_file: with the names of the classes; else they are looked up in ``classes.json``
-            beside the weights, and then in the datasets of the config.
+        class_file: with the names of the classes; see :func:`..class_names.categories_of`.
+        weights: a checkpoint; empty for the config's.
 
     Raises:
         ConfigError: naming the key or option and the fix.
     """
     check_choice("--network", network, NETWORKS)
     experiment.set("MODEL.DEVICE", "cpu")
-    trained = experiment.load_trained()
+    trained = experiment.load_trained(weights=weights)
+    folder = os.path.dirname(trained.weights)
+    categories = categories_of(
+        experiment, trained.num_classes, given=class_file or None, folders=[folder]
+    )
     return Source(
         experiment=experiment,
         network=getattr(trained.model, network).eval(),
         name=network,
         family=trained.model.family,
-        classes=_classes(experiment, trained.num_classes, class_file),
+        classes=[category["name"] for category in categories],
         mapper=trained.mapper,
     )
-
-
-def _classes(experiment: Experiment, num_classes: int, class_file: str) -> list[str]:
-    file = class_file or class_file_in(os.path.dirname(experiment["MODEL.WEIGHTS"]))
-    if file:
-        found = [category["name"] for category in read_classes(file)]
-    else:
-        file, found = _of_datasets(experiment)
-    if len(found) != num_classes:
-        raise ConfigError(
-            f"{file} has {len(found)} classes, the detector has {num_classes}: name the file of "
-            "its classes by --classes"
-        )
-    return found
-
-
-def _of_datasets(experiment: Experiment) -> tuple[str, list[str]]:
-    """The first dataset that names classes, and their names."""
-    key = KEYS[LABELED]
-    names = [(key, name) for name in experiment.train_names()[0]]
-    names += [("DATASETS.TEST", name) for name in experiment["DATASETS.TEST"] or ()]
-    for key, name in names:
-        known = MetadataCatalog.get(name).get("thing_classes")
-        try:
-            known = known or dataset_reading(key, name).classes
-        except ConfigError as error:
-            raise ConfigError(f"{error}; or name the file of the classes by --classes") from error
-        if known:
-            return f"{key} '{name}'", list(known)
-    raise ConfigError("no dataset names the classes: name a file that does by --classes")
 
 
 def view_of(mapper: InferenceMapper) -> dict:

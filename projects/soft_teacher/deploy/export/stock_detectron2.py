@@ -22,7 +22,7 @@ from ...experiment.yaml_config import value_of
 from ...experiment.yaml_experiment import YamlExperiment
 from ...utils.errors import ConfigError, ExportError
 from ..stock_config import CONFIG, WEIGHTS, write_stock_folder
-from .detections import Detections, detect
+from .detection_tensors import DetectionTensors, detect
 from .source import Source
 
 __all__ = ["check_stock", "write_detectron2"]
@@ -55,7 +55,7 @@ def write_detectron2(source: Source, view: torch.Tensor, path: str) -> Callable:
     write_stock_folder(path, cfg, source.network.state_dict(), source.classes)
     network = _predictor(path).model
     _check_same_tensors(source.network, network)
-    return lambda view: Detections(*detect(network, view))
+    return lambda view: DetectionTensors(*detect(network, view))
 
 
 def check_stock(experiment) -> None:

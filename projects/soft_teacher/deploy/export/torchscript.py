@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from .detections import Detections
+from .detection_tensors import DetectionTensors
 from .source import Source
 from .traced import adapter_of, quiet
 
@@ -25,8 +25,8 @@ def write_torchscript(source: Source, view: torch.Tensor, path: str) -> Callable
         torch.jit.save(traced, path, _extra_files=source.metadata())
         loaded = torch.jit.load(path)
 
-    def run(view: torch.Tensor) -> Detections:
+    def run(view: torch.Tensor) -> DetectionTensors:
         with quiet(), torch.no_grad():
-            return Detections(*loaded(view))
+            return DetectionTensors(*loaded(view))
 
     return run

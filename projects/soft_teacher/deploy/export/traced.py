@@ -7,14 +7,14 @@ from contextlib import contextmanager
 import torch
 from detectron2.export import TracingAdapter
 
-from .detections import detect
+from .detection_tensors import detect
 from .source import Source
 
 __all__ = ["adapter_of", "quiet"]
 
 
 def adapter_of(source: Source, view: torch.Tensor) -> TracingAdapter:
-    """In eval mode: uint8 (C, h, w) of any size to the tensors of :func:`.detections.detect`."""
+    """In eval mode: uint8 (C, h, w) of any size to what :func:`.detection_tensors.detect` gives."""
     return TracingAdapter(source.network, view, detect).eval()
 
 

@@ -1,0 +1,1 @@
+"""What pip installs as commands, a module with a ``main`` for each; see ``setup.cfg``."""

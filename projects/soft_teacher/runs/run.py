@@ -1,0 +1,222 @@
+"""A run as a process of its own, monitored through its files."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+
+from ..engine.identity import RunIdentity, flat
+from ..evaluation.evaluate import NETWORKS
+from ..experiment.yaml_config import load_config
+from ..monitoring.metrics_file import read_metrics
+from ..utils.errors import TrainingError
+from .record import PACKAGE, Record, code_digest, file_digest, text_digest
+
+__all__ = ["HOME", "TRAIN", "Run"]
+
+# The folder that the package is in.
+HOME = PACKAGE.parent
+TRAIN = ("-m", f"{PACKAGE.name}.commands.train")
+# Config keys that do not change the result.
+WITHOUT_EFFECT = (
+    "DATALOADER.NUM_WORKERS",
+    "GLOBAL",
+    "MODEL.DEVICE",
+    "MODEL.WEIGHTS",  # what made them is compared instead
+    "OUTPUT_DIR",
+    "SOFT_TEACHER.WATCH",
+    "SOLVER.CHECKPOINTS_TO_KEEP",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "VIS_PERIOD",
+)
+DATA = "data "
+PRINTED = "stdout.txt"
+
+
+@dataclass(eq=False)
+class Run:
+    """A config with overrides, trained in a folder of its own.
+
+    Raises:
+        ConfigError: for a mistake in the config.
+    """
+
+    name: str
+    config_file: str  # YAML
+    folder: Path  # OUTPUT_DIR
+    opts: Sequence[str] = ()  # KEY VALUE ... overrides
+    _: KW_ONLY
+    data_files: Sequence[Path] = ()  # they identify the data; missing ones are not compared
+    num_gpus: int = 1
+    any_code: bool = False  # accept a result of other code
+    after: Sequence["Run"] = ()  # must be finished before this one starts
+    # File -> the command line that makes it before the run, without the interpreter; its Paths are
+    # relative to the folder of the package, or absolute.
+    preparation: Mapping[Path, Sequence] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.opts = [*map(str, self.opts), "OUTPUT_DIR", str(self.folder)]
+        self.cfg = load_config(self.config_file, self.opts)
+        self._process: subprocess.Popen | None = None
+        self._commands: list[list[str]] = []
+        self._home = HOME
+        self._started = 0.0
+
+    @property
+    def identity(self) -> RunIdentity:
+        """Everything but the code that decides the result, without missing data files."""
+        files = [path for path in self.data_files if path.is_file()]
+        values = {f"{DATA}{path.name}": file_digest(path) for path in files}
+        for run in self.after:
+            values[f"{DATA}{run.name}"] = text_digest(str(sorted(run.identity.values.items())))
+        values.update(flat(self.cfg, without=WITHOUT_EFFECT))
+        return RunIdentity(values, allow_changes=True)
+
+    @property
+    def record(self) -> Record | None:
+        """What the folder remembers of an earlier start."""
+        return Record.read(self.folder)
+
+    @property
+    def finished(self) -> bool:
+        record = self.record
+        return record is not None and record.finished and not self.changes()
+
+    def changes(self) -> list[str]:
+        """A line for each reason why the folder holds a different run."""
+        record = self.record
+        if record is None:
+            return []
+        identity, saved = self.identity, record.identity
+        missing = {k for k in saved if k.startswith(DATA) and k not in identity.values}
+        found = identity.check({k: v for k, v in saved.items() if k not in missing})
+        if not self.any_code and record.code != [code_digest()]:
+            found.append(f"the code was {' + '.join(record.code)} and is {code_digest()}")
+        return found
+
+    @property
+    def config_path(self) -> Path:
+        """The config, relative to the folder of the package if it is in there."""
+        path = Path(self.config_file)
+        return path.relative_to(HOME) if path.is_relative_to(HOME) else path.absolute()
+
+    def commands(self, home: Path = HOME) -> list[list[str]]:
+        """The command lines of preparation and run, without the interpreter.
+
+        Args:
+            home: the folder of the package, or of a copy of it, whose code runs.
+        """
+        gpus = ["--num-gpus", self.num_gpus] if self.num_gpus > 1 else []
+        train = [*TRAIN, "--config-file", self.config_path, *gpus, "--resume", *self.opts]
+        return [
+            [str(home / part) if isinstance(part, Path) else str(part) for part in command]
+            for command in [*self.preparation.values(), train]
+        ]
+
+    def start(self, home: Path = HOME) -> None:
+        """Starts the run, or resumes it; removes what a different one has left in the folder.
+
+        Args:
+            home: see :meth:`commands`.
+        """
+        if self.changes():
+            shutil.rmtree(self.folder)
+        record = self.record or Record(identity=self.identity.values)
+        if record.code[-1:] != [code_digest()]:
+            record.code.append(code_digest())
+        record.finished = False
+        record.write(self.folder)
+        self._home = home
+        there = [product.is_file() for product in self.preparation]
+        self._commands = [c for c, skip in zip(self.commands(home), [*there, False]) if not skip]
+        self._started = time.monotonic()
+        self._next_process()
+
+    def poll(self) -> bool:
+        """Whether the run has not finished yet.
+
+        Raises:
+            TrainingError: it failed; the message has the last line that it printed.
+        """
+        code = self._process.poll()
+        if code is None:
+            return True
+        if code == 0 and self._commands:
+            self._next_process()
+            return True
+        self._note(finished=code == 0)
+        if code:
+            log = self.folder / PRINTED
+            last = log.read_text().strip().split("\n")[-1]
+            raise TrainingError(f"{self.name} failed with status {code}: {last} (see {log})")
+        return False
+
+    @property
+    def running(self) -> bool:
+        """Whether a process that this object started is alive."""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> None:
+        """Terminates the process, if there is one; it saves what it has done."""
+        if self.running:
+            self._process.terminate()
+            self._process.wait()
+            self._note(finished=False)
+
+    def metrics(self) -> list[dict]:
+        """The lines that the run has written so far."""
+        return read_metrics(self.folder) if (self.folder / "metrics.json").is_file() else []
+
+    def history(self, task: str = "bbox") -> dict[str, list]:
+        """{network: [(step, {metric: value}), ...]} of all evaluations.
+
+        Args:
+            task: "bbox" or, of masks, "segm".
+        """
+        found = {network: {} for network in NETWORKS}
+        for line in self.metrics():
+            for network, evaluations in found.items():
+                prefix = f"{network}/{task}/"
+                values = {k[len(prefix) :]: v for k, v in line.items() if k.startswith(prefix)}
+                if values:
+                    evaluations[line["iteration"] + 1] = values
+        return {network: sorted(e.items()) for network, e in found.items()}
+
+    @property
+    def steps(self) -> int:
+        """Steps done of this run."""
+        if self.changes():
+            return 0
+        # An evaluation is written after the line of a later step.
+        return max((line["iteration"] + 1 for line in self.metrics()), default=0)
+
+    def work(self, steps: int) -> float:
+        """Cost of so many steps in labeled images; an unlabeled image costs about two."""
+        cfg = self.cfg
+        labeled = cfg.SOFT_TEACHER.LABELED_SHARE * cfg.SOLVER.IMS_PER_BATCH
+        unlabeled = cfg.SOLVER.IMS_PER_BATCH - labeled
+        return steps * labeled + max(steps - cfg.SOFT_TEACHER.BURN_IN, 0) * 2 * unlabeled
+
+    @property
+    def work_left(self) -> float:
+        return self.work(self.cfg.SOLVER.MAX_ITER) - self.work(self.steps)
+
+    def _next_process(self) -> None:
+        paths = [str(self._home), os.environ.get("PYTHONPATH")]
+        path = os.pathsep.join(filter(None, paths))
+        # Runs side by side with several threads each crawl.
+        changes = {"PYTHONPATH": path, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, **changes}
+        command = [sys.executable, *self._commands.pop(0)]
+        with open(self.folder / PRINTED, "a") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+
+    def _note(self, *, finished: bool) -> None:
+        record = self.record
+        record.finished = finished
+        record.seconds += time.monotonic() - self._started
+        record.write(self.folder)
