@@ -8,7 +8,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from soft_teacher.data.augmentation.policies import build_policy
 from soft_teacher.data.mapper import InferenceMapper
-from soft_teacher.data.multi_scale import MultiScale
 from soft_teacher.data.streams.loader import build_two_stream_train_loader
 
 MAX_PIXELS = 180_000_000
@@ -58,16 +57,14 @@ def dataloader_of(test: str, view: dict, *, num_workers: int) -> DictConfig:
             ),
             num_workers=num_workers,
         ),
-        # Of train_net.py --eval-only if enabled, and of predict.py --tta.
+        # The views of train_net.py --eval-only if enabled, and of predict.py --tta.
         test_aug=dict(
             enabled=False,
-            views=L(MultiScale)(
-                min_sizes=[400, 500, 600, 700, 800, 900, 1000, 1100, 1200],
-                max_size=4000,
-                max_sizes=[],
-                flip=True,
-                box_sizes=[],
-            ),
+            min_sizes=[400, 500, 600, 700, 800, 900, 1000, 1100, 1200],
+            max_size=4000,
+            max_sizes=[],
+            flip=True,
+            box_sizes=[],
         ),
         evaluator=L(COCOEvaluator)(dataset_name=test, tasks=("bbox",)),
     )

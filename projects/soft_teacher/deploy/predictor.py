@@ -106,7 +106,7 @@ class Predictor:
                 images.
             overlap: smallest share of a tile that its neighbour shows, too.
             tta: look at several views of an image, those of ``TEST.AUG`` in YAML and of
-                ``dataloader.test_aug.views`` in a LazyConfig.
+                ``dataloader.test_aug`` in a LazyConfig.
             variances: measure the box regression variance of the boxes (Eq. 7-9).
             opts: overrides in the config's language.
 
@@ -274,7 +274,7 @@ def _multi_scale(experiment: Experiment) -> MultiScale:
     """Raises ConfigError for a LazyConfig that describes no views."""
     found = experiment.multi_scale()
     if found is None:
-        raise ConfigError("tta needs dataloader.test_aug.views, which the LazyConfig does not have")
+        raise ConfigError("tta needs dataloader.test_aug, which the LazyConfig does not have")
     return found
 
 

@@ -97,7 +97,7 @@ class LazyExperiment(Experiment):
         model = rehearsed_model(lambda: instantiate(cfg.model))
         with rehearsal("dataloader.test.mapper"):
             instantiate(cfg.dataloader.test.get("mapper"))
-        with rehearsal("dataloader.test_aug.views"):
+        with rehearsal("dataloader.test_aug"):
             self.multi_scale()
         if eval_only:
             return
@@ -172,7 +172,9 @@ class LazyExperiment(Experiment):
         return results
 
     def multi_scale(self) -> MultiScale | None:
-        return instantiate(OmegaConf.select(self.cfg, "dataloader.test_aug.views"))
+        settings = OmegaConf.to_container(self.cfg.dataloader.get("test_aug") or OmegaConf.create())
+        settings.pop("enabled", None)
+        return MultiScale(**settings) if settings else None
 
     def evaluate(self, model, multi_scale=None) -> dict:
         """Evaluates the networks of ``train.eval_networks`` on the test datasets."""

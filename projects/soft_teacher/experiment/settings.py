@@ -30,7 +30,6 @@ LABELER = "model.pseudo_labeler"
 DENSITY = f"{LABELER}.density"
 RESIZE = f"{TEST}.mapper.augmentations[0]"
 TEST_AUG = "dataloader.test_aug"
-LOOKS = f"{TEST_AUG}.views"
 
 number, whole, flag, text = Number(), Number(whole=True), Flag(), Text()
 count = Number(1, whole=True)
@@ -104,12 +103,12 @@ SETTINGS = {
         Number(-1, whole=True),
     ),
     "TEST.AUG.ENABLED": Setting(f"{TEST_AUG}.enabled", flag, free=True),
-    "TEST.AUG.MIN_SIZES": of_class(LOOKS, "MultiScale.min_sizes", counts, free=True),
-    "TEST.AUG.MAX_SIZE": of_class(LOOKS, "MultiScale.max_size", count, free=True),
-    "TEST.AUG.MAX_SIZES": of_class(LOOKS, "MultiScale.max_sizes", Each(count), free=True),
-    "TEST.AUG.FLIP": of_class(LOOKS, "MultiScale.flip", flag, free=True),
+    "TEST.AUG.MIN_SIZES": of_class(TEST_AUG, "MultiScale.min_sizes", counts, free=True),
+    "TEST.AUG.MAX_SIZE": of_class(TEST_AUG, "MultiScale.max_size", count, free=True),
+    "TEST.AUG.MAX_SIZES": of_class(TEST_AUG, "MultiScale.max_sizes", Each(count), free=True),
+    "TEST.AUG.FLIP": of_class(TEST_AUG, "MultiScale.flip", flag, free=True),
     "TEST.AUG.BOX_SIZES": of_class(
-        LOOKS, "MultiScale.box_sizes", Each(Each(not_negative, length=2)), free=True
+        TEST_AUG, "MultiScale.box_sizes", Each(Each(not_negative, length=2)), free=True
     ),
     "TEST.EVAL_PERIOD": Setting("train.eval_period", Number(0, whole=True), free=True),
     "INPUT.FORMAT": Setting(
