@@ -9,6 +9,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
@@ -31,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Name -> config, size of the images if it is not that of the photographs.
 NETWORKS = {
     "demo": ("configs/demo/soft_teacher.yaml", 128),
+    "demo, masks": ("configs/demo/mask_soft_teacher.yaml", 128),
     "R50": ("configs/coco/paper/soft_teacher_R_50_FPN_partial_180k.yaml", None),
 }
 
@@ -40,6 +42,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--rounds", type=int, default=7, help="passes of each over the images")
     parser.add_argument("--images", type=int, default=32, help="how many files to make and read")
+    parser.add_argument("--tta", action="store_true", help="ours with several views, too")
     parser.add_argument("--opts", nargs="*", default=[], help="overrides of the configs")
     parser.add_argument("--output", type=Path, default=ROOT / "output" / "bench-predict")
     args = parser.parse_args(argv)
@@ -62,7 +65,7 @@ def save_weights(cfg, path: Path) -> None:
     torch.save({"model": SoftTeacherTrainer.build_model(cfg).state_dict()}, path)
 
 
-def contenders(cfg, config: str, opts: list[str], files: list[str], weights: Path):
+def contenders(cfg, config: str, opts: list[str], files: list[str], weights: Path, *, tta: bool):
     """Functions that predict on all files: a loop over the stock predictor, and ours."""
     stock_cfg = get_cfg()
     soft_teacher.add_soft_teacher_config(stock_cfg)
@@ -70,25 +73,32 @@ def contenders(cfg, config: str, opts: list[str], files: list[str], weights: Pat
     stock_cfg.MODEL.WEIGHTS = str(weights)
     stock = DefaultPredictor(stock_cfg)
     classes = [str(n) for n in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES)]
-    ours = Predictor(config, weights, classes=classes, opts=opts)
+    names = ["ours", "ours, tta"] if tta else ["ours"]
+    ours = {
+        name: Predictor(config, weights, classes=classes, opts=opts, tta="tta" in name)
+        for name in names
+    }
 
     def loop() -> list[int]:
         return [len(stock(cv2.imread(file))["instances"].to("cpu")) for file in files]
 
-    def stream() -> list[int]:
-        return [len(found.instances) for found in ours.stream(files)]
+    def stream(predictor: Predictor) -> list[int]:
+        return [len(found.instances) for found in predictor.stream(files)]
 
-    return {"DefaultPredictor": loop, "ours": stream}
+    return {"DefaultPredictor": loop} | {name: partial(stream, p) for name, p in ours.items()}
 
 
 def speed_row(name: str, steps: dict[str, Callable], count: int, rounds: int, device: str) -> Row:
-    """Images per second of both, and their ratio by round."""
+    """Images per second of all, and ratios by round."""
     seconds: dict[str, np.ndarray] = race(steps, rounds, device)
-    return {
+    row = {
         "network": name,
         **{f"{key}/s": float(np.median(count / seconds[key])) for key in steps},
         **spread("x DefaultPredictor", seconds["DefaultPredictor"] / seconds["ours"]),
     }
+    if "ours, tta" in seconds:
+        row |= spread("s of tta / s of ours", seconds["ours, tta"] / seconds["ours"])
+    return row
 
 
 @exit_status
@@ -104,7 +114,7 @@ def main(argv=None) -> None:
         with tempfile.TemporaryDirectory() as folder:
             files = make_files(Path(folder), args.images, side)
             save_weights(cfg, Path(folder) / "model.pth")
-            steps = contenders(cfg, config, opts, files, Path(folder) / "model.pth")
+            steps = contenders(cfg, config, opts, files, Path(folder) / "model.pth", tta=args.tta)
             row = speed_row(name, steps, args.images, args.rounds, device)
             print(name, row, flush=True)
             tables["predictions"].append(row)

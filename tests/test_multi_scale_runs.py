@@ -75,8 +75,8 @@ def test_one_view_is_the_evaluation_itself(evaluate, tmp_path, caplog):
 
 def test_evaluations_of_a_training_look_once(tmp_path, caplog):
     opts = ["SOLVER.MAX_ITER", "1", "SOLVER.STEPS", "()", "TEST.EVAL_PERIOD", "1"]
-    results = train_yaml(tmp_path, *ON["yaml"], *opts)
-    assert "Evaluating the teacher on digits_val" in caplog.text and list(results) == ["teacher"]
+    train_yaml(tmp_path, *ON["yaml"], *opts)
+    assert "Evaluating the teacher on digits_val" in caplog.text
     assert "views of an image" not in caplog.text
 
 

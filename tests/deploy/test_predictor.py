@@ -177,12 +177,13 @@ def test_tta_looks_at_all_views_in_both_languages(build, teacher, images):
     assert len(yaml.multi_scale) == 6 and teacher.multi_scale is None
     assert found.image_size == (50, 70)
     assert_same(found, lazy(images[0]))
-    assert len(found) != len(teacher(images[0]))
+    assert not torch.equal(found.scores[:5], teacher(images[0]).scores[:5])
 
 
 def test_tiles_are_looked_at_in_all_views(build, images):
-    opts = [*LOW, *ONE_VIEW]
-    assert_same(*(build(tile=64, opts=opts, tta=tta)(images[0]) for tta in (False, True)))
+    # One at a time: batches of other sizes round differently.
+    options = {"tile": 64, "opts": [*LOW, *ONE_VIEW], "batch_size": 1}
+    assert_same(*(build(**options, tta=tta)(images[0]) for tta in (False, True)))
 
 
 def test_a_lazy_config_without_views_says_so(build, tmp_path, weights):
