@@ -11,7 +11,7 @@ from ..geometry import clip_boxes, transform_boxes
 from ..utils.errors import ConfigError
 from .families.base import Candidates, DetectorFamily, Encoded, MergesViews
 
-__all__ = ["MultiScaleDetector", "check_merges_views", "contribution"]
+__all__ = ["MultiScaleDetector", "check_merges_views", "contribution", "joined"]
 
 
 def check_merges_views(family: type[DetectorFamily], key: str) -> None:
@@ -37,6 +37,11 @@ def contribution(found: Candidates, view: View, frame: View) -> Candidates:
     fits = ((low <= sides) & (sides < high)).reshape(len(boxes), boxes.shape[1] // 4)
     scores = found.scores[:, :-1].where(fits, 0)
     return Candidates(boxes, torch.cat([scores, found.scores[:, -1:]], dim=1))
+
+
+def joined(parts: list[Candidates]) -> Candidates:
+    """The candidates of all parts, in their order."""
+    return Candidates(torch.cat([p.boxes for p in parts]), torch.cat([p.scores for p in parts]))
 
 
 class MultiScaleDetector(nn.Module):
@@ -77,8 +82,7 @@ class MultiScaleDetector(nn.Module):
         parts = [self._contribution(*self._seen(image, n), frame) for n in range(last)]
         seen = self._seen(image, last)
         parts.append(self._contribution(*seen, frame))
-        merged = Candidates(*(torch.cat(tensors) for tensors in zip(*map(_tensors, parts))))
-        found = self._family.select(self.network, merged, frame.size)
+        found = self._family.select(self.network, joined(parts), frame.size)
         if self._family.has_masks(self.network):
             masks = self._masks(*seen, found, frame)
             del seen
@@ -109,7 +113,3 @@ def _moved(boxes: torch.Tensor, source: View, target: View) -> torch.Tensor:
     """(n, 4 K) boxes of a view in the frame of another; with the same matrix, to the bit."""
     matrix = torch.as_tensor(target.matrix @ np.linalg.inv(source.matrix))
     return transform_boxes(boxes.reshape(-1, 4), matrix).reshape(boxes.shape)
-
-
-def _tensors(part: Candidates) -> tuple[torch.Tensor, torch.Tensor]:
-    return part.boxes, part.scores
