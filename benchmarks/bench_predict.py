@@ -8,6 +8,8 @@ Prints the table and writes it, with all figures, into the output folder.
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
@@ -28,9 +30,10 @@ from soft_teacher.utils.checks import Number
 from soft_teacher.utils.command_line import exit_status, make_output
 
 ROOT = Path(__file__).resolve().parents[1]
-# Name -> config, size of the images if it is not that of the photographs.
+# Name -> config of the model zoo, size of the images if it is not that of the photographs.
 NETWORKS = {
     "demo": ("demo/soft_teacher.yaml", 128),
+    "demo, masks": ("demo/mask_soft_teacher.yaml", 128),
     "R50": ("coco/paper/soft_teacher_R_50_FPN_partial_180k.yaml", None),
 }
 
@@ -40,6 +43,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--rounds", type=int, default=7, help="passes of each over the images")
     parser.add_argument("--images", type=int, default=32, help="how many files to make and read")
+    parser.add_argument("--tta", action="store_true", help="ours with several views, too")
     parser.add_argument("--opts", nargs="*", default=[], help="overrides of the configs")
     parser.add_argument("--output", type=Path, default=ROOT / "output" / "bench-predict")
     args = parser.parse_args(argv)
@@ -62,7 +66,7 @@ def save_weights(cfg, path: Path) -> None:
     torch.save({"model": SoftTeacherTrainer.build_model(cfg).state_dict()}, path)
 
 
-def contenders(cfg, config: str, opts: list[str], files: list[str], weights: Path):
+def contenders(cfg, config: str, opts: list[str], files: list[str], weights: Path, *, tta: bool):
     """Functions that predict on all files: a loop over the stock predictor, and ours."""
     stock_cfg = get_cfg()
     soft_teacher.add_soft_teacher_config(stock_cfg)
@@ -70,37 +74,32 @@ def contenders(cfg, config: str, opts: list[str], files: list[str], weights: Pat
     stock_cfg.MODEL.WEIGHTS = str(weights)
     stock = DefaultPredictor(stock_cfg)
     classes = [str(n) for n in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES)]
-    ours = Predictor(config, weights, classes=classes, opts=opts)
+    names = ["ours", "ours, tta"] if tta else ["ours"]
+    ours = {
+        name: Predictor(config, weights, classes=classes, opts=opts, tta="tta" in name)
+        for name in names
+    }
 
     def loop() -> list[int]:
         return [len(stock(cv2.imread(file))["instances"].to("cpu")) for file in files]
 
-    def stream() -> list[int]:
-        return [len(found.instances) for found in ours.stream(files)]
+    def stream(predictor: Predictor) -> list[int]:
+        return [len(found.instances) for found in predictor.stream(files)]
 
-    return {"DefaultPredictor": loop, "ours": stream}
+    return {"DefaultPredictor": loop} | {name: partial(stream, p) for name, p in ours.items()}
 
 
-def predicted(
-    config: str, opts: list[str], files: list[str], *, folder: Path, rounds: int, device: str
-) -> Row:
-    """Images per second of both, and their ratio by round.
-
-    Args:
-        config: a name of the model zoo, with overrides ``opts``.
-        files: images.
-        folder: for weights.
-    """
-    config, opts = get_config_file(config), ["MODEL.DEVICE", device, *opts]
-    cfg = yaml_config.load_config(config, [*opts, "MODEL.WEIGHTS", ""])
-    weights = folder / "model.pth"
-    save_weights(cfg, weights)
-    steps = contenders(cfg, config, opts, files, weights)
+def speed_row(name: str, steps: dict[str, Callable], count: int, rounds: int, device: str) -> Row:
+    """Images per second of all, and ratios by round."""
     seconds: dict[str, np.ndarray] = race(steps, rounds, device)
-    return {
-        **{f"{key}/s": float(np.median(len(files) / seconds[key])) for key in steps},
+    row = {
+        "network": name,
+        **{f"{key}/s": float(np.median(count / seconds[key])) for key in steps},
         **spread("x DefaultPredictor", seconds["DefaultPredictor"] / seconds["ours"]),
     }
+    if "ours, tta" in seconds:
+        row |= spread("s of tta / s of ours", seconds["ours, tta"] / seconds["ours"])
+    return row
 
 
 @exit_status
@@ -110,11 +109,14 @@ def main(argv=None) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tables: Tables = {"predictions": []}
     for name in args.networks:
-        config, side = NETWORKS[name]
+        path, side = NETWORKS[name]
+        config, opts = get_config_file(path), ["MODEL.DEVICE", device, *args.opts]
+        cfg = yaml_config.load_config(config, [*opts, "MODEL.WEIGHTS", ""])
         with tempfile.TemporaryDirectory() as folder:
             files = make_files(Path(folder), args.images, side)
-            how = {"folder": Path(folder), "rounds": args.rounds, "device": device}
-            row = {"network": name, **predicted(config, args.opts, files, **how)}
+            save_weights(cfg, Path(folder) / "model.pth")
+            steps = contenders(cfg, config, opts, files, Path(folder) / "model.pth", tta=args.tta)
+            row = speed_row(name, steps, args.images, args.rounds, device)
             print(name, row, flush=True)
             tables["predictions"].append(row)
     setup = {"images": args.images, "rounds": args.rounds, "threads": torch.get_num_threads()}

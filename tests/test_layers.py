@@ -19,6 +19,7 @@ FAMILIES = f"{NAME}.modeling.families"
 RECIPE = (
     *("soft_teacher", "views", "pseudo_labels", "box_jitter", "background_weights"),
     *("step_record", "precomputed", "thresholds", "batch_norm", "mask_transport", "mask_weights"),
+    "multi_scale",
 )
 # What only some kinds of detectors have.
 PARTS = {"roi_heads", "proposal_generator", "box_predictor", "box_head", "head", "rpn_head"}

@@ -57,6 +57,15 @@ def dataloader_of(test: str, view: dict, *, num_workers: int) -> DictConfig:
             ),
             num_workers=num_workers,
         ),
+        # The views of train_net.py --eval-only if enabled, and of predict.py --tta.
+        test_aug=dict(
+            enabled=False,
+            min_sizes=[400, 500, 600, 700, 800, 900, 1000, 1100, 1200],
+            max_size=4000,
+            max_sizes=[],
+            flip=True,
+            box_sizes=[],
+        ),
         evaluator=L(COCOEvaluator)(dataset_name=test, tasks=("bbox",)),
     )
     return OmegaConf.create(parts, flags={"allow_objects": True})

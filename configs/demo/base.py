@@ -43,6 +43,7 @@ heads.box_predictor.input_shape = ShapeSpec(channels=FC_DIM)
 # A mirrored digit is no digit; a turned tight box has a loose enclosing box.
 view = dict(short_edge=128, max_size=192, scale_range=(0.8, 1.2), flip=False, max_angle=4.0)
 dataloader = dataloader_of("digits_val", view, num_workers=0)
+dataloader.test_aug.update(min_sizes=[96, 128, 160], max_size=240, flip=False)
 dataloader.train.update(labeled_names=["digits_fold1_labeled"], unlabeled_names=[])
 dataloader.train.update(batch_size=4, labeled_share=1.0, decay_steps=0)
 

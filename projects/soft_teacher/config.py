@@ -28,6 +28,14 @@ def add_soft_teacher_config(cfg) -> None:
     # Largest share of a stream's images that may be unreadable; one more stops the run.
     cfg.DATALOADER.MAX_UNREADABLE = 0.01
 
+    # The multi-scale test of train_net.py --eval-only (Detectron2's TEST.AUG.ENABLED) and of
+    # predict.py --tta: TEST.AUG.MIN_SIZES, each with its mirror image if TEST.AUG.FLIP.
+    # Long edges, one for each of MIN_SIZES, in the place of MAX_SIZE; () uses that.
+    cfg.TEST.AUG.MAX_SIZES = ()
+    # (low, high) for each of MIN_SIZES: it contributes boxes whose sqrt(area), in pixels of the
+    # image, lies in [low, high). () lets all contribute all.
+    cfg.TEST.AUG.BOX_SIZES = ()
+
     # "SGD" (the paper) or "AdamW".
     cfg.SOLVER.OPTIMIZER = "SGD"
     # Micro-batches per process and step; their gradients are accumulated.

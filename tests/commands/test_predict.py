@@ -14,7 +14,7 @@ from training import CONFIGS, ROOT, save_untrained
 
 from soft_teacher.commands import predict
 from soft_teacher.data.datasets.dataset_dicts import dataset_reading
-from soft_teacher.deploy.record import RECORD
+from soft_teacher.deploy.record import RECORD, Record
 
 pytestmark = pytest.mark.usefixtures("own_catalog")
 
@@ -115,6 +115,31 @@ def test_ctrl_c_says_how_to_go_on(arguments, photos, tmp_path, capsys, monkeypat
     monkeypatch.setattr(predict, "predict", interrupted)
     assert predict.main(arguments(photos, tmp_path / "out")) == 130
     assert "interrupted: the same command with --resume goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("done", [0, 1, 4])
+def test_an_interrupted_prediction_with_tta_goes_on(
+    arguments, photos, tmp_path, capsys, monkeypatch, done
+):
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    options = ("--tta", "--confidence", "0.2", "--format", "coco", "--batch-size", "1")
+    assert predict.main(arguments(photos, whole, *options)) == 0
+    append = Record.append
+
+    def interrupted(self, found):
+        if len(self.names) == done:
+            raise KeyboardInterrupt
+        append(self, found)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "append", interrupted)
+        assert predict.main(arguments(photos, out, *options)) == 130
+    assert lines_of(out / RECORD) == 1 + done
+    assert predict.main(arguments(photos, out, "--resume", *options[1:])) == 2
+    assert "was predicted with another tta" in capsys.readouterr().err
+    assert predict.main(arguments(photos, out, "--resume", *options)) == 0
+    for file in ("coco/dataset.json", "coco/results.json", RECORD):
+        assert (whole / file).read_bytes() == (out / file).read_bytes()
 
 
 def command(words) -> list[str]:

@@ -168,13 +168,42 @@ def test_retinanet_measures_the_spread_of_the_boxes_that_nms_suppressed(tmp_path
         assert (found.variances >= 0).all() and found.variances.isfinite().any()
 
 
-def test_tta_is_detectron2_s(build, images):
-    tta = [*LOW, "TEST.AUG.MIN_SIZES", "(48,64)", "TEST.AUG.MAX_SIZE", "128"]
-    found = build(tta=True, opts=tta)(images[0])
-    assert len(found) > 0 and found.image_size == (50, 70)
-    once = build(tta=True, opts=[*LOW, "TEST.AUG.MIN_SIZES", "(50,)", "TEST.AUG.FLIP", "False"])
-    small = build(opts=[*LOW[:-1], "50"])(images[0])
-    assert_alike(once(images[0])[:3], small[:3])
+ONE_VIEW = ["TEST.AUG.MIN_SIZES", "(64,)", "TEST.AUG.MAX_SIZE", "192"]
+
+
+def test_one_view_of_tta_is_a_plain_prediction(build, teacher, images):
+    predictor = build(tta=True, opts=[*LOW, *ONE_VIEW])
+    for image in (images[0], cv2.imread(images[1])):
+        assert_same(predictor(image), teacher(image))
+
+
+def test_tta_looks_at_all_views_in_both_languages(build, teacher, images):
+    """The demo's three sizes; here with mirror images."""
+    floor = "model.student.roi_heads.box_predictor.test_score_thresh=0.02"
+    opts = [floor, "dataloader.test_aug.flip=True", "train.device=cpu"]
+    lazy = build(str(CONFIGS / "soft_teacher.py"), opts=opts, tta=True)
+    yaml = build(tta=True, opts=[*LOW, "TEST.AUG.FLIP", "True"])
+    found = yaml(images[0])
+    assert len(yaml.multi_scale) == 6 and teacher.multi_scale is None
+    assert found.image_size == (50, 70)
+    assert_same(found, lazy(images[0]))
+    assert not torch.equal(found.scores[:5], teacher(images[0]).scores[:5])
+
+
+def test_tiles_are_looked_at_in_all_views(build, images):
+    # One at a time: batches of other sizes round differently.
+    options = {"tile": 64, "opts": [*LOW, *ONE_VIEW], "batch_size": 1}
+    assert_same(*(build(**options, tta=tta)(images[0]) for tta in (False, True)))
+
+
+def test_a_lazy_config_without_views_says_so(build, tmp_path, weights):
+    cfg = LazyConfig.load(str(CONFIGS / "soft_teacher.py"))
+    del cfg.dataloader.test_aug
+    LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
+    old = str(tmp_path / "config.yaml")
+    assert build(old, opts=["train.device=cpu"]).class_names == NAMES
+    with pytest.raises(ConfigError, match="^tta needs dataloader.test_aug, which the LazyConfig"):
+        build(old, opts=["train.device=cpu"], tta=True)
 
 
 def test_supervision_gets_names(teacher, images, monkeypatch):
@@ -256,6 +285,12 @@ def test_classes_may_be_given(build, tmp_path):
         build(classes=["a", "b"])
 
 
+def test_tta_of_a_retinanet_is_refused(tmp_path):
+    config = write_run(tmp_path, "retinanet")
+    with pytest.raises(ConfigError, match="^tta merges views .* not supported for a RetinaNet"):
+        Predictor(str(config), tta=True)
+
+
 MISTAKES = [
     (dict(network="pupil"), "network must be one of student, teacher"),
     (dict(batch_size=0), "batch_size must be a whole number of at least 1"),
@@ -267,8 +302,8 @@ MISTAKES = [
     (dict(tta=True, variances=True), "choose one of the two"),
     (dict(path="nowhere.pth"), "nowhere.pth"),
     (dict(config="nowhere.yaml"), "--config-file 'nowhere.yaml' does not exist"),
-    (dict(config=str(CONFIGS / "soft_teacher.py"), opts=["train.device=cpu"], tta=True),
-     "test-time augmentation reads TEST.AUG of a YAML config"),
+    (dict(tta=True, opts=[*LOW, "TEST.AUG.MAX_SIZES", "(99,)"]),
+     "TEST.AUG.MAX_SIZES must be empty or have 3 items"),
 ]  # fmt: skip
 
 

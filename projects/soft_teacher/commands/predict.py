@@ -61,7 +61,8 @@ def parse_args(argv=None) -> argparse.Namespace:
         help="keep boxes scored above it; for one class as car=0.3; default: 0.5",
     )
     add("--variances", action="store_true", help="measure how stable each box is")
-    add("--tta", action="store_true", help="test-time augmentation, as TEST.AUG says")
+    add("--tta", action="store_true", help="look at several views of an image, those of TEST.AUG, "
+        "in a LazyConfig of dataloader.test_aug")  # fmt: skip
     add("--tile", type=int, help="cut larger images into tiles with sides of so many pixels")
     add("--overlap", type=float, default=0.2, help="share that tiles have in common; default: 0.2")
     add("--batch-size", type=int, default=8, help="images looked at together; default: 8")
@@ -114,7 +115,7 @@ def settings_of(args: argparse.Namespace, predictor: Predictor, confidence: Conf
         "network": args.network,
         "confidence": dict(zip(predictor.class_names, confidence.thresholds)),
         "variances": args.variances,
-        "tta": args.tta,
+        "tta": args.tta and vars(predictor.multi_scale),
         "tile": args.tile,
         "overlap": args.overlap,
         "overrides": args.opts,

@@ -17,7 +17,7 @@ from .images.image import MAX_PIXELS, UnreadableImage, read_image
 from .masks import MASK_FORMATS, has_masks, masks_in_view
 from .semantic_maps import SEMANTIC_MAP, SemanticMaps, in_view
 
-__all__ = ["InferenceMapper", "LabeledDatasetMapper", "TwoViewDatasetMapper"]
+__all__ = ["InferenceMapper", "LabeledDatasetMapper", "TwoViewDatasetMapper", "augmented"]
 
 # Shape of what a detector sees in the place of an image that cannot be read.
 BLANK = (3, 32, 32)
@@ -131,8 +131,8 @@ class TwoViewDatasetMapper:
             _check_size(sample, image)
         sample["height"], sample["width"] = image.shape[:2]
         # An augmentation that writes into its input must not change the other view.
-        sample["weak_image"], weak = _view(self.weak, image.copy())
-        sample["image"], strong = _view(self.strong, image)
+        sample["weak_image"], weak = augmented(self.weak, image.copy())
+        sample["image"], strong = augmented(self.strong, image)
         matrix = weak_to_strong(transform_matrix(weak), transform_matrix(strong))
         sample["weak_to_strong"] = torch.as_tensor(matrix, dtype=torch.float32)
         view = sample["weak_image"].shape[1:]
@@ -183,6 +183,12 @@ class InferenceMapper:
             "max_pixels": cfg.INPUT.MAX_PIXELS,
         }
 
+    def whole(self) -> "InferenceMapper":
+        """One that makes no other view of an image than the image itself."""
+        return InferenceMapper(
+            augmentations=[], image_format=self.image_format, max_pixels=self.max_pixels
+        )
+
     def __call__(self, dataset_dict: dict) -> dict:
         """
         Returns:
@@ -208,9 +214,8 @@ class InferenceMapper:
             rescaled to, those of the image.
         """
         height, width = image.shape[:2]
-        view = T.AugInput(image)
-        self.augmentations(view)
-        return {"height": height, "width": width, "image": _tensor(view.image)}
+        seen, _ = augmented(self.augmentations, image)
+        return {"height": height, "width": width, "image": seen}
 
 
 def _check_size(sample: dict, image: np.ndarray) -> None:
@@ -221,8 +226,8 @@ def _check_size(sample: dict, image: np.ndarray) -> None:
         raise UnreadableImage(" ".join(str(error).split())) from error
 
 
-def _view(augmentations: T.AugmentationList, image: np.ndarray):
-    """What augmentations make of an image, as a tensor, and the transforms that did."""
+def augmented(augmentations: T.AugmentationList, image: np.ndarray):
+    """What augmentations make of an image (H, W, C), a tensor (C, h, w), and their transforms."""
     view = T.AugInput(image)
     transforms = augmentations(view)
     return _tensor(view.image), transforms

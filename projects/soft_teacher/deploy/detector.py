@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from detectron2.structures import Instances
 from torch import nn
 
-from ..data.mapper import InferenceMapper
+from ..data.multi_scale import MultiScale
 from ..evaluation.stability import detect_with_variances
 from ..modeling.families.base import DetectorFamily
+from ..modeling.multi_scale import MultiScaleDetector, check_merges_views
 from ..utils.errors import ConfigError
-from .tta import with_tta
 
 __all__ = ["Detector"]
 
@@ -23,18 +22,22 @@ class Detector:
     """A network in eval mode, and what is asked of it."""
 
     def __init__(
-        self, family: DetectorFamily, network: nn.Module, *, cfg, tta: bool, variances: bool
+        self,
+        family: DetectorFamily,
+        network: nn.Module,
+        *,
+        multi_scale: MultiScale | None,
+        variances: bool,
     ):
         """
         Args:
-            cfg: of the run, for test-time augmentation.
-            tta: see :func:`.tta.with_tta`.
+            multi_scale: views to look at of whole images; None to look at what is given.
             variances: see :func:`..evaluation.stability.detect_with_variances`.
 
         Raises:
             ConfigError: the network can do neither of what is asked, or not both.
         """
-        if tta and variances:
+        if multi_scale is not None and variances:
             raise ConfigError(
                 "variances are measured without test-time augmentation: choose one of the two"
             )
@@ -43,15 +46,10 @@ class Detector:
         self.device = torch.device(network.device)
         self._family = family
         self._network = network
-        self._augmented = with_tta(network, cfg) if tta else None
+        if multi_scale is not None:
+            check_merges_views(type(family), "tta")
+            self._network = MultiScaleDetector(family, network, multi_scale)
         self._variances = variances
-
-    def view_of(self, image: np.ndarray, mapper: InferenceMapper) -> dict:
-        """What :meth:`__call__` takes of an image, uint8 (H, W, 3)."""
-        if self._augmented is None:
-            return mapper.view_of(image)
-        planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        return {"height": image.shape[0], "width": image.shape[1], "image": planes}
 
     @torch.no_grad()
     def __call__(
@@ -65,5 +63,4 @@ class Detector:
         if self._variances:
             seeds = [SEED] * len(views)
             return detect_with_variances(self._family, self._network, views, measured, seeds)
-        network = self._network if self._augmented is None else self._augmented
-        return [output["instances"].to("cpu") for output in network(list(views))]
+        return [output["instances"].to("cpu") for output in self._network(list(views))]

@@ -16,8 +16,10 @@ import numpy as np
 from detectron2.structures import Instances
 
 from ..data.images.image import UnreadableImage, read_image
+from ..data.multi_scale import MultiScale
 from ..distributed.device import cores
 from ..evaluation.evaluate import NETWORKS
+from ..experiment.experiment import Experiment
 from ..utils.checks import Number, check_choice, shown
 from ..utils.errors import ConfigError
 from .ahead import ahead
@@ -69,6 +71,7 @@ class Predictor:
         confidence: boxes above it are reported, see :class:`.confidence.Confidence`.
         lowest: the score below which the detector itself drops boxes.
         variance_thresh: tau_var of the run: boxes of a smaller variance are stable.
+        multi_scale: the views that are looked at; None for one.
         weights: where they were loaded from.
     """
 
@@ -102,7 +105,8 @@ class Predictor:
             tile: side in pixels of the tiles that larger images are cut into; None for whole
                 images.
             overlap: smallest share of a tile that its neighbour shows, too.
-            tta: Detectron2's test-time augmentation.
+            tta: look at several views of an image, those of ``TEST.AUG`` in YAML and of
+                ``dataloader.test_aug`` in a LazyConfig.
             variances: measure the box regression variance of the boxes (Eq. 7-9).
             opts: overrides in the config's language.
 
@@ -125,10 +129,11 @@ class Predictor:
         self._words = run.experiment.words
         self._floor_parameter = model.family.score_floor_parameter
         self.confidence = self.confidence_of(confidence)
+        self.multi_scale = _multi_scale(run.experiment) if tta else None
         self._detector = Detector(
-            model.family, detector, cfg=run.experiment.cfg, tta=tta, variances=variances
+            model.family, detector, multi_scale=self.multi_scale, variances=variances
         )
-        self._mapper = mapper
+        self._mapper = mapper.whole() if tta else mapper
         self._batch_size = batch_size
         self._tile, self._overlap = tile, overlap
 
@@ -217,10 +222,7 @@ class Predictor:
         height, width = size = pixels.shape[:2]
         if self._tile and max(size) > self._tile:
             return _Prepared(image, pixels, tile_windows(size, self._tile, self._overlap))
-        return _Prepared(image, pixels, [(0, 0, width, height)], self._view(pixels))
-
-    def _view(self, pixels: np.ndarray) -> dict:
-        return self._detector.view_of(pixels, self._mapper)
+        return _Prepared(image, pixels, [(0, 0, width, height)], self._mapper.view_of(pixels))
 
     def _detect(self, prepared: Sequence[_Prepared]) -> list[Instances]:
         pieces = [(p, window) for p in prepared for window in p.windows]
@@ -238,7 +240,7 @@ class Predictor:
         """
         waiting: dict[tuple, list] = {}
         for number, (p, window) in enumerate(pieces):
-            view = p.view if p.view is not None else self._view(_crop(p.image, window))
+            view = p.view if p.view is not None else self._mapper.view_of(_crop(p.image, window))
             shape = tuple(view["image"].shape)
             same = waiting.setdefault(shape, [])
             same.append((number, view))
@@ -266,6 +268,14 @@ class _Prepared:
     windows: Sequence[tuple[int, int, int, int]] = ()
     view: dict | None = None
     error: str = ""
+
+
+def _multi_scale(experiment: Experiment) -> MultiScale:
+    """Raises ConfigError for a LazyConfig that describes no views."""
+    found = experiment.multi_scale()
+    if found is None:
+        raise ConfigError("tta needs dataloader.test_aug, which the LazyConfig does not have")
+    return found
 
 
 def _crop(image: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:

@@ -15,6 +15,8 @@ from detectron2.evaluation import (
 
 from ..data.datasets.evaluated import evaluation_name
 from ..data.datasets.paths import slug
+from ..data.multi_scale import MultiScale
+from ..modeling.multi_scale import MultiScaleDetector
 from ..utils.checks import check_choice
 from ..utils.errors import ConfigError, is_full_disk
 from .mask_truth import KnownMasksEvaluator
@@ -75,6 +77,7 @@ def evaluate_networks(
     datasets: Sequence[str],
     build_loader: Callable,
     build_evaluator: Callable,
+    multi_scale: MultiScale | None = None,
 ) -> OrderedDict:
     """
     Args:
@@ -82,6 +85,8 @@ def evaluate_networks(
         networks: "student", "teacher" or both.
         build_loader: name of a dataset as it was read -> loader.
         build_evaluator: (dataset name, network) -> DatasetEvaluator.
+        multi_scale: look at these views of each image, of which the loader gives the whole; None
+            looks at what it gives.
 
     Returns:
         {network: results}, or {network: {dataset: results}} for several datasets; results has
@@ -93,13 +98,17 @@ def evaluate_networks(
     check_networks(networks)
     results, full_disk = OrderedDict(), None
     for network in networks:
-        per_dataset = OrderedDict()
+        detector, per_dataset = getattr(model, network), OrderedDict()
+        how = ""
+        if multi_scale is not None:
+            detector = MultiScaleDetector(model.family, detector, multi_scale)
+            how = f", {len(multi_scale)} views of an image"
         for name in datasets:
-            logger.info(f"Evaluating the {network} on {name}")
+            logger.info(f"Evaluating the {network} on {name}{how}")
             try:
                 evaluator = KnownMasksEvaluator(build_evaluator(name, network), name)
                 found = inference_on_dataset(
-                    getattr(model, network),
+                    detector,
                     build_loader(evaluation_name(name)),
                     ReadableImagesEvaluator(evaluator, name),
                 )

@@ -19,6 +19,7 @@ from ..distributed.sync_bn import synchronize_batch_norm
 from ..engine.nonfinite import NonFiniteGuard
 from ..evaluation.evaluate import check_networks
 from ..modeling.families.base import DetectorFamily
+from ..modeling.multi_scale import check_merges_views
 from ..monitoring.hooks import WatchHook
 from ..monitoring.picture_hooks import PictureHook
 from ..monitoring.wandb_writer import check_wandb
@@ -78,6 +79,8 @@ def check_run(config: Config, *, eval_only: bool) -> list[str]:
     if eval_only:
         if not config["DATASETS.TEST"]:
             raise ConfigError("DATASETS.TEST is empty: name a dataset to evaluate on")
+        if config["TEST.AUG.ENABLED"]:
+            check_merges_views(config.family, "TEST.AUG.ENABLED")
         return []
     check_wandb(config["SOFT_TEACHER.WATCH.WANDB.PROJECT"])
     check_amp(config["SOLVER.AMP.ENABLED"], config["SOLVER.AMP.PRECISION"], config["MODEL.DEVICE"])

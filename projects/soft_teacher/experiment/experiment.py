@@ -16,6 +16,7 @@ from ..data.datasets.dataset_checks import check_datasets, describe_datasets
 from ..data.datasets.dataset_dicts import TEACHER, as_list
 from ..data.datasets.loading import loaded_once
 from ..data.images.image import MAX_PIXELS
+from ..data.multi_scale import MultiScale
 from ..engine.checkpoint import SoftTeacherCheckpointer
 from ..evaluation.labeling import coco_categories
 from ..modeling import SoftTeacher
@@ -92,8 +93,16 @@ class Experiment(ABC):
         """Trains on this rank; returns the results of the last evaluation."""
 
     @abstractmethod
-    def evaluate(self, model: nn.Module) -> dict:
-        """Evaluates the networks that the config names."""
+    def evaluate(self, model: nn.Module, multi_scale: MultiScale | None = None) -> dict:
+        """Evaluates the networks that the config names.
+
+        Args:
+            multi_scale: the views of a multi-scale test; None for the view of :meth:`mapper`.
+        """
+
+    @abstractmethod
+    def multi_scale(self) -> MultiScale | None:
+        """The views of a multi-scale test; None if the config describes none."""
 
     @abstractmethod
     def mapper(self):
@@ -197,7 +206,8 @@ class Experiment(ABC):
             with loaded_once(masks=bool(self["MODEL.MASK_ON"])):
                 run = self._prepare(args, warnings + more)
             if args.eval_only:
-                return self.evaluate(self.load_model(resume=args.resume))
+                multi_scale = self.multi_scale() if self["TEST.AUG.ENABLED"] else None
+                return self.evaluate(self.load_model(resume=args.resume), multi_scale)
             return self.train(run, resume=args.resume)
 
     def _prepare(self, args, warnings: list[str]):

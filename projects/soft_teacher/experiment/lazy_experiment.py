@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from ..data.datasets.dataset_dicts import as_list, class_names
 from ..data.images.image import MAX_PIXELS
 from ..data.mapper import InferenceMapper
+from ..data.multi_scale import MultiScale
 from ..engine.checkpoint import SoftTeacherCheckpointer
 from ..engine.identity import flat
 from ..evaluation.evaluate import build_evaluator, evaluate_networks, results_folder
@@ -96,6 +97,8 @@ class LazyExperiment(Experiment):
         model = rehearsed_model(lambda: instantiate(cfg.model))
         with rehearsal("dataloader.test.mapper"):
             instantiate(cfg.dataloader.test.get("mapper"))
+        with rehearsal("dataloader.test_aug"):
+            self.multi_scale()
         if eval_only:
             return
         for view in VIEWS:
@@ -168,7 +171,12 @@ class LazyExperiment(Experiment):
         loop.train(start, settings.max_iter)
         return results
 
-    def evaluate(self, model) -> dict:
+    def multi_scale(self) -> MultiScale | None:
+        settings = OmegaConf.to_container(self.cfg.dataloader.get("test_aug") or OmegaConf.create())
+        settings.pop("enabled", None)
+        return MultiScale(**settings) if settings else None
+
+    def evaluate(self, model, multi_scale=None) -> dict:
         """Evaluates the networks of ``train.eval_networks`` on the test datasets."""
         cfg = self.cfg
         with room_for_results(cfg.train.output_dir):
@@ -176,10 +184,13 @@ class LazyExperiment(Experiment):
                 model,
                 networks=cfg.train.eval_networks,
                 datasets=self.dataset_names(eval_only=True)["test"],
-                build_loader=lambda name: instantiate(loader_for(cfg, name)),
+                build_loader=lambda name: instantiate(
+                    loader_for(cfg, name, whole=multi_scale is not None)
+                ),
                 build_evaluator=lambda name, network: build_evaluator(
                     name, lambda read_as: instantiate(evaluator_for(cfg, name, read_as, network))
                 ),
+                multi_scale=multi_scale,
             )
 
 
@@ -213,12 +224,14 @@ def evaluator_for(cfg, name: str, read_as: str, network: str):
     return found
 
 
-def loader_for(cfg, name: str):
-    """``dataloader.test`` for a dataset."""
+def loader_for(cfg, name: str, *, whole: bool = False):
+    """``dataloader.test`` for a dataset; of whole images in the place of their views, likewise."""
     loader = cfg.dataloader.test.copy()
     loader.dataset.names = name
     if "mapper" in loader:
         loader.mapper = mapper_of(cfg)
+    if whole:
+        loader.mapper.augmentations = []
     return loader
 
 

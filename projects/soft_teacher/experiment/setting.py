@@ -56,9 +56,9 @@ def of_policies(parameter: str, check) -> Setting:
     return Setting(paths, check, f"build_policy.{parameter}")
 
 
-def of_class(path: str, parameter: str, check) -> Setting:
+def of_class(path: str, parameter: str, check, *, free: bool = False) -> Setting:
     """The setting of ``Class.parameter`` of what a LazyConfig has at ``path``."""
-    return Setting(f"{path}.{parameter.partition('.')[2]}", check, parameter)
+    return Setting(f"{path}.{parameter.partition('.')[2]}", check, parameter, free)
 
 
 def of_predictors(name: str) -> str:

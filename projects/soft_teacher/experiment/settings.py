@@ -29,6 +29,7 @@ JITTER = f"{FAMILY}.jitter"
 LABELER = "model.pseudo_labeler"
 DENSITY = f"{LABELER}.density"
 RESIZE = f"{TEST}.mapper.augmentations[0]"
+TEST_AUG = "dataloader.test_aug"
 
 number, whole, flag, text = Number(), Number(whole=True), Flag(), Text()
 count = Number(1, whole=True)
@@ -100,6 +101,14 @@ SETTINGS = {
     "TEST.DETECTIONS_PER_IMAGE": Setting(
         f"{of_predictors('test_topk_per_image')}|{STUDENT}.max_detections_per_image",
         Number(-1, whole=True),
+    ),
+    "TEST.AUG.ENABLED": Setting(f"{TEST_AUG}.enabled", flag, free=True),
+    "TEST.AUG.MIN_SIZES": of_class(TEST_AUG, "MultiScale.min_sizes", counts, free=True),
+    "TEST.AUG.MAX_SIZE": of_class(TEST_AUG, "MultiScale.max_size", count, free=True),
+    "TEST.AUG.MAX_SIZES": of_class(TEST_AUG, "MultiScale.max_sizes", Each(count), free=True),
+    "TEST.AUG.FLIP": of_class(TEST_AUG, "MultiScale.flip", flag, free=True),
+    "TEST.AUG.BOX_SIZES": of_class(
+        TEST_AUG, "MultiScale.box_sizes", Each(Each(not_negative, length=2)), free=True
     ),
     "TEST.EVAL_PERIOD": Setting("train.eval_period", Number(0, whole=True), free=True),
     "INPUT.FORMAT": Setting(

@@ -16,6 +16,7 @@ from detectron2.utils.logger import setup_logger
 
 from ..data.datasets.dataset_dicts import class_names, train_names
 from ..data.mapper import InferenceMapper
+from ..data.multi_scale import MultiScale
 from ..data.streams.loader import build_two_stream_train_loader
 from ..engine.checkpoint import SoftTeacherCheckpointer
 from ..engine.ema import EMAHook
@@ -99,8 +100,11 @@ class SoftTeacherTrainer(DefaultTrainer):
         return build_two_stream_train_loader(cfg)
 
     @classmethod
-    def build_test_loader(cls, cfg, dataset_name):
-        return build_detection_test_loader(cfg, dataset_name, mapper=InferenceMapper(cfg))
+    def build_test_loader(cls, cfg, dataset_name, *, whole: bool = False):
+        """Batches of one image, as the evaluation or, if ``whole``, a multi-scale test takes it."""
+        mapper = InferenceMapper(cfg)
+        mapper = mapper.whole() if whole else mapper
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
     @classmethod
     def build_optimizer(cls, cfg, model):
@@ -141,12 +145,13 @@ class SoftTeacherTrainer(DefaultTrainer):
         return build_evaluator(dataset_name, lambda name: COCOEvaluator(name, output_dir=folder))
 
     @classmethod
-    def test(cls, cfg, model, evaluators=None):
+    def test(cls, cfg, model, evaluators=None, *, multi_scale: MultiScale | None = None):
         """Evaluates the networks that SOFT_TEACHER.EVAL_NETWORKS names.
 
         Args:
             model: a SoftTeacher.
             evaluators: not supported, each network needs its own.
+            multi_scale: see :func:`~soft_teacher.evaluation.evaluate.evaluate_networks`.
 
         Returns:
             see :func:`~soft_teacher.evaluation.evaluate.evaluate_networks`.
@@ -161,6 +166,7 @@ class SoftTeacherTrainer(DefaultTrainer):
                 model,
                 networks=cfg.SOFT_TEACHER.EVAL_NETWORKS,
                 datasets=cfg.DATASETS.TEST,
-                build_loader=lambda name: cls.build_test_loader(cfg, name),
+                build_loader=partial(cls.build_test_loader, cfg, whole=multi_scale is not None),
                 build_evaluator=evaluator,
+                multi_scale=multi_scale,
             )

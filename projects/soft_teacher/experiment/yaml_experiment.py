@@ -10,6 +10,7 @@ from detectron2.utils import comm
 
 from ..data.datasets.dataset_dicts import train_names
 from ..data.mapper import InferenceMapper
+from ..data.multi_scale import MultiScale
 from ..data.streams.loader import build_two_stream_train_loader
 from ..modeling.families.base import family_of
 from .config_checks import check_monitors, rehearsal, rehearsed_model
@@ -64,6 +65,7 @@ class YamlExperiment(Experiment):
         model = rehearsed_model(lambda: build_model(cfg))
         with rehearsal("the loader"):
             InferenceMapper(cfg)
+            self.multi_scale()
         if eval_only:
             return
         with rehearsal("the loader"):
@@ -88,5 +90,8 @@ class YamlExperiment(Experiment):
         run.resume_or_load(resume=resume)
         return run.train()
 
-    def evaluate(self, model) -> dict:
-        return SoftTeacherTrainer.test(self.cfg, model)
+    def evaluate(self, model, multi_scale=None) -> dict:
+        return SoftTeacherTrainer.test(self.cfg, model, multi_scale=multi_scale)
+
+    def multi_scale(self) -> MultiScale:
+        return MultiScale(self.cfg)

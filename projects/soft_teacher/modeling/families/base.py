@@ -20,9 +20,11 @@ from ..views import ViewTransport
 
 __all__ = [
     "FAMILY_REGISTRY",
+    "Candidates",
     "DetectorFamily",
     "Encoded",
     "MeasuresStability",
+    "MergesViews",
     "PseudoLosses",
     "TeacherPass",
     "family_of",
@@ -58,6 +60,19 @@ class Encoded:
         """That of some of the images."""
         images = ImageList(self.images.tensor[rows], self.images.image_sizes[rows])
         return Encoded(images, {name: maps[rows] for name, maps in self.features.items()})
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a network finds in an image, before a box suppresses another.
+
+    Attributes:
+        boxes: (n, 4), absolute XYXY, maybe beyond the image; or (n, 4 K), a box for each class.
+        scores: (n, K + 1) probabilities of the classes and, last, of the background.
+    """
+
+    boxes: torch.Tensor
+    scores: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -97,6 +112,37 @@ class MeasuresStability(ABC):
         Args:
             rows: per image, (n,) int64 rows of ``detections``.
             seeds: per image, of whatever is random.
+        """
+
+
+class MergesViews(ABC):
+    """A family whose detections can be chosen among the candidates of several views of an image.
+
+    With one view all steps together are an evaluation, to the bit. Networks are in eval mode.
+    """
+
+    @abstractmethod
+    def encode_views(self, network: nn.Module, views: list[torch.Tensor]) -> Encoded:
+        """Views, each (C, H, W), with all features that the questions below need."""
+
+    @abstractmethod
+    def candidates(self, network: nn.Module, encoded: Encoded) -> list[Candidates]:
+        """Per view, in its frame."""
+
+    @abstractmethod
+    def select(
+        self, network: nn.Module, candidates: Candidates, size: tuple[int, int]
+    ) -> Instances:
+        """Detections of an image of (height, width), by the network's own post-processing."""
+
+    @abstractmethod
+    def add_masks(
+        self, network: nn.Module, encoded: Encoded, found: list[Instances]
+    ) -> list[Instances]:
+        """Adds ``pred_masks``, (n, 1, M, M) probabilities on the boxes, where there is a mask head.
+
+        Args:
+            found: per view, with ``pred_boxes`` in its frame and ``pred_classes``.
         """
 
 

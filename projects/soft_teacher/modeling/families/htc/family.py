@@ -31,8 +31,8 @@ class HTCFamily(FasterRCNNFamily):
         with student.roi_heads.semantic_maps(x.get("sem_seg") for x in inputs):
             return super().losses(student, encoded, inputs)
 
-    def encode_views(self, teacher, views) -> Encoded:
-        encoded = super().encode_views(teacher, views)
-        # Once for detections, jittered boxes and backgrounds.
-        features, _ = teacher.roi_heads.with_embedding(encoded.features)
+    def encode_views(self, network, views) -> Encoded:
+        encoded = super().encode_views(network, views)
+        # Once for detections, masks, jittered boxes and backgrounds.
+        features, _ = network.roi_heads.with_embedding(encoded.features)
         return replace(encoded, features=features)

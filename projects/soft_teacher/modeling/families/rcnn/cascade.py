@@ -59,17 +59,16 @@ class SoftTeacherCascadeROIHeads(Stages, SoftHeads, CascadeROIHeads):
 
     def _forward_box(self, features, proposals, targets=None):
         """See CascadeROIHeads; in eval mode the last predictor suppresses as it is set to."""
-        last = self.box_predictor[-1]
-        if self.training or last.soft_nms == "none":
+        if self.training:
             return super()._forward_box(features, proposals, targets)
-        predictions, boxes = zip(*self.run_stages(features, proposals))
-        scores = self.joint_scores(predictions, proposals)
-        return last.suppress(boxes[-1], scores, [p.image_size for p in proposals])[0]
+        boxes, scores = self.candidates(features, proposals)
+        sizes = [p.image_size for p in proposals]
+        return self.box_predictor[-1].suppress(boxes, scores, sizes)[0]
 
     def joint_scores(self, predictions, proposals) -> list[torch.Tensor]:
-        """See :class:`.Stages`: the mean of the stages' softmax."""
+        """See :class:`.Stages`: the mean of the stages' softmax, to Detectron2's last bit."""
         per_stage = [self.box_predictor[0].predict_probs(p, proposals) for p in predictions]
-        return [sum(image) / len(per_stage) for image in zip(*per_stage)]
+        return [sum(image) * (1 / len(per_stage)) for image in zip(*per_stage)]
 
     def pseudo_losses(
         self,

@@ -6,14 +6,21 @@ import torch
 from detectron2.config import configurable
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.roi_heads import BaseMaskRCNNHead
-from detectron2.structures import Boxes
+from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from ....utils.checks import check_choice
 from ....utils.errors import ConfigError
 from ...background_weights import NEEDS_TEACHER
 from ...box_jitter import BoxJitter
-from ..base import FAMILY_REGISTRY, DetectorFamily, Encoded, PseudoLosses
+from ..base import (
+    FAMILY_REGISTRY,
+    Candidates,
+    DetectorFamily,
+    Encoded,
+    MergesViews,
+    PseudoLosses,
+)
 from .cascade import SoftTeacherCascadeROIHeads
 from .fast_rcnn import SoftFastRCNNOutputLayers
 from .roi_heads import SoftTeacherROIHeads
@@ -29,7 +36,7 @@ HEADS = {"StandardROIHeads": SoftTeacherROIHeads, "CascadeROIHeads": SoftTeacher
 
 
 @FAMILY_REGISTRY.register()
-class FasterRCNNFamily(DetectorFamily):
+class FasterRCNNFamily(MergesViews, DetectorFamily):
     """GeneralizedRCNN with SoftTeacherROIHeads or SoftTeacherCascadeROIHeads, also with masks.
 
     Losses of a box head are divided by samples (labeled), or by Eq. 4, 5 and 10 (unlabeled);
@@ -175,9 +182,19 @@ class FasterRCNNFamily(DetectorFamily):
         losses = {**rpn_losses, **box_losses} if self.rpn_on_unlabeled else box_losses
         return PseudoLosses(losses, reliability)
 
-    def encode_views(self, teacher: nn.Module, views: list[torch.Tensor]) -> Encoded:
-        """The weak views, each (C, H, W), with all features that a teacher's questions need."""
-        return self.encode(teacher, [{"image": view} for view in views])
+    def encode_views(self, network: nn.Module, views: list[torch.Tensor]) -> Encoded:
+        return self.encode(network, [{"image": view} for view in views])
+
+    def candidates(self, network, encoded) -> list[Candidates]:
+        proposals, _ = network.proposal_generator(encoded.images, encoded.features, None)
+        return list(map(Candidates, *network.roi_heads.candidates(encoded.features, proposals)))
+
+    def select(self, network, candidates, size) -> Instances:
+        predictor = network.roi_heads.predictors[-1]
+        return predictor.suppress([candidates.boxes], [candidates.scores], [size])[0][0]
+
+    def add_masks(self, network, encoded, found) -> list[Instances]:
+        return network.roi_heads.forward_with_given_boxes(encoded.features, found)
 
     def teach(self, teacher, views, *, as_evaluated=False) -> RCNNTeacherPass:
         return RCNNTeacherPass(

@@ -3,7 +3,7 @@
 import torch
 from detectron2.config import configurable
 from detectron2.layers import cat
-from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
+from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, fast_rcnn_inference
 from torch.nn import functional as F
 
 from ....utils.checks import check_choice
@@ -42,14 +42,12 @@ class SoftFastRCNNOutputLayers(FastRCNNOutputLayers):
 
     def inference(self, predictions, proposals):
         """See FastRCNNOutputLayers."""
-        if self.soft_nms == "none":
-            return super().inference(predictions, proposals)
         boxes = self.predict_boxes(predictions, proposals)
         scores = self.predict_probs(predictions, proposals)
         return self.suppress(boxes, scores, [p.image_size for p in proposals])
 
     def suppress(self, boxes, scores, image_shapes):
-        """Detections among boxes by soft-NMS; a cascade may have scored them otherwise.
+        """Detections among boxes, which a cascade may have scored otherwise, or several views.
 
         Args:
             boxes, scores, image_shapes: see Detectron2's ``fast_rcnn_inference``.
@@ -58,6 +56,8 @@ class SoftFastRCNNOutputLayers(FastRCNNOutputLayers):
             list[Instances] and, per image, the rows of ``boxes`` that they are.
         """
         settings = self.test_score_thresh, self.test_nms_thresh, self.test_topk_per_image
+        if self.soft_nms == "none":
+            return fast_rcnn_inference(boxes, scores, image_shapes, *settings)
         form = {"method": self.soft_nms, "sigma": self.soft_nms_sigma}
         return soft_nms_inference(boxes, scores, image_shapes, *settings, **form)
 

@@ -41,6 +41,22 @@ class SoftTeacherROIHeads(SoftHeads, StandardROIHeads):
         features = [features[f] for f in self.box_in_features]
         return self.box_predictor(self.box_head(self.box_pooler(features, boxes)))
 
+    def candidates(
+        self, features: dict[str, torch.Tensor], proposals: list[Instances]
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """What :meth:`.SoftFastRCNNOutputLayers.suppress` chooses from; in eval mode.
+
+        Args:
+            features: feature maps of a batch of images.
+            proposals: per image, of the RPN.
+
+        Returns:
+            per image, the boxes and their scores.
+        """
+        predictions = self.predict(features, [p.proposal_boxes for p in proposals])
+        boxes = self.box_predictor.predict_boxes(predictions, proposals)
+        return boxes, self.box_predictor.predict_probs(predictions, proposals)
+
     @torch.no_grad()
     def background_scores(
         self, features: dict[str, torch.Tensor], proposals: list[Instances]

@@ -65,6 +65,13 @@ class Stages:
         """
         raise NotImplementedError
 
+    def candidates(
+        self, features: dict[str, torch.Tensor], proposals: list[Instances]
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """See :meth:`.SoftTeacherROIHeads.candidates`: boxes of the last stage, joint scores."""
+        predictions, boxes = zip(*self.run_stages(features, proposals))
+        return boxes[-1], self.joint_scores(predictions, proposals)
+
     @torch.no_grad()
     def background_scores(
         self, features: dict[str, torch.Tensor], proposals: list[Instances], stage: int = 0
