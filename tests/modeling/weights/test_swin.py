@@ -6,7 +6,7 @@ from detectron2.modeling import SwinTransformer
 from detectron2.modeling.backbone.swin import PatchMerging
 from torch.nn import functional as F
 
-from soft_teacher.modeling.weights.swin import swin_from_mmdet
+from soft_teacher.modeling.weights.swin import resized_bias_table, swin_from_mmdet
 
 NAMES = {
     "patch_embed.projection.weight": "patch_embed.proj.weight",
@@ -79,3 +79,35 @@ def test_every_weight_of_a_swin_has_its_own():
             key = key.replace(ours, theirs)
         state[key] = value
     swin.load_state_dict(swin_from_mmdet(state), strict=True)
+
+
+# --- windows
+
+
+def table(function, window):
+    """Biases by a function of the offset in windows, (-1, 1) for both axes, with two heads."""
+    offsets = (torch.arange(2 * window - 1) + 0.5) / (2 * window - 1) * 2 - 1
+    y, x = torch.meshgrid(offsets, offsets, indexing="ij")
+    grid = function(y.double(), x.double())
+    return torch.stack([grid.flatten(), -2 * grid.flatten()], dim=1)
+
+
+def test_a_window_of_the_same_size_keeps_its_table():
+    random = torch.randn(13 * 13, 3).double()
+    torch.testing.assert_close(resized_bias_table(random, 169), random)
+
+
+@pytest.mark.parametrize("source, target", [(12, 7), (7, 12), (4, 7)])
+def test_a_table_of_another_window_has_the_same_bias_at_the_same_offset(source, target):
+    def plane(y, x):
+        return 1 + 2 * y - 3 * x
+
+    found = resized_bias_table(table(plane, source), (2 * target - 1) ** 2)
+    expected = table(plane, target)
+    assert found.shape == expected.shape
+    # A plane is interpolated exactly, but for two rows at each end.
+    side = 2 * target - 1
+    inner = (slice(3, -3), slice(3, -3))
+    for head in range(2):
+        one, other = (t[:, head].reshape(side, side)[inner] for t in (found, expected))
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
