@@ -7,13 +7,12 @@ from detectron2.data import DatasetCatalog
 
 from soft_teacher.data.datasets.builtin import missing_dataset_hint, register_builtin
 from soft_teacher.data.datasets.coco import coco_root
-from soft_teacher.data.datasets.dataset_dicts import train_names
 from soft_teacher.data.datasets.splits.families import FULL, split_name
 from soft_teacher.demo.data import digits_files, make_digits, make_split
 from soft_teacher.utils.errors import ConfigError
 
 from .queue import say
-from .recipes import BURN_IN, DETECTORS, SOFT_TEACHER, SUPERVISED, Recipe
+from .recipes import BURN_IN, DETECTORS, HTCPP, SOFT_TEACHER, SUPERVISED, Recipe
 from .run import REPOSITORY, Run
 
 __all__ = ["DEMO_IMAGES", "Benchmark", "Coco", "Demo", "Digits", "demo_datasets", "demo_split"]
@@ -138,6 +137,10 @@ class Coco(Benchmark):
         }
         folder = CONFIGS / "coco" / variant
         self.configs = {kind: folder / f"{name}.yaml" for kind, name in names.items()}
+        if variant == "paper":  # the authors have released nothing of HTC++
+            for kind in (SUPERVISED, SOFT_TEACHER):
+                file = folder / f"htcpp_swin_L_{kind}_full_720k.py"
+                self.configs[f"{HTCPP}_{kind}"] = file
 
     def opts(self, recipe: Recipe, seed: int) -> list[str]:
         """See the base class. Raises ConfigError if there is no such fold."""
@@ -160,6 +163,6 @@ class Coco(Benchmark):
             )
         register_builtin()
         for run in runs:
-            for name in sum(train_names(run.cfg), []):
+            for name in sum(run.experiment.train_names(), []):
                 if name not in DatasetCatalog.list():
                     raise ConfigError(f"dataset '{name}' is missing{missing_dataset_hint(name)}")
