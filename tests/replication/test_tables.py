@@ -117,7 +117,7 @@ class TestProtocol:
         config, weights = LAZY_ROWS[key]
         own = load_experiment(str(COCO / "paper" / f"{config}.py"))
         for name, value in (("SEED", seed), ("MODEL.WEIGHTS", weights), ("OUTPUT_DIR", run.folder)):
-            own.set(name, value)
+            own.set(name, value if name == "SEED" else str(value))
         assert OmegaConf.to_yaml(run.cfg) == OmegaConf.to_yaml(own.cfg)
         (command,) = run.commands()
         assert command[2].endswith(f"{config}.py") and "train.seed=0" in command

@@ -1,9 +1,11 @@
 """Overrides of YAML's keys in the language of a config."""
 
 import ast
+import functools
 from collections.abc import Sequence
 
 from soft_teacher.experiment.entry import load_experiment
+from soft_teacher.experiment.experiment import Experiment
 from soft_teacher.utils.errors import ConfigError
 
 __all__ = ["in_language_of"]
@@ -17,7 +19,7 @@ def in_language_of(config_file: str, opts: Sequence[str]) -> list[str]:
     """
     if not config_file.endswith(".py"):
         return list(opts)
-    experiment = load_experiment(config_file)
+    experiment = _loaded(config_file)
     found = []
     for key, value in zip(opts[::2], opts[1::2], strict=True):
         try:
@@ -28,6 +30,11 @@ def in_language_of(config_file: str, opts: Sequence[str]) -> list[str]:
             raise ConfigError(f"{config_file} has no counterpart of {key}")
         found += [f"{path}={_written(value)}" for path in paths]
     return found
+
+
+@functools.lru_cache
+def _loaded(config_file: str) -> Experiment:
+    return load_experiment(config_file)
 
 
 def _written(value: str) -> str:

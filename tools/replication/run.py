@@ -42,7 +42,12 @@ LAZY_WITHOUT_EFFECT = (
     "dataloader.evaluator",
     "train.checkpointer",
     "train.watch",
-    *(path for key in WITHOUT_EFFECT if key in SETTINGS for path in SETTINGS[key].paths),
+    *(
+        path
+        for key in WITHOUT_EFFECT
+        if key in SETTINGS and key != "MODEL.WEIGHTS"
+        for path in SETTINGS[key].paths
+    ),
 )
 DATA = "data "
 PRINTED = "stdout.txt"

@@ -407,13 +407,14 @@ def test_datasets_without_a_usable_annotation(role, annotations, words, of):
     assert words in message(check, **{role: [of(*annotations)]}, num_classes=1)
 
 
-def test_without_any_annotation_an_evaluation_alone_is_for_a_server(of):
+def test_without_any_annotation_an_evaluation_alone_is_for_a_server(of, coco):
     name = of()
+    content = {"images": [IMAGE], "annotations": [BOX], "categories": [CAT]}
+    labeled = coco("labeled", boxes=(), text=json.dumps(content))
     (found,) = check(test=[name], num_classes=1)
     assert found.endswith("nothing is measured, detections are written for a server")
-    assert "no labels to evaluate with" in message(
-        check, labeled=[of(BOX)], test=[name], num_classes=1
-    )
+    found = message(check, labeled=[labeled], test=[name], num_classes=1)
+    assert "no labels to evaluate with" in found
 
 
 def test_a_line_about_each_dataset(changed, coco):
