@@ -212,10 +212,10 @@ def test_a_training_view_has_the_moved_objects(tmp_path):
     "settings, message",
     [
         ({"prob": 1.5}, "InstancePaste.prob must be a number of at least 0 and of at most 1"),
-        ({"scale_range": (1.2, 0.8)}, "InstancePaste.scale_range must have the smaller"),
-        ({"scale_range": (0.0, 1.0)}, "InstancePaste.scale_range must be a number above 0"),
-        ({"max_angle": -1}, "InstancePaste.max_angle must be"),
-        ({"max_shift": -0.1}, "InstancePaste.max_shift must be"),
+        ({"scale_range": (1.2, 0.8)}, "scale_range of InstancePaste must have the smaller"),
+        ({"scale_range": (0.0, 1.0)}, "item of scale_range of InstancePaste must be a number abov"),
+        ({"max_angle": -1}, "max_angle of InstancePaste must be"),
+        ({"max_shift": -0.1}, "max_shift of InstancePaste must be"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):

@@ -1,5 +1,8 @@
 """Swin weights of mmdetection under Detectron2's names."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from detectron2.modeling import SwinTransformer
@@ -84,30 +87,31 @@ def test_every_weight_of_a_swin_has_its_own():
 # --- windows
 
 
-def table(function, window):
-    """Biases by a function of the offset in windows, (-1, 1) for both axes, with two heads."""
-    offsets = (torch.arange(2 * window - 1) + 0.5) / (2 * window - 1) * 2 - 1
-    y, x = torch.meshgrid(offsets, offsets, indexing="ij")
-    grid = function(y.double(), x.double())
-    return torch.stack([grid.flatten(), -2 * grid.flatten()], dim=1)
+def cubic(distance):
+    """Keys' kernel with a = -0.75."""
+    t, a = abs(distance), -0.75
+    if t <= 1:
+        return (a + 2) * t**3 - (a + 3) * t**2 + 1
+    return a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a if t < 2 else 0.0
 
 
-def test_a_window_of_the_same_size_keeps_its_table():
-    random = torch.randn(13 * 13, 3).double()
-    torch.testing.assert_close(resized_bias_table(random, 169), random)
+def sampling(source, target):
+    """(target, source) weights of samples at the centers of as many equal parts."""
+    found = np.zeros((target, source))
+    for row in range(target):
+        place = (row + 0.5) * source / target - 0.5
+        for near in range(math.floor(place) - 1, math.floor(place) + 3):
+            found[row, min(max(near, 0), source - 1)] += cubic(place - near)
+    return found
 
 
-@pytest.mark.parametrize("source, target", [(12, 7), (7, 12), (4, 7)])
-def test_a_table_of_another_window_has_the_same_bias_at_the_same_offset(source, target):
-    def plane(y, x):
-        return 1 + 2 * y - 3 * x
-
-    found = resized_bias_table(table(plane, source), (2 * target - 1) ** 2)
-    expected = table(plane, target)
-    assert found.shape == expected.shape
-    # A plane is interpolated exactly, but for two rows at each end.
-    side = 2 * target - 1
-    inner = (slice(3, -3), slice(3, -3))
-    for head in range(2):
-        one, other = (t[:, head].reshape(side, side)[inner] for t in (found, expected))
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+@pytest.mark.parametrize("source, target", [(12, 7), (7, 12), (7, 7), (2, 4)])
+def test_biases_of_another_window_are_interpolated_for_each_head(source, target):
+    sides = 2 * source - 1, 2 * target - 1
+    table = np.random.default_rng(0).normal(size=(sides[0] ** 2, 3))
+    found = resized_bias_table(torch.from_numpy(table), sides[1] ** 2)
+    assert found.shape == (sides[1] ** 2, 3) and found.is_contiguous()
+    weights = sampling(*sides)
+    for head in range(3):
+        grid = weights @ table[:, head].reshape(sides[0], sides[0]) @ weights.T
+        np.testing.assert_allclose(found[:, head].reshape(sides[1], -1), grid, atol=1e-9)

@@ -46,11 +46,11 @@ class InstancePaste:
             ConfigError: for ranges that are none, naming the parameter.
         """
         Number(0, 1)("InstancePaste.prob", prob)
-        Each(Number(above=0), length=2)("InstancePaste.scale_range", scale_range)
+        Each(Number(above=0), length=2)("scale_range of InstancePaste", scale_range)
         if scale_range[0] > scale_range[1]:
-            raise ConfigError("InstancePaste.scale_range must have the smaller scale first")
-        Number(0, 180)("InstancePaste.max_angle", max_angle)
-        Number(0)("InstancePaste.max_shift", max_shift)
+            raise ConfigError("scale_range of InstancePaste must have the smaller scale first")
+        Number(0, 180)("max_angle of InstancePaste", max_angle)
+        Number(0)("max_shift of InstancePaste", max_shift)
         self.prob = prob
         self.scale_range = tuple(scale_range)
         self.max_angle = max_angle
