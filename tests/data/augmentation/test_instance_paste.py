@@ -5,12 +5,15 @@ import copy
 import numpy as np
 import pytest
 from detectron2.structures import BoxMode
+from training import CONFIGS
 
 from soft_teacher import ConfigError
 from soft_teacher.data.augmentation.instance_paste import InstancePaste
 from soft_teacher.data.mapper import LabeledDatasetMapper
 from soft_teacher.data.masks import bitmap, encoded
 from soft_teacher.data.streams.dataset import seeded
+from soft_teacher.data.streams.loader import build_two_stream_train_loader
+from soft_teacher.experiment.yaml_config import load_config
 
 H, W = SIZE = (80, 120)
 GREY, ROAD, IGNORED = 100, 7, 255
@@ -219,3 +222,30 @@ def test_a_training_view_has_the_moved_objects(tmp_path):
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         InstancePaste(**settings)
+
+
+# --- in a run
+
+
+def test_a_key_of_yaml_switches_it_on():
+    config, key = (
+        str(CONFIGS / "mask_soft_teacher.yaml"),
+        "SOFT_TEACHER.AUGMENTATION.INSTANCE_PASTE",
+    )
+    for opts, prob in (([], None), ([key, "0.25"], 0.25)):
+        cfg = load_config(config, opts)
+        found = build_two_stream_train_loader.from_config(cfg)["instance_paste"]
+        assert getattr(found, "prob", None) == prob
+
+
+@pytest.mark.parametrize("masks", [{"masks": False}, {"masks": True, "mask_format": "polygon"}])
+def test_it_needs_masks_as_bitmaps(masks):
+    with pytest.raises(ConfigError, match="InstancePaste.prob needs masks as bitmaps: set"):
+        build_two_stream_train_loader(
+            **dict.fromkeys(("labeled_names", "unlabeled_names"), []),
+            **{f"{view}_augmentations": [] for view in ("labeled", "strong", "weak")},
+            **{"image_format": "BGR", "batch_size": 1, "labeled_share": 1.0, "decay_steps": 0},
+            **{"max_iter": 1, "num_workers": 0, "seed": 0},
+            instance_paste=InstancePaste(),
+            **masks,
+        )
