@@ -1,7 +1,8 @@
 #!/usr/bin/env python
-"""One training step of a COCO config on the CPU: a labeled image, forward and backward.
+"""One training step of a COCO config: a labeled image and, if wanted, an unlabeled one.
 
-Pixels and weights are random. Prints seconds and peak memory of both passes, and losses.
+Pixels and weights are random, so that the teacher labels nothing. Prints seconds and peak memory of
+the forward and of the backward pass, and losses. On a GPU the first step also tunes its kernels.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import soft_teacher  # noqa: F401  isort: skip  first: names what is missing
 
 import numpy as np
 import torch
+from bench_measures import wait
 from bench_step import peak_resident
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
@@ -28,6 +30,7 @@ OBJECTS = 7  # COCO's mean
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--size", type=int, nargs=2, default=(800, 1333), metavar=("H", "W"))
+    parser.add_argument("--unlabeled", action="store_true", help="add an unlabeled image")
     add_config_arguments(parser)
     args = parser.parse_args(argv)
     for side in args.size:
@@ -63,15 +66,27 @@ def labeled_image(size: tuple[int, int], *, classes: int, stuff: int, seed: int 
     return sample
 
 
+def unlabeled_image(size: tuple[int, int], seed: int = 1) -> dict:
+    """A random image whose two views are the same."""
+    rng = np.random.default_rng(seed)
+    pixels = torch.as_tensor(rng.integers(256, size=(3, *size), dtype=np.uint8))
+    views = {"image": pixels, "weak_image": pixels, "weak_to_strong": torch.eye(3)}
+    return {**views, "seed": seed, "height": size[0], "width": size[1]}
+
+
 @contextmanager
-def measured(name: str, found: dict):
+def measured(name: str, found: dict, device: str):
     """Adds the seconds of what runs inside, those of the CPU, and the memory held until then."""
+    wait(device)
     start, cpu = time.perf_counter(), time.process_time()
     yield
+    wait(device)
+    on_gpu = device == "cuda"
+    peak = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else peak_resident()
     found[name] = {
         "seconds": round(time.perf_counter() - start, 1),
         "cpu seconds": round(time.process_time() - cpu, 1),
-        "peak GiB": round(peak_resident(), 2),
+        "peak GiB": round(peak, 2),
     }
     print(f"{name}: {found[name]}", flush=True)
 
@@ -83,16 +98,21 @@ def main(argv=None) -> None:
     torch.manual_seed(0)
     found: dict = {}
     experiment = load_experiment(args.config_file, args.opts)
-    with measured("model", found):
+    device = torch.device(experiment["MODEL.DEVICE"]).type
+    with measured("model", found, device):
         model = experiment.build_model().train()
     family, student = model.family, model.student
     found["parameters"] = sum(p.numel() for p in student.parameters())
     classes, stuff = family.num_classes(student), family.semantic_classes(student)
-    batch = [labeled_image(tuple(args.size), classes=classes, stuff=stuff)]
+    size = tuple(args.size)
+    batch = [labeled_image(size, classes=classes, stuff=stuff)]
+    batch += [unlabeled_image(size)] * args.unlabeled
     with EventStorage():
-        with measured("forward", found):
-            losses = {k: v for k, v in model(batch).items() if k.startswith("sup/")}
-        with measured("backward", found):
+        with measured("forward", found, device):
+            losses = model(batch)
+            # Those of absent images are zeros that lead to every parameter.
+            losses = {k: v for k, v in losses.items() if args.unlabeled or k.startswith("sup/")}
+        with measured("backward", found, device):
             sum(losses.values()).backward()
     grads = [p.grad for p in student.parameters() if p.requires_grad]
     found["gradients"] = f"{sum(g is not None for g in grads)} of {len(grads)}"
