@@ -1,5 +1,7 @@
 """HTC trains from a LazyConfig, also as Soft Teacher; a resumed run equals another."""
 
+import math
+
 import pytest
 import torch
 from detectron2.config import LazyCall as L
@@ -136,3 +138,24 @@ def test_a_killed_run_with_swin_resumes_to_the_same_bits(tiny_digits, tmp_path):
     found, expected = (weights(run.folder) for run in (killed, whole))
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert killed.lines() == whole.lines()
+
+
+# --- HTC++
+
+HTCPP = [
+    "model.student.backbone.bottom_up.use_checkpoint=True",
+    "model.student.backbone.bottom_up.global_attention={_target_: "
+    "soft_teacher.modeling.backbones.global_attention.GlobalAttention, channels: 96, num_heads: 8}",
+    "dataloader.train.instance_paste={_target_: "
+    "soft_teacher.data.augmentation.instance_paste.InstancePaste, prob: 1.0}",
+]
+
+
+def test_the_parts_of_htcpp_train_together(tiny_digits, tmp_path):
+    opts = ["dataloader.test.dataset.names=[]", *SUPERVISED, *HTCPP]
+    train_lazy(tmp_path, *opts, config="htc_swin.py")
+    found = losses(tmp_path)
+    assert len(found) == 2 * (2 + 3 * 3) + 1 and all(map(math.isfinite, found.values()))
+    trained = weights(tmp_path)
+    name = "backbone.bottom_up.global_attention.attn.qkv.weight"
+    assert not torch.equal(trained[f"student.{name}"], trained[f"teacher.{name}"])

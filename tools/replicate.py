@@ -91,7 +91,12 @@ def parse_args(argv=None) -> argparse.Namespace:
         "--report-only", action="store_true", help="write the tables of what is finished"
     )
     add("--write-docs", action="store_true", help="write the tables to docs/replication.md")
-    add("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ... for every run")
+    add(
+        "--opts",
+        nargs=argparse.REMAINDER,
+        default=[],
+        help="KEY VALUE ... of YAML's keys for every run, also of a LazyConfig",
+    )
     return parser.parse_args(argv)
 
 
@@ -150,7 +155,7 @@ def show(plan: Plan) -> None:
         seconds = record.seconds if record else 0.0
         spent += seconds
         missing += not run.finished
-        state = "finished" if run.finished else f"{run.steps} of {run.cfg.SOLVER.MAX_ITER} steps"
+        state = "finished" if run.finished else f"{run.steps} of {run.max_iter} steps"
         print(f"\n# {run.name}: {state}, {clock(seconds)} so far")
         for change in run.changes():
             print(f"# is a different run: {change}")

@@ -174,6 +174,9 @@ def add_soft_teacher_config(cfg) -> None:
     _C.AUGMENTATION.FLIP = True
     # Largest angle of rotation and shear, degrees.
     _C.AUGMENTATION.MAX_ANGLE = 30.0
+    # Chance that the objects of a labeled image are cut out and pasted near their old places, as by
+    # InstaBoost; for detectors with masks and INPUT.MASK_FORMAT bitmask.
+    _C.AUGMENTATION.INSTANCE_PASTE = 0.0
 
     # Let --resume continue although the config or the data has changed.
     _C.RESUME_CHANGED = False

@@ -3,9 +3,13 @@
 import json
 
 import pytest
+import torch
+from coco import ROOT
+from detectron2.config import instantiate
 from foreign import as_mmdetection, narrow_detector, save, save_annotations, two_networks
 
 from soft_teacher.commands import convert
+from soft_teacher.experiment.entry import load_experiment
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +74,51 @@ def test_other_layouts(state, tmp_path, failure):
 
 def test_no_file(tmp_path, failure):
     assert "does not exist" in failure(tmp_path / "gone.pth")
+
+
+# --- into the detector of a config
+
+
+CONFIG = str(ROOT / "configs" / "demo" / "htc_swin.py")
+
+
+def test_what_fits_into_a_config_is_written_and_described(tmp_path, capsys):
+    network = instantiate(load_experiment(CONFIG).cfg.model.student)
+    body = {
+        name.removeprefix("backbone.bottom_up."): value
+        for name, value in network.state_dict().items()
+        if name.startswith("backbone.bottom_up.layers") or "patch_embed" in name
+    }
+    torch.save({"model": {**body, "head.weight": torch.ones(2)}}, tmp_path / "swin.pth")
+    pixels = [
+        *("dataloader.train.image_format=RGB", "dataloader.test.mapper.image_format=RGB"),
+        "model.student.pixel_mean=[123.675,116.28,103.53]",
+        "model.student.pixel_std=[58.395,57.12,57.375]",
+    ]
+    path, out = str(tmp_path / "swin.pth"), str(tmp_path / "out")
+    options = ["--output", out, "--config-file", CONFIG, "--opts", *pixels]
+    assert convert.main([path, *options]) == 0
+    first, loaded, anew, written = capsys.readouterr().out.splitlines()
+    assert first == f"tensors of the file: {len(body)} loaded, 1 not in the detector"
+    everything = len(network.state_dict())
+    assert loaded == f"loaded: {len(body)} of {everything}: backbone.bottom_up ({len(body)})"
+    assert anew.startswith(
+        f"initialized anew: {everything - len(body)} of {everything}: backbone.fpn"
+    )
+    assert "backbone.bottom_up (6)" in anew and "roi_heads.semantic_head" in anew
+    assert written == f"written: {out}"
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["keys.tsv", "model.pth"]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--config-file", CONFIG, "--style", "caffe"], "--style is the config's"),
+        (["--new-classes"], "--new-classes and --opts need --config-file"),
+        (["--config-file", "gone.py"], "--config-file 'gone.py' does not exist"),
+        (["--config-file", CONFIG], "checkpoint 'a.pth' does not exist"),
+    ],
+    ids=" ".join,
+)
+def test_options_that_do_not_go_together(options, message, failure):
+    assert message in failure("a.pth", *options)

@@ -30,6 +30,7 @@ def known():
 @pytest.fixture(scope="module")
 def lazy():
     files = [
+        ROOT / "configs/coco/paper/htcpp_swin_L_soft_teacher_full_720k.py",
         CONFIGS / "mask_soft_teacher.py",
         CONFIGS / "retinanet.py",
         CONFIGS / "cascade_soft_teacher.py",

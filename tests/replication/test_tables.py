@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 from coco import COCO, FULL_METHOD
+from omegaconf import OmegaConf
 from replication.benchmark import Coco
 from replication.plan import Plan
 from replication.recipes import RECIPES
@@ -12,6 +13,7 @@ from replication.tables import OUR_TABLES, TABLES, find_table
 from soft_teacher import ConfigError
 from soft_teacher.data.datasets.dataset_dicts import train_names
 from soft_teacher.engine.identity import flat
+from soft_teacher.experiment.entry import load_experiment
 from soft_teacher.experiment.yaml_config import load_config
 from soft_teacher.runs.run import WITHOUT_EFFECT
 
@@ -66,6 +68,18 @@ GROUPS = {
     ("11", ""): table("JITTER.NUM", ("5", "10", "15")),
 }
 ROWS = {(*key, name): values for key, group in GROUPS.items() for name, values in group.items()}
+# table, group -> row -> LazyConfig and the weights that it starts from
+SWIN = "output/pretrained/swin_large_patch4_window7_224_22k/model.pth"
+SINGLE_SCALE = {
+    "Supervised": ("htcpp_swin_L_supervised_full_720k", SWIN),
+    "Soft Teacher": ("htcpp_swin_L_soft_teacher_full_720k", SWIN),
+}
+OBJECTS365 = (SINGLE_SCALE["Soft Teacher"][0], "output/pretrained/objects365/model.pth")
+LAZY_ROWS = {
+    **{("1", "single-scale", name): values for name, values in SINGLE_SCALE.items()},
+    ("1", "single-scale", "Soft Teacher*"): OBJECTS365,
+    **{("5", "HTC++", name): values for name, values in SINGLE_SCALE.items()},
+}
 # The one row that is not of the paper.
 OURS = "beyond the paper"
 ELSEWHERE = ("OUTPUT_DIR", "DATASETS.TRAIN_UNLABELED")
@@ -98,10 +112,22 @@ class TestProtocol:
                 expected["DATASETS.SPLIT.FOLD"] = seed + 1
             assert flat(run.cfg, without=ELSEWHERE) == expected
 
+    @pytest.mark.parametrize("key", LAZY_ROWS, ids=" ".join)
+    def test_a_row_of_htcpp_is_its_lazyconfig(self, paper, key):
+        ((seed, run),) = paper.runs_of(TABLES[key[0]], row_of(*key)).items()
+        config, weights = LAZY_ROWS[key]
+        own = load_experiment(str(COCO / "paper" / f"{config}.py"))
+        for name, value in (("SEED", seed), ("MODEL.WEIGHTS", weights), ("OUTPUT_DIR", run.folder)):
+            own.set(name, value if name == "SEED" else str(value))
+        assert OmegaConf.to_yaml(run.cfg) == OmegaConf.to_yaml(own.cfg)
+        (command,) = run.commands()
+        assert command[2].endswith(f"{config}.py") and "train.seed=0" in command
+        assert f"train.output_dir='{run.folder}'" in command
+
     def test_each_row_of_ours_is_in_the_list_above(self, paper):
         rows = [(t.key, r) for t in TABLES.values() if t.key != "fig1" for r in t.rows]
         runs = {(t, r.group, r.name) for t, r in rows if paper.can_run(r)}
-        assert runs == {*ROWS, ("7", "", OURS)}
+        assert runs == {*ROWS, *LAZY_ROWS, ("7", "", OURS)}
 
     @pytest.mark.parametrize(
         "table, name, config",
@@ -146,7 +172,7 @@ class TestProtocol:
 
 class TestSharing:
     def test_no_two_runs_are_the_same(self, paper):
-        values = {run: flat(run.cfg, without=WITHOUT_EFFECT) for run in paper.runs}
+        values = {run: run.values for run in paper.runs}
         for one, other in itertools.combinations(paper.runs, 2):
             assert values[one] != values[other], (one.name, other.name)
 
@@ -226,5 +252,5 @@ class TestNumbers:
             assert found == pytest.approx(gain, abs=0.05)
 
     def test_an_unknown_table_is_reported_with_the_known_ones(self):
-        with pytest.raises(ConfigError, match="no table '12'.*known are fig1, 3, 4.*masks"):
+        with pytest.raises(ConfigError, match="no table '12'.*known are fig1, 1, 3, 4.*masks"):
             find_table("12")

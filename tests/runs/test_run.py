@@ -192,6 +192,40 @@ def test_a_mistake_in_the_config_is_reported_before_anything_starts(tmp_path):
         make_run(tmp_path, "SOFT_TEACHER.ALHPA", 1.0)
 
 
+class TestLazyConfigs:
+    """Overrides of YAML's keys, in the language of a LazyConfig."""
+
+    LAZY = CONFIGS / "soft_teacher.py"
+
+    def test_they_are_translated(self, tmp_path):
+        opts = [*STEPS, "DATASETS.TRAIN_LABELED", "('one', 'two')", "INPUT.FORMAT", "RGB"]
+        run = Run("one", self.LAZY, tmp_path / "a b", opts)
+        assert run.opts == [
+            *("train.max_iter=20", "train.burn_in=10", "train.seed=0"),
+            "dataloader.train.labeled_names=['one','two']",
+            "dataloader.train.image_format='RGB'",
+            "dataloader.test.mapper.image_format='RGB'",
+            f"train.output_dir='{tmp_path / 'a b'}'",
+        ]
+        cfg = run.cfg
+        assert (run.max_iter, cfg.train.output_dir) == (20, str(tmp_path / "a b"))
+        assert list(cfg.dataloader.train.labeled_names) == ["one", "two"]
+        assert run.work(20) == make_run(tmp_path).work(20)
+
+    def test_place_and_pictures_are_not_compared_but_the_weights_are(self, tmp_path):
+        def values(folder, *opts):
+            return Run("one", self.LAZY, tmp_path / folder, opts).values
+
+        assert values("a") == values("b", "VIS_PERIOD", 5, "DATALOADER.NUM_WORKERS", 2)
+        assert values("a") != values("a", "MODEL.WEIGHTS", "other.pth")
+        assert values("a") != values("a", "SEED", 1)
+
+    def test_what_it_does_not_have_is_refused(self, tmp_path):
+        for key in ("MODEL.RESNETS.DEPTH", "NO.SUCH"):
+            with pytest.raises(ConfigError, match=f"soft_teacher.py has no counterpart of {key}"):
+                Run("one", self.LAZY, tmp_path, [key, 1])
+
+
 @pytest.mark.parametrize(
     "name, trains",
     [

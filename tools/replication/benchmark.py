@@ -7,7 +7,6 @@ from detectron2.data import DatasetCatalog
 
 from soft_teacher.data.datasets.builtin import missing_dataset_hint, register_builtin
 from soft_teacher.data.datasets.coco import coco_root
-from soft_teacher.data.datasets.dataset_dicts import train_names
 from soft_teacher.data.datasets.splits.families import FULL, split_name
 from soft_teacher.demo.data import (
     DEMO_IMAGES,
@@ -21,7 +20,7 @@ from soft_teacher.runs.queue import say
 from soft_teacher.runs.run import Run
 from soft_teacher.utils.errors import ConfigError
 
-from .recipes import BURN_IN, DETECTORS, SOFT_TEACHER, SUPERVISED, Recipe
+from .recipes import BURN_IN, DETECTORS, HTCPP, SOFT_TEACHER, SUPERVISED, Recipe
 
 __all__ = ["Benchmark", "Coco", "Demo", "Digits"]
 
@@ -123,6 +122,10 @@ class Coco(Benchmark):
             "soft_teacher_full_R_101": "soft_teacher_R_101_FPN_full_720k",
         }
         self.configs = {kind: f"coco/{variant}/{name}.yaml" for kind, name in names.items()}
+        if variant == "paper":  # the authors have released nothing of HTC++
+            for kind in (SUPERVISED, SOFT_TEACHER):
+                file = f"coco/{variant}/htcpp_swin_L_{kind}_full_720k.py"
+                self.configs[f"{HTCPP}_{kind}"] = file
 
     def opts(self, recipe: Recipe, seed: int) -> list[str]:
         """See the base class. Raises ConfigError if there is no such fold."""
@@ -145,6 +148,6 @@ class Coco(Benchmark):
             )
         register_builtin()
         for run in runs:
-            for name in sum(train_names(run.cfg), []):
+            for name in sum(run.experiment.train_names(), []):
                 if name not in DatasetCatalog.list():
                     raise ConfigError(f"dataset '{name}' is missing{missing_dataset_hint(name)}")

@@ -3,13 +3,24 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["BETTER", "BURN_IN", "DETECTORS", "RECIPES", "SOFT_TEACHER", "SUPERVISED", "Recipe"]
+__all__ = [
+    "BETTER",
+    "BURN_IN",
+    "DETECTORS",
+    "HTCPP",
+    "RECIPES",
+    "SOFT_TEACHER",
+    "SUPERVISED",
+    "Recipe",
+]
 
 BURN_IN = "burn_in"
 SUPERVISED = "supervised"
 SOFT_TEACHER = "soft_teacher"
 # Detectors with configs of their own, {DETECTOR}_supervised and {DETECTOR}_soft_teacher.
 DETECTORS = ("mask", "cascade", "cascade_mask")
+# Of full labels, in LazyConfigs of the paper alone.
+HTCPP = "htcpp"
 # In the place of a network: the better of both, at its best evaluation.
 BETTER = "better"
 
@@ -51,6 +62,9 @@ BEYOND = {
     "SOFT_TEACHER.AUGMENTATION.MAX_ANGLE": 0.0,
 }
 
+# What tools/convert_checkpoint.py makes of a detector trained on Objects365.
+OBJECTS365 = "output/pretrained/objects365/model.pth"
+
 # Whatever the default is.
 WITH_MASKS, WITHOUT_MASKS = ({"SOFT_TEACHER.MASK.ENABLED": learn} for learn in (True, False))
 
@@ -62,6 +76,11 @@ RECIPES: dict[str, Recipe] = {
     "soft_teacher_full": Recipe("soft_teacher_full", percent=None),
     "supervised_full_R_101": _supervised(None, "supervised_full_R_101"),
     "soft_teacher_full_R_101": Recipe("soft_teacher_full_R_101", percent=None),
+    f"{HTCPP}_{SUPERVISED}": _supervised(None, f"{HTCPP}_{SUPERVISED}"),
+    f"{HTCPP}_{SOFT_TEACHER}": Recipe(f"{HTCPP}_{SOFT_TEACHER}", percent=None),
+    f"{HTCPP}_{SOFT_TEACHER}_objects365": Recipe(
+        f"{HTCPP}_{SOFT_TEACHER}", {"MODEL.WEIGHTS": OBJECTS365}, percent=None
+    ),
     "multi_stage": Recipe(
         opts={**WITHOUT_EMA, "SOFT_TEACHER.LABEL_SOURCE": "dataset"},
         network="student",

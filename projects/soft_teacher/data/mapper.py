@@ -12,6 +12,7 @@ from detectron2.data import transforms as T
 
 from ..geometry import transform_matrix, weak_to_strong
 from . import unlabeled_annotations as U
+from .augmentation.instance_paste import InstancePaste
 from .augmentation.spatial import never_empty
 from .images.image import MAX_PIXELS, UnreadableImage, read_image
 from .masks import MASK_FORMATS, has_masks, masks_in_view
@@ -34,6 +35,7 @@ class LabeledDatasetMapper(DatasetMapper):
         max_pixels: int = MAX_PIXELS,
         mask_format: str | None = None,
         semantic_maps: SemanticMaps | None = None,
+        instance_paste: InstancePaste | None = None,
     ):
         """
         Args:
@@ -41,6 +43,7 @@ class LabeledDatasetMapper(DatasetMapper):
             image_format, max_pixels: of :func:`.images.image.read_image`.
             mask_format: of ``instances.gt_masks``, "polygon" or "bitmask"; None makes none.
             semantic_maps: where ``sem_seg`` comes from; None makes none.
+            instance_paste: moves labeled objects before the augmentations; None leaves them.
         """
         super().__init__(
             True,
@@ -51,6 +54,7 @@ class LabeledDatasetMapper(DatasetMapper):
         )
         self.max_pixels = max_pixels
         self.semantic_maps = semantic_maps
+        self.instance_paste = instance_paste
 
     def __call__(self, dataset_dict: dict) -> dict:
         """
@@ -68,6 +72,9 @@ class LabeledDatasetMapper(DatasetMapper):
         image = read_image(sample["file_name"], self.image_format, self.max_pixels)
         _check_size(sample, image)
         labels = self.semantic_maps and self.semantic_maps.read(sample, image.shape[:2])
+        if self.instance_paste is not None and "annotations" in sample:
+            moved = self.instance_paste(image, sample["annotations"], labels)
+            image, sample["annotations"], labels = moved
         view = T.AugInput(image)
         transforms = self.augmentations(view)
         sample["image"] = _tensor(view.image)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
-from detectron2.structures import BitMasks, Boxes, PolygonMasks
+from detectron2.structures import BitMasks, Boxes, PolygonMasks, polygons_to_bitmask
 from pycocotools import mask as mask_util
 
 from .values import LARGEST_NUMBER, has_only
@@ -25,6 +25,7 @@ __all__ = [
     "Masks",
     "MaskFault",
     "SEGMENTATION",
+    "bitmap",
     "box_probabilities",
     "encoded",
     "has_masks",
@@ -93,6 +94,13 @@ def packed(segmentation: Any) -> list | dict:
     if plain and min(map(len, segmentation)) >= TRIANGLE:
         return segmentation
     return [np.asarray(piece).tolist() for piece in segmentation if len(piece) >= TRIANGLE]
+
+
+def bitmap(segmentation: list | dict, size: tuple[int, int]) -> np.ndarray:
+    """A packed segmentation as bool (H, W)."""
+    if isinstance(segmentation, dict):
+        return mask_util.decode(segmentation).astype(bool)
+    return polygons_to_bitmask([np.asarray(piece) for piece in segmentation], *size)
 
 
 def encoded(mask: np.ndarray) -> dict:

@@ -15,14 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from detectron2.data import transforms as T
-from detectron2.structures import BoxMode, polygons_to_bitmask
+from detectron2.structures import BoxMode
 from PIL import Image
-from pycocotools import mask as mask_util
 
 from ..utils.errors import ConfigError, one_line
 from .datasets.builtin import dataset_root
 from .images.header import UnreadableImage
-from .masks import SEGMENTATION, image_size
+from .masks import SEGMENTATION, bitmap, image_size
 
 __all__ = [
     "IGNORED",
@@ -189,7 +188,7 @@ class InstanceMaps(SemanticMaps):
                 x0, y0, x1, y1 = np.maximum(np.round(box), 0).astype(int)
                 labels[y0:y1, x0:x1] = IGNORED
             else:
-                labels[_bitmap(annotation[SEGMENTATION], size)] = annotation["category_id"]
+                labels[bitmap(annotation[SEGMENTATION], size)] = annotation["category_id"]
         return labels
 
 
@@ -242,13 +241,6 @@ def _listed(folder: str) -> list[str]:
 
 def _annotations(record: dict) -> Sequence[dict]:
     return record.get("annotations") or ()
-
-
-def _bitmap(segmentation: list | dict, size: tuple[int, int]) -> np.ndarray:
-    """bool (H, W), of a packed segmentation."""
-    if isinstance(segmentation, dict):
-        return mask_util.decode(segmentation).astype(bool)
-    return polygons_to_bitmask([np.asarray(piece) for piece in segmentation], *size)
 
 
 def _shown(size: Sequence[int]) -> str:

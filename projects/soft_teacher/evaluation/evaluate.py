@@ -7,19 +7,21 @@ from collections.abc import Callable, Sequence
 
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
+    COCOEvaluator,
     DatasetEvaluator,
     PascalVOCDetectionEvaluator,
     inference_on_dataset,
     print_csv_format,
 )
 
-from ..data.datasets.evaluated import evaluation_name
+from ..data.datasets.evaluated import evaluation_name, has_annotations
 from ..data.datasets.paths import slug
 from ..data.multi_scale import MultiScale
 from ..modeling.multi_scale import MultiScaleDetector
 from ..utils.checks import check_choice
 from ..utils.errors import ConfigError, is_full_disk
 from .mask_truth import KnownMasksEvaluator
+from .server_files import ServerFilesEvaluator
 from .unreadable import ReadableImagesEvaluator
 
 __all__ = [
@@ -62,7 +64,9 @@ def build_evaluator(dataset: str, coco: Callable[[str], DatasetEvaluator]) -> Da
     """
     if MetadataCatalog.get(dataset).get("evaluator_type") == "pascal_voc":
         return PascalVOCDetectionEvaluator(dataset)
-    return coco(evaluation_name(dataset))
+    evaluator = coco(evaluation_name(dataset))
+    unmeasured = isinstance(evaluator, COCOEvaluator) and not has_annotations(dataset)
+    return ServerFilesEvaluator(evaluator) if unmeasured else evaluator
 
 
 def results_folder(output_dir: str, network: str, dataset: str) -> str:

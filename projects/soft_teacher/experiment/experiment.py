@@ -85,6 +85,10 @@ class Experiment(ABC):
     def build_model(self) -> SoftTeacher: ...
 
     @abstractmethod
+    def bare_model(self) -> SoftTeacher | None:
+        """The model without memory, see :func:`.config_checks.rehearsed_model`."""
+
+    @abstractmethod
     def build_run(self) -> Any:
         """What :meth:`train` needs of the datasets, which are read once for all."""
 

@@ -94,7 +94,7 @@ class LazyExperiment(Experiment):
         """See the base class; works on a copy, since building fills in the config."""
         rehearsed = LazyExperiment(copy.deepcopy(self.cfg))
         cfg = rehearsed.cfg
-        model = rehearsed_model(lambda: instantiate(cfg.model))
+        model = rehearsed.bare_model()
         with rehearsal("dataloader.test.mapper"):
             instantiate(cfg.dataloader.test.get("mapper"))
         with rehearsal("dataloader.test_aug"):
@@ -117,6 +117,10 @@ class LazyExperiment(Experiment):
 
     def build_model(self):
         return instantiate(self.cfg.model).to(self.cfg.train.device)
+
+    def bare_model(self):
+        cfg = copy.deepcopy(self.cfg)
+        return rehearsed_model(lambda: instantiate(cfg.model))
 
     def build_optimizer(self, model):
         """The optimizer of ``optimizer``, with Detectron2's gradient clipping if that is wanted."""
@@ -201,6 +205,7 @@ def check_loader(model: SoftTeacher, loader) -> None:
         has = "has a mask head" if wanted else "has no mask head"
         raise ConfigError(f"model.student {has}: set dataloader.train.masks to {wanted}")
     classes = model.family.semantic_classes(model.student)
+    instantiate(loader.get("instance_paste"))
     maps = instantiate(loader.get("semantic_maps"))
     if classes != (maps.num_classes if maps else 0):
         has = f"learns {classes} classes" if classes else "is None"

@@ -233,6 +233,9 @@ SETTINGS = {
     "SOFT_TEACHER.AUGMENTATION.SCALE_RANGE": of_policies("scale_range", Each(number, length=2)),
     "SOFT_TEACHER.AUGMENTATION.FLIP": of_policies("flip", flag),
     "SOFT_TEACHER.AUGMENTATION.MAX_ANGLE": of_policies("max_angle", number),
+    "SOFT_TEACHER.AUGMENTATION.INSTANCE_PASTE": of_class(
+        f"{TRAIN}.instance_paste", "InstancePaste.prob", share
+    ),
     "SOFT_TEACHER.RESUME_CHANGED": Setting(
         "train.resume_changed", flag, "RunIdentity.allow_changes", free=True
     ),

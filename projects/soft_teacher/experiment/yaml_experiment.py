@@ -59,10 +59,7 @@ class YamlExperiment(Experiment):
         return YamlExperiment(scaled).check_settings(eval_only=False)
 
     def rehearse(self, *, eval_only: bool) -> None:
-        cfg = self.cfg.clone()
-        cfg.defrost()
-        cfg.MODEL.DEVICE = "meta"
-        model = rehearsed_model(lambda: build_model(cfg))
+        cfg, model = self._bare_cfg(), self.bare_model()
         with rehearsal("the loader"):
             InferenceMapper(cfg)
             self.multi_scale()
@@ -81,6 +78,16 @@ class YamlExperiment(Experiment):
 
     def build_model(self):
         return SoftTeacherTrainer.build_model(self.cfg)
+
+    def bare_model(self):
+        cfg = self._bare_cfg()
+        return rehearsed_model(lambda: build_model(cfg))
+
+    def _bare_cfg(self):
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.DEVICE = "meta"
+        return cfg
 
     def build_run(self) -> SoftTeacherTrainer:
         self.cfg.freeze()

@@ -400,12 +400,21 @@ def test_a_speck_is_not_learned_and_still_evaluated_with(changed):
         ("labeled", [{**BOX, "bbox": None}], "learned from: 1 with unusable numbers"),
         ("labeled", [{**BOX, "iscrowd": 1}], "learned from: 1 crowd"),
         ("labeled", [{**BOX, "iscrowd": 1}], "a single object has iscrowd 0"),
-        ("test", [], "no labels to evaluate with"),
         ("test", [{**BOX, "iscrowd": 1}], "no ground truth, none of its 1 annotations"),
     ],
 )
 def test_datasets_without_a_usable_annotation(role, annotations, words, of):
     assert words in message(check, **{role: [of(*annotations)]}, num_classes=1)
+
+
+def test_without_any_annotation_an_evaluation_alone_is_for_a_server(of, coco):
+    name = of()
+    content = {"images": [IMAGE], "annotations": [BOX], "categories": [CAT]}
+    labeled = coco("labeled", boxes=(), text=json.dumps(content))
+    (found,) = check(test=[name], num_classes=1)
+    assert found.endswith("nothing is measured, detections are written for a server")
+    found = message(check, labeled=[labeled], test=[name], num_classes=1)
+    assert "no labels to evaluate with" in found
 
 
 def test_a_line_about_each_dataset(changed, coco):

@@ -1,11 +1,13 @@
 """Stochastic depth of a Swin."""
 
+import copy
 import sys
 
 import pytest
 import torch
 from detectron2.modeling import SwinTransformer
 
+from soft_teacher.modeling.backbones import swin as swin_module
 from soft_teacher.modeling.backbones.swin import Swin
 
 TINY = {"embed_dim": 8, "depths": [2, 2], "num_heads": [2, 2], "out_indices": (0, 1)}
@@ -53,3 +55,51 @@ def test_it_can_be_built_without_memory():
     with torch.device("meta"):
         model = swin(drop_path_rate=0.3)
     assert {p.device.type for p in model.parameters()} == {"meta"}
+
+
+class TestCheckpointing:
+    """Blocks are computed again in the backward pass."""
+
+    def gradients(self, batches, seed=3, **kwargs):
+        model = swin(drop_path_rate=0.5, **kwargs).train()
+        torch.manual_seed(seed)  # of the stochastic depth
+        loss = sum(model(batch)["p1"].square().sum() for batch in batches)
+        loss.backward()
+        return loss.detach(), {name: p.grad for name, p in model.named_parameters()}
+
+    @pytest.mark.parametrize("sizes", [[(32, 40)], [(32, 40), (48, 24)]], ids=str)
+    def test_losses_and_gradients_are_the_same(self, sizes):
+        batches = [torch.randn(4, 3, *size) for size in sizes]
+        loss, kept = self.gradients(batches)
+        again, recomputed = self.gradients(batches, use_checkpoint=True)
+        assert torch.equal(loss, again)
+        for name, grad in kept.items():
+            if grad is None:  # norms of a level that the loss does not use
+                assert recomputed[name] is None
+            else:
+                torch.testing.assert_close(recomputed[name], grad)
+
+    def test_less_is_kept(self):
+        def kept(**kwargs):
+            sizes = []
+            model = swin(drop_path_rate=0.0, **kwargs).train()
+            hooks = torch.autograd.graph.saved_tensors_hooks(
+                lambda x: sizes.append(x.numel()) or x, lambda x: x
+            )
+            with hooks:
+                model(images())
+            return sum(sizes)
+
+        assert kept(use_checkpoint=True) < kept() / 2
+
+    def test_a_copy_has_weights_of_its_own(self):
+        model = swin(use_checkpoint=True)
+        copied = copy.deepcopy(model)
+        for parameter in model.parameters():
+            parameter.data.zero_()
+        assert torch.equal(copied(images())["p1"], swin()(images())["p1"])
+
+    def test_nothing_is_kept_without_gradients(self, monkeypatch):
+        monkeypatch.setattr(swin_module, "checkpoint", None)
+        with torch.no_grad():
+            swin(use_checkpoint=True)(images())

@@ -1,12 +1,15 @@
 """Swin weights of mmdetection under Detectron2's names."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from detectron2.modeling import SwinTransformer
 from detectron2.modeling.backbone.swin import PatchMerging
 from torch.nn import functional as F
 
-from soft_teacher.modeling.weights.swin import swin_from_mmdet
+from soft_teacher.modeling.weights.swin import resized_bias_table, swin_from_mmdet
 
 NAMES = {
     "patch_embed.projection.weight": "patch_embed.proj.weight",
@@ -79,3 +82,36 @@ def test_every_weight_of_a_swin_has_its_own():
             key = key.replace(ours, theirs)
         state[key] = value
     swin.load_state_dict(swin_from_mmdet(state), strict=True)
+
+
+# --- windows
+
+
+def cubic(distance):
+    """Keys' kernel with a = -0.75."""
+    t, a = abs(distance), -0.75
+    if t <= 1:
+        return (a + 2) * t**3 - (a + 3) * t**2 + 1
+    return a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a if t < 2 else 0.0
+
+
+def sampling(source, target):
+    """(target, source) weights of samples at the centers of as many equal parts."""
+    found = np.zeros((target, source))
+    for row in range(target):
+        place = (row + 0.5) * source / target - 0.5
+        for near in range(math.floor(place) - 1, math.floor(place) + 3):
+            found[row, min(max(near, 0), source - 1)] += cubic(place - near)
+    return found
+
+
+@pytest.mark.parametrize("source, target", [(12, 7), (7, 12), (7, 7), (2, 4)])
+def test_biases_of_another_window_are_interpolated_for_each_head(source, target):
+    sides = 2 * source - 1, 2 * target - 1
+    table = np.random.default_rng(0).normal(size=(sides[0] ** 2, 3))
+    found = resized_bias_table(torch.from_numpy(table), sides[1] ** 2)
+    assert found.shape == (sides[1] ** 2, 3) and found.is_contiguous()
+    weights = sampling(*sides)
+    for head in range(3):
+        grid = weights @ table[:, head].reshape(sides[0], sides[0]) @ weights.T
+        np.testing.assert_allclose(found[:, head].reshape(sides[1], -1), grid, atol=1e-9)

@@ -108,8 +108,14 @@ def _is_measured(reading: Reading) -> np.ndarray:
 
 
 def _ground_truth(reading: Reading) -> dict:
-    """COCO JSON in which what is not measured is a crowd."""
+    """COCO JSON in which what is not measured is a crowd; without annotations if there were none.
+
+    Detectron2 then writes detections and measures nothing.
+    """
     content = as_coco(reading)
+    if not reading.balance.read:
+        del content["annotations"]
+        return content
     for annotation in content["annotations"]:
         annotation.pop("score", None)
         annotation["iscrowd"] |= int(annotation.pop(NOT_MEASURED, False))

@@ -73,18 +73,19 @@ def check_datasets(
         labeled_readings(labeled, mask_format)
     if unlabeled:
         unlabeled_readings(unlabeled, label_source, masks=mask_format is not None)
-    maskless = []
+    unmeasured = []
     for name, reading in found[TEST].items():
-        check_ground_truth(f"{TEST} '{name}'", reading)
+        # A run needs a result; an evaluation alone may be for a server.
+        unmeasured += check_ground_truth(f"{TEST} '{name}'", reading, needed=bool(labeled))
         if mask_format is not None and is_coco_evaluated(name):
-            maskless += check_measured_masks(f"{TEST} '{name}'", reading)
+            unmeasured += check_measured_masks(f"{TEST} '{name}'", reading)
         prepare_evaluation(name)
     for key in with_classes:
         for name, reading in found[key].items():
             check_class_numbers(f"{key} '{name}'", reading, num_classes, classes_key)
     return [
         *_warnings(found, with_classes, classes),
-        *maskless,
+        *unmeasured,
         *placeholder_hint(KEYS[LABELED], boxless, classes, classes_key),
         *_shared_images(found),
     ]

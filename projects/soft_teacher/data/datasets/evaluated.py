@@ -9,11 +9,13 @@ from .loading import is_coco_json, load_reading
 from .paths import is_path
 from .reading.reader import read
 
-__all__ = ["evaluation_name", "is_coco_evaluated", "prepare_evaluation"]
+__all__ = ["evaluation_name", "has_annotations", "is_coco_evaluated", "prepare_evaluation"]
 
 COCO = "coco"
 # Metadata of a name alone: the name that is evaluated in its place.
 ALIAS = "evaluated_as"
+# Likewise: whether it has annotations, measured with or not.
+ANNOTATED = "annotated"
 
 
 def evaluation_name(name: str) -> str:
@@ -24,6 +26,11 @@ def evaluation_name(name: str) -> str:
 def is_coco_evaluated(name: str) -> bool:
     """Whether COCO's evaluation measures a registered dataset, rather than Pascal VOC's."""
     return MetadataCatalog.get(name).get("evaluator_type", COCO) == COCO
+
+
+def has_annotations(name: str) -> bool:
+    """Whether a dataset had annotations when :func:`prepare_evaluation` read it."""
+    return MetadataCatalog.get(name).get(ANNOTATED, True)
 
 
 def prepare_evaluation(name: str) -> str:
@@ -39,6 +46,7 @@ def prepare_evaluation(name: str) -> str:
         return name
     metadata = MetadataCatalog.get(name)
     reading, json_file = load_reading(name), metadata.get("json_file")
+    _set(metadata, **{ANNOTATED: bool(reading.balance.read)})
     if is_path(name):
         _set(metadata, json_file=ground_truth_file(reading), **{ALIAS: name})
         return name

@@ -51,11 +51,25 @@ def check_given(where: str, reading: Reading) -> None:
             )
 
 
-def check_ground_truth(where: str, reading: Reading) -> None:
-    """Raises ConfigError unless a detector can be evaluated on a dataset."""
+def check_ground_truth(where: str, reading: Reading, *, needed: bool = True) -> list[str]:
+    """Checks that a detector can be evaluated on a dataset.
+
+    Args:
+        needed: refuse a dataset without any annotations.
+
+    Returns:
+        a warning for such a dataset.
+
+    Raises:
+        ConfigError: it cannot, with the reason.
+    """
     check_images(where, reading)
     _refuse(where, reading.faults, set(Kind))
     balance = reading.balance
+    if not balance.read and not needed:
+        return [
+            f"{where} has no annotations: nothing is measured, detections are written for a server"
+        ]
     if not balance.read:
         raise ConfigError(
             f"{where} has no labels to evaluate with, no ground truth: name a dataset that has, or "
@@ -66,6 +80,7 @@ def check_ground_truth(where: str, reading: Reading) -> None:
             f"{where} has no ground truth, none of its {balance.read} annotations can be evaluated "
             f"with: {_reasons(reading)}: {BOX}{_crowd_advice(reading)}"
         )
+    return []
 
 
 def label_warnings(where: str, reading: Reading, *, test: bool = False) -> list[str]:

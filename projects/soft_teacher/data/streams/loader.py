@@ -13,6 +13,7 @@ from detectron2.utils import comm
 
 from ...utils.checks import check_choice
 from ...utils.errors import ConfigError
+from ..augmentation.instance_paste import InstancePaste
 from ..augmentation.policies import build_policy
 from ..datasets.dataset_dicts import class_names, labeled_dicts, train_names, unlabeled_dicts
 from ..datasets.loading import loaded_once
@@ -132,6 +133,7 @@ def _from_config(cfg):
         "image_format": cfg.INPUT.FORMAT,
     }
     labeled, unlabeled = train_names(cfg)
+    paste = _C.AUGMENTATION.INSTANCE_PASTE
     return {
         "labeled_names": labeled,
         "unlabeled_names": unlabeled,
@@ -142,6 +144,7 @@ def _from_config(cfg):
         "max_pixels": cfg.INPUT.MAX_PIXELS,
         "masks": cfg.MODEL.MASK_ON,
         "mask_format": cfg.INPUT.MASK_FORMAT,
+        "instance_paste": InstancePaste(prob=paste) if paste else None,
         "batch_size": cfg.SOLVER.IMS_PER_BATCH,
         "labeled_share": _C.LABELED_SHARE,
         "decay_steps": _C.LABELED_SHARE_DECAY,
@@ -173,6 +176,7 @@ def build_two_stream_train_loader(
     masks: bool = False,
     mask_format: str = "polygon",
     semantic_maps: SemanticMaps | None = None,
+    instance_paste: InstancePaste | None = None,
     batch_size: int,
     labeled_share: float,
     decay_steps: int,
@@ -199,6 +203,8 @@ def build_two_stream_train_loader(
         masks: whether the detector learns masks, so that annotations keep theirs.
         mask_format: of the masks to learn, "polygon" or "bitmask"; RLE need the latter.
         semantic_maps: of labeled images, for a detector that learns them; None for none.
+        instance_paste: moves the objects of labeled images; None leaves them. It needs ``masks``
+            in the format "bitmask".
         batch_size, labeled_share, decay_steps, draw, burn_in, max_iter: see
             :class:`~soft_teacher.data.streams.schedule.BatchSchedule`.
         chunks: micro-batches that each process takes at a step (gradient accumulation).
@@ -218,6 +224,11 @@ def build_two_stream_train_loader(
         raise ConfigError(f"TwoStreamLoader.chunks must be at least 1, got {chunks}")
     check_choice("SoftTeacher.label_source", label_source, LABEL_SOURCES)
     check_choice("TwoStreamLoader.mask_format", mask_format, MASK_FORMATS)
+    if instance_paste is not None and not (masks and mask_format == "bitmask"):
+        raise ConfigError(
+            "InstancePaste.prob needs masks as bitmaps: set TwoStreamLoader.mask_format to "
+            "'bitmask' for a detector with masks, or switch it off"
+        )
     schedule = BatchSchedule(
         batch_size=batch_size,
         share=labeled_share,
@@ -241,7 +252,10 @@ def build_two_stream_train_loader(
     labeled = stream(
         labeled_dicts(labeled_names, filter_empty=filter_empty, mask_format=wanted, locate=locate),
         LabeledDatasetMapper(
-            augmentations=labeled_augmentations, semantic_maps=semantic_maps, **reading
+            augmentations=labeled_augmentations,
+            semantic_maps=semantic_maps,
+            instance_paste=instance_paste,
+            **reading,
         ),
         LABELED,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,9 +15,15 @@ from ...experiment.class_file import is_category
 from ...utils.checks import check_file
 from ...utils.errors import ConfigError
 
-__all__ = ["Classes", "classes_of"]
+__all__ = ["CLASS_LAYER", "Classes", "classes_of"]
 
-PREDICTOR = "roi_heads.box_predictor."
+# Layers with rows for each class.
+CLASS_LAYER = re.compile(
+    r"roi_heads\.(?:box_predictor|mask_head)(?:\.\d)?\."
+    r"(?P<layer>cls_score|bbox_pred|predictor)\.(?:weight|bias)"
+)
+# Rows of each class, and of the background.
+ROWS = {"cls_score": (1, 1), "bbox_pred": (4, 0), "predictor": (1, 0)}
 COCO = "coco_2017_train"
 
 
@@ -33,17 +40,21 @@ class Classes:
     rows: list[int]
 
     def permuted(self, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Weights by Detectron2's names with the rows of both predictors in Detectron2's order.
+        """Weights by Detectron2's names with the rows of all predictors in Detectron2's order.
 
-        Scores have one row a class and then the background's, boxes four rows a class.
+        Scores have one row a class and then the background's, boxes four rows a class, masks one;
+        what does not depend on the class stays.
         """
-        scores = torch.tensor([*self.rows, len(self.rows)])
-        boxes = (torch.tensor(self.rows)[:, None] * 4 + torch.arange(4)).flatten()
-        found = dict(weights)
-        for layer, order in (("cls_score", scores), ("bbox_pred", boxes)):
-            for kind in ("weight", "bias"):
-                found[f"{PREDICTOR}{layer}.{kind}"] = weights[f"{PREDICTOR}{layer}.{kind}"][order]
-        return found
+        return {name: self._permuted(name, value) for name, value in weights.items()}
+
+    def _permuted(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        found = CLASS_LAYER.fullmatch(name)
+        each, background = ROWS[found["layer"]] if found else (0, 0)
+        end = each * len(self.rows)
+        if not found or len(value) != end + background:
+            return value
+        order = (torch.tensor(self.rows)[:, None] * each + torch.arange(each)).flatten()
+        return torch.cat([value[order], value[end:]])
 
 
 def classes_of(number: int, said: Sequence[str], annotations: str = "") -> Classes:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from detectron2.config import CfgNode
 
 from ...utils.atomic import atomic_path
-from ...utils.errors import ConfigError
 from ..stock_config import write_stock_folder
 from .architecture import check_tensors, detector_config
 from .classes import classes_of
-from .layout import Key, Network, networks_in
+from .layout import Key, chosen, networks_in
 from .reading import Foreign, read_foreign
+from .report import reasons_of, write_report
 from .source_config import SourceConfig
 
-__all__ = ["REPORT", "Conversion", "convert", "write_conversion"]
-
-REPORT = "keys.tsv"
+__all__ = ["Conversion", "convert", "write_conversion"]
 
 
 @dataclass(frozen=True)
@@ -55,16 +51,14 @@ def convert(path: str, *, style: str = "", annotations: str = "", network: str =
         ConfigError: the file cannot be read, or is of another kind; the message is the reason.
     """
     source = read_foreign(path)
-    try:
+    with reasons_of(path):
         return _converted(source, style, annotations, network)
-    except ConfigError as error:
-        text = str(error)
-        own = text.startswith("--")
-        raise ConfigError(text if own else f"checkpoint '{path}' cannot be converted: {text}")
 
 
 def _converted(source: Foreign, style: str, annotations: str, network: str) -> Conversion:
-    networks = _chosen(networks_in(source.weights), network)
+    networks = networks_in(source.weights)
+    if network:
+        networks = [chosen({one.name: one for one in networks}, network)]
     config = SourceConfig(source.config)
     config.check()
     style = config.style(style)
@@ -84,27 +78,8 @@ def _converted(source: Foreign, style: str, annotations: str, network: str) -> C
     return Conversion(weights, cfg, classes.names, keys, source.entries)
 
 
-def _chosen(networks: Sequence[Network], name: str) -> list[Network]:
-    if not name:
-        return list(networks)
-    found = [network for network in networks if network.name == name]
-    if not found:
-        raise ConfigError(f"--network {name}: the checkpoint holds no {name}")
-    return found
-
-
 def write_conversion(conversion: Conversion, folder: str) -> None:
     """Makes a folder: checkpoint, config, classes, and what became of every tensor."""
     with atomic_path(folder) as temporary:
         write_stock_folder(temporary, conversion.cfg, conversion.weights, conversion.classes)
-        with open(os.path.join(temporary, REPORT), "w", encoding="utf-8") as file:
-            file.write(report(conversion))
-
-
-def report(conversion: Conversion) -> str:
-    """A line for every tensor, and for what else was in the file."""
-    lines = [
-        f"{k.source}\t{'converted' if k.target else 'dropped'}\t{k.target}" for k in conversion.keys
-    ]
-    lines += [f"{name}\tleft out\t" for name in conversion.left_out]
-    return "\n".join(["source\twhat became of it\tdetectron2", *lines, ""])
+        write_report(temporary, conversion.keys, conversion.left_out)

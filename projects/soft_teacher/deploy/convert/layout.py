@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from ...utils.errors import ConfigError
 from .rules import is_dropped, renamed
 
-__all__ = ["Key", "Network", "networks_in"]
+__all__ = ["Key", "Network", "chosen", "named_in_short", "networks_in", "split"]
+
+T = TypeVar("T")
 
 PREFIXES = ("student", "teacher")
 HEAD = "roi_head.bbox_head."
@@ -18,10 +21,19 @@ HEAD = "roi_head.bbox_head."
 
 @dataclass(frozen=True)
 class Key:
-    """What became of a tensor: its new name; without one it is dropped."""
+    """What became of a tensor: its new name; without one it is dropped.
+
+    Attributes:
+        note: what a report says of it.
+    """
 
     source: str
     target: str = ""
+    note: str = ""
+
+    @property
+    def fate(self) -> str:
+        return self.note or ("converted" if self.target else "dropped")
 
 
 @dataclass(frozen=True)
@@ -45,13 +57,18 @@ def networks_in(weights: Mapping[str, torch.Tensor]) -> list[Network]:
     Raises:
         ConfigError: they are of a layout that is not converted; the message is the reason.
     """
-    parts = _split(weights)
+    parts = split(weights)
     for part in parts.values():
         _check_layout(part)
     return [_network(name, part) for name, part in parts.items()]
 
 
-def _split(weights: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+def split(weights: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+    """Tensors of "student" and "teacher" without that prefix; of "" if there is but one network.
+
+    Raises:
+        ConfigError: there are other tensors beside them, or the two differ in their names.
+    """
     if any(name.startswith("ema_model.") for name in weights):
         raise ConfigError(
             "its teacher is under 'ema_model.', as LabelMatch keeps it, whose boxes are "
@@ -69,6 +86,13 @@ def _split(weights: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Ten
     return parts
 
 
+def chosen(networks: Mapping[str, T], name: str) -> T:
+    """The network of --network. Raises ConfigError if there is no such network."""
+    if name not in networks:
+        raise ConfigError(f"--network {name}: the checkpoint holds no {name}")
+    return networks[name]
+
+
 def _network(name: str, weights: Mapping[str, torch.Tensor]) -> Network:
     prefix = f"{name}." if name else ""
     targets = {key: renamed(key) or "" for key in weights}
@@ -83,7 +107,7 @@ def _check_layout(weights: Mapping[str, torch.Tensor]) -> None:
     if not any(name.startswith(HEAD) for name in weights):
         raise ConfigError(
             f"it has no '{HEAD}*', so that it is no Faster R-CNN of mmdetection 2 or 3, but has "
-            f"{_some(weights)}"
+            f"{named_in_short(weights)}"
         )
     unknown = [name for name in weights if not (renamed(name) or is_dropped(name))]
     _check_neck(weights)
@@ -123,10 +147,11 @@ def _is_weight(name: str) -> bool:
 
 
 def _unknown(names: Iterable[str]) -> ConfigError:
-    return ConfigError(f"it has tensors of an unknown layout: {_some(names)}")
+    return ConfigError(f"it has tensors of an unknown layout: {named_in_short(names)}")
 
 
-def _some(names: Iterable[str], most: int = 3) -> str:
+def named_in_short(names: Iterable[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
     listed: Sequence[str] = list(names)
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return ", ".join(f"'{name}'" for name in listed[:most]) + more

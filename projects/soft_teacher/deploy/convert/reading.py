@@ -8,6 +8,7 @@ import sys
 from _compat_pickle import IMPORT_MAPPING as PYTHON_2
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -52,15 +53,19 @@ class Inert:
         """Ignores what the object had become."""
 
 
-def read_foreign(path: str) -> Foreign:
+def read_foreign(path: str, *, any_layout: bool = False) -> Foreign:
     """Reads a file of torch.save, of the present or the legacy format.
+
+    Args:
+        any_layout: read weights that are under "model", too, as in Swin's own files and
+            Detectron2's.
 
     Raises:
         ConfigError: it is missing or damaged, holds no finite weights, or would run code.
     """
     check_file("checkpoint", path)
     try:
-        content = read_checked(path, _read)
+        content = read_checked(path, partial(_read, any_layout=any_layout))
     except UnusableFile as error:
         raise ConfigError(f"checkpoint '{path}' {error}") from error
     except Exception as error:  # a file holds anything, and its readers raise many kinds
@@ -75,16 +80,20 @@ def read_foreign(path: str) -> Foreign:
     )
 
 
-def _read(path: str) -> dict:
+def _read(path: str, *, any_layout: bool) -> dict:
     content = _load(path)
     if not isinstance(content, dict):
         raise BrokenCheckpoint("holds no weights")
-    if "model" in content and "state_dict" not in content:
-        raise UnusableFile("is Detectron2's already, or of an unknown layout: it has a 'model'")
-    if "state_dict" not in content:
+    key = next((key for key in ("state_dict", "model") if key in content), None)
+    if key == "model" and not any_layout:
+        raise UnusableFile(
+            "is Detectron2's already, or of an unknown layout: it has a 'model', which "
+            "--config-file can take"
+        )
+    if key is None:
         return {"model": content, "rest": {}}
-    rest = {name: value for name, value in content.items() if name != "state_dict"}
-    return {"model": content["state_dict"], "rest": rest}
+    rest = {name: value for name, value in content.items() if name != key}
+    return {"model": content[key], "rest": rest}
 
 
 def _load(path: str):

@@ -74,12 +74,16 @@ class SourceConfig:
 
     def pixels(self, style: str) -> Pixels:
         """How images are normalized; usually it follows from the style."""
+        return self.stated_pixels() or USUAL[style]
+
+    def stated_pixels(self) -> Pixels | None:
+        """How images are normalized, if the config says so."""
         for section, flag in (("data_preprocessor", "bgr_to_rgb"), ("img_norm_cfg", "to_rgb")):
             mean, std = self._only(section, "mean"), self._only(section, "std")
             if mean and std:
                 order = "RGB" if self._only(section, flag) else "BGR"
                 return Pixels(order, _numbers(mean), _numbers(std))
-        return USUAL[style]
+        return None
 
     def thresholds(self) -> dict[str, float]:
         """Detectron2's keys of how boxes are selected at the end, as far as they are given."""

@@ -1,11 +1,12 @@
-"""Names of Swin weights in other projects and in Detectron2's SwinTransformer."""
+"""Swin weights of other projects and of other windows in Detectron2's SwinTransformer."""
 
 import re
 from collections.abc import Mapping
 
 import torch
+from torch.nn import functional as F
 
-__all__ = ["swin_from_mmdet"]
+__all__ = ["resized_bias_table", "swin_from_mmdet"]
 
 NAMES = (
     (r"^patch_embed\.projection\.", "patch_embed.proj."),
@@ -29,6 +30,22 @@ def swin_from_mmdet(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
         state: keys as in a SwinTransformer of mmdetection, without a prefix.
     """
     return {_rename(key): _reorder(key, value) for key, value in state.items()}
+
+
+def resized_bias_table(table: torch.Tensor, rows: int) -> torch.Tensor:
+    """The relative position biases of a window of another size, by bicubic interpolation.
+
+    Args:
+        table: ((2 w - 1)^2, heads) of a window of w x w pixels: the bias of every offset, by rows.
+        rows: (2 v - 1)^2 of a window of v x v.
+
+    Returns:
+        (rows, heads); what is at the ends of the one is near the ends of the other.
+    """
+    sides = [round(count**0.5) for count in (len(table), rows)]
+    grid = table.T.reshape(1, -1, sides[0], sides[0])
+    grid = F.interpolate(grid, (sides[1], sides[1]), mode="bicubic", align_corners=False)
+    return grid.flatten(2)[0].T.contiguous()
 
 
 def _rename(key: str) -> str:
