@@ -15,7 +15,6 @@ from soft_teacher.data.datasets.dataset_dicts import train_names
 from soft_teacher.engine.identity import flat
 from soft_teacher.experiment.entry import load_experiment
 from soft_teacher.experiment.yaml_config import load_config
-from soft_teacher.runs.run import WITHOUT_EFFECT
 
 PARTIAL = {"Supervised": "faster_rcnn_R_50_FPN_partial_180k", "Soft Teacher": FULL_METHOD[1]}
 ALL_LABELS = {name: config.replace("partial_180k", "full_720k") for name, config in PARTIAL.items()}

@@ -195,7 +195,7 @@ def test_a_mistake_in_the_config_is_reported_before_anything_starts(tmp_path):
 class TestLazyConfigs:
     """Overrides of YAML's keys, in the language of a LazyConfig."""
 
-    LAZY = CONFIGS / "soft_teacher.py"
+    LAZY = get_config_file("demo/soft_teacher.py")
 
     def test_they_are_translated(self, tmp_path):
         opts = [*STEPS, "DATASETS.TRAIN_LABELED", "('one', 'two')", "INPUT.FORMAT", "RGB"]
