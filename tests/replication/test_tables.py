@@ -120,7 +120,7 @@ class TestProtocol:
             own.set(name, value if name == "SEED" else str(value))
         assert OmegaConf.to_yaml(run.cfg) == OmegaConf.to_yaml(own.cfg)
         (command,) = run.commands()
-        assert command[2].endswith(f"{config}.py") and "train.seed=0" in command
+        assert command[3].endswith(f"{config}.py") and "train.seed=0" in command
         assert f"train.output_dir='{run.folder}'" in command
 
     def test_each_row_of_ours_is_in_the_list_above(self, paper):

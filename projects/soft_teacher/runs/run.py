@@ -63,7 +63,7 @@ class Run:
     """
 
     name: str
-    config_file: str  # YAML or LazyConfig
+    config_file: Path | str  # YAML or LazyConfig
     folder: Path  # OUTPUT_DIR
     opts: Sequence[str] = ()  # KEY VALUE ... overrides, of YAML's keys; then in its language
     _: KW_ONLY
@@ -76,9 +76,10 @@ class Run:
     preparation: Mapping[Path, Sequence] = field(default_factory=dict)
 
     def __post_init__(self):
+        config_file = str(self.config_file)
         opts = [*map(str, self.opts), "OUTPUT_DIR", str(self.folder)]
-        self.opts = in_language_of(self.config_file, opts)
-        self.experiment = load_experiment(self.config_file, self.opts)
+        self.opts = in_language_of(config_file, opts)
+        self.experiment = load_experiment(config_file, self.opts)
         self.cfg = self.experiment.cfg
         self._process: subprocess.Popen | None = None
         self._commands: list[list[str]] = []
