@@ -64,7 +64,10 @@ def use_htcpp(model, dataloader, optimizer, train) -> None:
 
 
 def _use_scales(dataloader) -> None:
-    """Short edges of 400 to 1400 pixels in training and 1400 at test, long ones up to 1600."""
+    """Short edges of 400 to 1400 pixels in training and 1400 at test, long ones up to 1600.
+
+    The several scales of a multi-scale test are CBNetV2's.
+    """
     mapper = dataloader.test.mapper
     dataloader.train.image_format = mapper.image_format = FORMAT
     for view in ("labeled", "strong", "weak"):
@@ -72,3 +75,6 @@ def _use_scales(dataloader) -> None:
             short_edge=800, scale_range=(0.5, 1.75), max_size=1600, image_format=FORMAT
         )
     mapper.augmentations[0].update(short_edge_length=1400, max_size=1600)
+    dataloader.test_aug.update(
+        min_sizes=[1000, 1400, 1200, 1600], max_sizes=[1600, 1600, 1800, 1800]
+    )

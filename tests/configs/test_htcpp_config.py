@@ -87,6 +87,15 @@ def test_images_are_those_of_imagenet_and_of_many_scales(cfg):
     assert cfg.model.student.pixel_std == [58.395, 57.12, 57.375]
 
 
+def test_several_scales_are_a_switch(experiments):
+    for experiment in experiments.values():
+        assert experiment.multi_scale() is not None
+        aug = experiment.cfg.dataloader.test_aug
+        assert not aug.enabled and aug.flip and not aug.box_sizes
+        sizes = list(zip(aug.min_sizes, aug.max_sizes))
+        assert sizes == [(1000, 1600), (1400, 1600), (1200, 1800), (1600, 1800)]
+
+
 def test_labeled_objects_are_moved_as_by_instaboost(cfg):
     paste = instantiate(cfg.dataloader.train.instance_paste)
     assert isinstance(paste, InstancePaste) and cfg.dataloader.train.mask_format == "bitmask"
