@@ -78,6 +78,18 @@ def test_a_dataset_opens_again_and_gives_the_same_boxes(write, name, scores):
             assert not scores or box[5] == pytest.approx(other[5])
 
 
+def test_images_with_boxes_open_again_from_csv(write, tmp_path):
+    found, classes = boxes_by_image(f"{write('csv')}@{tmp_path / 'in'}")
+    assert classes == sorted(c["name"] for c in CATEGORIES)
+    assert found.keys() == {"one.png", "two.png"}
+    for file, image in (("one.png", ONE), ("two.png", TWO)):
+        boxes = expected(image)
+        assert [box[0] for box in found[file]] == [box[0] for box in boxes]
+        assert np.array([b[1:] for b in found[file]]) == pytest.approx(
+            np.array([b[1:] for b in boxes]), abs=1e-4
+        )
+
+
 @pytest.mark.parametrize("name", ["coco", "csv", "label-studio", "review", "voc", "yolo"])
 def test_nothing_found_anywhere(write, name, rows):
     assert write(name, [rows[1]])

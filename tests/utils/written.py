@@ -87,6 +87,18 @@ def write_yolo(folder, photos=PHOTOS, *, split="train", **keys):
     return file
 
 
+def write_csv(folder, photos=PHOTOS):
+    """A CSV and its images beside it; the path of the CSV."""
+    rows = [["filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"]]
+    for photo in photos:
+        write_image(folder / photo.file, photo)
+        image = [photo.file, photo.width, photo.height]
+        rows += [[*image, *o] for o in photo.objects] or [[*image, *[""] * 5]]
+    file = folder / "boxes.csv"
+    file.write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
+    return file
+
+
 def write_coco(folder, photos=PHOTOS):
     """A COCO JSON and its images beside it; the path of the JSON."""
     annotations = []

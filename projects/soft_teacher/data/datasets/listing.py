@@ -1,4 +1,4 @@
-"""Image files of folders, patterns and lists."""
+"""Image files of folders, patterns and lists, and lists of classes."""
 
 import glob
 import os
@@ -8,9 +8,11 @@ from pathlib import Path
 
 from ..images.image import is_image
 
-__all__ = ["is_list", "is_pattern", "left_out_notes", "listed", "read_lines"]
+__all__ = ["CLASS_LISTS", "is_list", "is_pattern", "left_out_notes", "listed", "listed_classes"]
+__all__ += ["read_lines"]
 
 LIST_SUFFIX = ".txt"
+CLASS_LISTS = ("classes.txt", "labels.txt")
 # Folders of systems and tools begin with a dot, but for this one of zip files from macOS.
 MACOS_FOLDER = "__MACOSX"
 
@@ -41,6 +43,13 @@ def read_lines(file: str | Path) -> list[str]:
     """
     text = Path(file).read_text(encoding="utf-8-sig", errors="replace")
     return [line.strip() for line in text.splitlines()]
+
+
+def listed_classes(folder: str) -> list[str]:
+    """The lines of a folder's ``classes.txt`` or ``labels.txt``; none if it has neither."""
+    files = (os.path.join(folder, name) for name in CLASS_LISTS)
+    file = next(filter(os.path.isfile, files), None)
+    return list(filter(None, read_lines(file))) if file else []
 
 
 def left_out_notes(taken: int, left_out: Counter) -> list[str]:

@@ -3,6 +3,7 @@
 ======================== ==============================================================
 FILE.json@FOLDER         COCO annotations and the folder of their images
 FILE.json                COCO annotations with the images beside them
+FILE.csv@FOLDER          a CSV file with a row for each box, and the folder of its images
 FOLDER, FOLDER@SET       a Pascal VOC folder, or the images of one of its sets
 FILE.yaml@SPLIT          a split of a YOLO dataset
 FOLDER                   unlabeled: every image in it and in its subfolders

@@ -14,6 +14,7 @@ from written import (
     voc_object,
     voc_xml,
     write_coco,
+    write_csv,
     write_image,
     write_voc,
     write_yolo,
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.usefixtures("own_catalog")
 
 FORMATS = {
     "coco": lambda folder, photos: str(write_coco(folder, photos)),
+    "csv": lambda folder, photos: str(write_csv(folder, photos)),
     "voc": lambda folder, photos: str(write_voc(folder, photos)),
     "voc_set": lambda folder, photos: f"{write_voc(folder, photos, sets=sets(photos))}@train",
     "yolo": lambda folder, photos: f"{write_yolo(folder, photos)}@train",

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from functools import partial
 
 from ..reading.raw_dataset import RawDataset
-from . import coco, voc, yolo
+from . import coco, csv_file, voc, yolo
 
 __all__ = ["FORMATS", "parser_of"]
 
 # Modules with ``matches(path) -> bool`` and ``parse(path) -> RawDataset``; the first that matches.
-FORMATS = (coco, yolo, voc)
+FORMATS = (coco, csv_file, yolo, voc)
 
 
 def parser_of(path: str) -> Callable[[], RawDataset] | None:

@@ -1,30 +1,27 @@
 """COCO's JSON: FILE.json@FOLDER, or FILE.json with the images beside it."""
 
 import json
-import os
-import re
 
 from detectron2.utils.file_io import PathManager
 
 from ....utils.errors import ConfigError, one_line
 from ..reading.raw_dataset import RawDataset
+from .at_folder import file_and_folder
 
 __all__ = ["matches", "parse", "parse_file"]
 
-FORM = re.compile(r"(?P<file>.+?\.json)(@(?P<folder>.*))?", re.IGNORECASE | re.DOTALL)
+SUFFIX = ".json"
 BYTE_ORDER_MARK = "\ufeff"
 
 
 def matches(path: str) -> bool:
     """Whether a path is of this form."""
-    return FORM.fullmatch(path) is not None
+    return file_and_folder(path, SUFFIX) is not None
 
 
 def parse(path: str) -> RawDataset:
     """See :func:`parse_file`."""
-    file, folder = FORM.fullmatch(path).group("file", "folder")
-    file = os.path.expanduser(file)
-    return parse_file(file, os.path.expanduser(folder or "") or os.path.dirname(file))
+    return parse_file(*file_and_folder(path, SUFFIX))
 
 
 def parse_file(json_file: str, folder: str) -> RawDataset:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ....utils.checks import shown
 from ....utils.errors import ConfigError, did_you_mean
-from ..listing import left_out_notes, listed, read_lines
+from ..listing import CLASS_LISTS, left_out_notes, listed, listed_classes, read_lines
 from ..reading.raw_dataset import NOT_MEASURED, RawDataset, example
 from .voc_xml import Annotated, UnreadableXml, read_xml
 
@@ -26,7 +26,6 @@ __all__ = ["matches", "parse"]
 ANNOTATIONS = ("Annotations", "annotations")
 IMAGES = ("JPEGImages", "images", "Images")
 SETS = os.path.join("ImageSets", "Main")
-CLASS_LISTS = ("classes.txt", "labels.txt")
 
 
 def matches(path: str) -> bool:
@@ -54,7 +53,7 @@ def parse(path: str) -> RawDataset:
             f"files and {IMAGES[0]}"
         )
     members = _members(folder, image_set, xml) if image_set else list(xml)
-    names = _listed_classes(folder)
+    names = listed_classes(folder)
     parsed, notes = _parsed({stem: xml[stem] for stem in members if stem in xml} if names else xml)
     names = names or sorted({name for a in parsed.values() for name, _ in a.objects} - {""})
     parsed = {stem: parsed[stem] for stem in members if stem in parsed}
@@ -110,12 +109,6 @@ def _members(folder: str, image_set: str, xml: Mapping[str, str]) -> list[str]:
         raise ConfigError(f"{os.path.join(folder, SETS)} has no {image_set}.txt{hint}")
     names = filter(None, read_lines(sets[image_set]))
     return list(dict.fromkeys(n if n in xml else os.path.splitext(n)[0] for n in names))
-
-
-def _listed_classes(folder: str) -> list[str]:
-    files = (os.path.join(folder, name) for name in CLASS_LISTS)
-    file = next(filter(os.path.isfile, files), None)
-    return list(filter(None, read_lines(file))) if file else []
 
 
 def _parsed(xml: Mapping[str, str]) -> tuple[dict[str, Annotated], list[str]]:
