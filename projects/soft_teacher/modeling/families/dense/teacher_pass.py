@@ -1,30 +1,30 @@
-"""The teacher's pass of a RetinaNet, which needs no further pass to measure or score."""
+"""The teacher's pass of a dense detector, which needs no further pass to measure or score."""
 
 import torch
 from detectron2.layers import batched_nms
-from detectron2.modeling import RetinaNet
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Boxes, Instances, pairwise_iou
 
 from ....geometry import clip_boxes
 from ...pseudo_labels import rows_where
 from ..base import Encoded, MeasuresStability, TeacherPass
-from .predictions import predict
+from .predictions import background_maps, predict
 
-__all__ = ["RetinaNetTeacherPass", "suppressed_variance"]
+__all__ = ["DenseTeacherPass", "suppressed_variance"]
 
 
-class RetinaNetTeacherPass(TeacherPass, MeasuresStability):
+class DenseTeacherPass(TeacherPass, MeasuresStability):
     """Detects on weak views as in an evaluation, without the last rescaling."""
 
     @torch.no_grad()
-    def __init__(self, teacher: RetinaNet, encoded: Encoded):
+    def __init__(self, teacher: DenseDetector, encoded: Encoded):
         """
         Args:
             teacher: in eval mode.
             encoded: the weak views.
         """
         found = predict(teacher, encoded)
-        scores = [logits.sigmoid() for logits in found.logits]
+        scores = found.scores()
         self._teacher = teacher
         self._candidates = [
             teacher._decode_multi_level_predictions(
@@ -44,9 +44,7 @@ class RetinaNetTeacherPass(TeacherPass, MeasuresStability):
         inside = rows_where([d.pred_boxes.nonempty() for d in detections])
         self._kept = [k[i] for k, i in zip(kept, inside)]
         super().__init__([d[i] for d, i in zip(detections, inside)])
-        self._background = [
-            1 - s.reshape(len(s), *shape, -1).amax(dim=-1) for s, shape in zip(scores, found.shapes)
-        ]
+        self._background = background_maps(found)
 
     def variances(self, rows: list[torch.Tensor], seeds: list[int]) -> list[torch.Tensor]:
         """See :class:`MeasuresStability` and :func:`suppressed_variance`; nothing is random."""
