@@ -31,7 +31,7 @@ def known():
 def lazy():
     files = [
         CONFIGS / "mask_soft_teacher.py",
-        CONFIGS / "retinanet.py",
+        CONFIGS / "retinanet_soft_teacher.py",
         CONFIGS / "cascade_soft_teacher.py",
         ROOT / "configs/coco/paper/soft_teacher_R_50_FPN_partial_180k.py",
     ]

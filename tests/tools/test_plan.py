@@ -65,7 +65,7 @@ def test_a_plan_for_data_is_a_config_that_passes_every_check(run, tiny_digits, t
 @pytest.mark.parametrize("number", [5, 6])
 def test_a_plan_follows_the_detector_of_the_config(number, run, tiny_digits):
     """A RetinaNet with another number of classes than the dataset has, and of levels."""
-    config = str(CONFIGS / "retinanet.yaml")
+    config = str(CONFIGS / "retinanet_soft_teacher.yaml")
     opts = [
         "MODEL.RETINANET.NUM_CLASSES",
         str(number),

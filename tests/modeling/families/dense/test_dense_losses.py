@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+import tiny_fcos  # noqa: F401  registers a family
 import torch
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
-import tiny_fcos  # noqa: F401  registers a family
 from steps import labeled, targets
 
 from soft_teacher.modeling.families.dense.losses import (

@@ -201,9 +201,7 @@ def test_background_under_every_change_of_view(teacher, family, view_change):
 
 
 @pytest.mark.parametrize("matrix, size", RESIZED)
-def test_background_of_an_enlarged_view_is_scored_on_a_finer_level(
-    teacher, family, matrix, size
-):
+def test_background_of_an_enlarged_view_is_scored_on_a_finer_level(teacher, family, matrix, size):
     assert_scored_by_hand(teacher, family, matrix, size)
 
 

@@ -5,7 +5,7 @@ background, -1 for an anchor that is ignored.
 """
 
 import torch
-from fvcore.nn import sigmoid_focal_loss_jit
+from fvcore.nn import sigmoid_focal_loss
 
 __all__ = ["background_weights", "classification_loss", "is_positive"]
 
@@ -56,7 +56,9 @@ def classification_loss(
     """
     valid = labels >= 0
     targets = labels[valid][:, None] == torch.arange(logits.shape[-1], device=labels.device)
-    losses = sigmoid_focal_loss_jit(
+    # Not the compiled one, whose gradients change in their last bits once it has been called twice:
+    # a resumed run would end elsewhere.
+    losses = sigmoid_focal_loss(
         logits[valid], targets.to(logits.dtype), alpha=alpha, gamma=gamma, reduction="none"
     )
     if weights is not None:

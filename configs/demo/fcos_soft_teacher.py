@@ -1,0 +1,7 @@
+"""Soft Teacher with an FCOS in place of the Faster R-CNN."""
+
+from .dense import use_fcos
+from .soft_teacher import dataloader, ema, lr_multiplier, model, optimizer, train  # noqa: F401
+
+use_fcos(model)
+train.output_dir = "output/demo/fcos_soft_teacher_lazy"

@@ -1,0 +1,7 @@
+"""Soft Teacher with a RetinaNet in place of the Faster R-CNN."""
+
+from .dense import use_retinanet
+from .soft_teacher import dataloader, ema, lr_multiplier, model, optimizer, train  # noqa: F401
+
+use_retinanet(model)
+train.output_dir = "output/demo/retinanet_soft_teacher_lazy"
