@@ -23,6 +23,8 @@ def use_fcos(model) -> None:
     """Changes the config in place."""
     # No digit is so large that p4 would learn it.
     use_small(model, use_stock_fcos, ["p2", "p3"])
+    # As of the other detectors of the demo.
+    model.student.test_score_thresh = 0.05
 
 
 def use_small(model, use_stock, levels: list[str]) -> None:

@@ -40,7 +40,7 @@ def on_meta(build, *args):
 
 # All that a detector, its thresholds and its weight are made of.
 OF_DETECTOR = (
-    *("MODEL.BACKBONE.NAME", "MODEL.RESNETS.OUT_FEATURES", "MODEL.FPN.IN_FEATURES"),
+    *("MODEL.BACKBONE.NAME", "MODEL.RESNETS.OUT_FEATURES", "MODEL.FPN."),
     *("MODEL.ANCHOR_GENERATOR.", "MODEL.RETINANET.", "SOFT_TEACHER.DETECTOR"),
     *("SOFT_TEACHER.SCORE_THRESH", "SOFT_TEACHER.JITTER.", "OUTPUT_DIR"),
 )
