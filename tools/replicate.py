@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Run tables of the paper row by row and write the results beside the paper's numbers.
 
-The table "masks" is of detectors that the paper does not report on, by the demo's protocol.
+The tables "masks" and "dense" are of detectors that the paper does not report on, by the demo's
+protocol.
 
 Rows that need the same run share it. Finished runs are reused, interrupted ones resumed, and a run
 that fails does not stop the others.
@@ -46,6 +47,8 @@ Examples:
     replicate.py 8 --rows BG-T BG-S --seeds 0
   instance masks and cascades with the demo's images
     replicate.py masks --dataset demo
+  single-stage detectors likewise
+    replicate.py dense --dataset demo
 """
 
 
@@ -91,7 +94,12 @@ def parse_args(argv=None) -> argparse.Namespace:
         "--report-only", action="store_true", help="write the tables of what is finished"
     )
     add("--write-docs", action="store_true", help="write the tables to docs/replication.md")
-    add("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ... for every run")
+    add(
+        "--opts",
+        nargs=argparse.REMAINDER,
+        default=[],
+        help="KEY VALUE ... of YAML's keys for every run, also of a LazyConfig",
+    )
     return parser.parse_args(argv)
 
 
@@ -150,7 +158,7 @@ def show(plan: Plan) -> None:
         seconds = record.seconds if record else 0.0
         spent += seconds
         missing += not run.finished
-        state = "finished" if run.finished else f"{run.steps} of {run.cfg.SOLVER.MAX_ITER} steps"
+        state = "finished" if run.finished else f"{run.steps} of {run.max_iter} steps"
         print(f"\n# {run.name}: {state}, {clock(seconds)} so far")
         for change in run.changes():
             print(f"# is a different run: {change}")

@@ -21,6 +21,7 @@ def use_fcos(model) -> None:
     """Changes the config in place."""
     model.pseudo_labeler.update(score_thresh=0.5, candidate_thresh=0.3, variance_thresh=0.1)
     use_dense(model, "fcos", FCOSFamily)
+    model.family.stability = "spread"
 
 
 def use_dense(model, name: str, family: type) -> None:

@@ -13,7 +13,7 @@ from soft_teacher.demo.data import digits_files, make_digits, make_split
 from soft_teacher.utils.errors import ConfigError
 
 from .queue import say
-from .recipes import BURN_IN, DETECTORS, SOFT_TEACHER, SUPERVISED, Recipe
+from .recipes import BURN_IN, DETECTORS, SINGLE_STAGE, SOFT_TEACHER, SUPERVISED, Recipe
 from .run import REPOSITORY, Run
 
 __all__ = ["DEMO_IMAGES", "Benchmark", "Coco", "Demo", "Digits", "demo_datasets", "demo_split"]
@@ -82,8 +82,8 @@ class Demo(Benchmark):
 
     title = folder = "demo"
     configs = {
-        kind: CONFIGS / "demo" / f"{kind}.yaml"
-        for detector in DETECTORS
+        kind: CONFIGS / "demo" / f"{kind}{'.py' if detector == 'fcos' else '.yaml'}"
+        for detector in (*DETECTORS, *SINGLE_STAGE)
         for kind in (f"{detector}_{SUPERVISED}", f"{detector}_{SOFT_TEACHER}")
     }
     seeds = fold_seeds = (0, 1, 2)
@@ -98,7 +98,7 @@ class Demo(Benchmark):
 
     def prepare(self, runs: Sequence[Run]) -> None:
         make_digits(say)
-        for seed in sorted({run.cfg.SEED for run in runs}):
+        for seed in sorted({run.experiment["SEED"] for run in runs}):
             make_split(demo_split(seed), seed + 1, count=DEMO_IMAGES)
         register_builtin()
 

@@ -146,7 +146,7 @@ def _exit(number: int, frame) -> None:
 
 
 def _how_far(run: Run) -> str:
-    text = f"{run.name} {run.steps}/{run.cfg.SOLVER.MAX_ITER}"
+    text = f"{run.name} {run.steps}/{run.max_iter}"
     teacher = run.history()["teacher"]
     return text + f" (teacher AP {teacher[-1][1]['AP']:.1f})" if teacher else text
 

@@ -9,12 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 from soft_teacher.engine.identity import RunIdentity, flat
 from soft_teacher.evaluation.evaluate import NETWORKS
-from soft_teacher.experiment.yaml_config import load_config
+from soft_teacher.experiment.entry import load_experiment
+from soft_teacher.experiment.lazy_experiment import LazyExperiment
+from soft_teacher.experiment.settings import SETTINGS
 from soft_teacher.monitoring.metrics_file import read_metrics
 from soft_teacher.utils.errors import TrainingError
 
+from .overrides import in_language_of
 from .record import PACKAGE, Record, code_digest, file_digest, text_digest
 
 __all__ = ["REPOSITORY", "Run"]
@@ -32,6 +37,18 @@ WITHOUT_EFFECT = (
     "SOLVER.CHECKPOINT_PERIOD",
     "VIS_PERIOD",
 )
+# Here nothing is compared in the place of the weights that a run starts from.
+LAZY_WITHOUT_EFFECT = (
+    "dataloader.evaluator",
+    "train.checkpointer",
+    "train.watch",
+    *(
+        path
+        for key in WITHOUT_EFFECT
+        if key in SETTINGS and key != "MODEL.WEIGHTS"
+        for path in SETTINGS[key].paths
+    ),
+)
 DATA = "data "
 PRINTED = "stdout.txt"
 
@@ -45,9 +62,9 @@ class Run:
     """
 
     name: str
-    config_file: Path  # YAML
+    config_file: Path  # YAML or LazyConfig
     folder: Path  # OUTPUT_DIR
-    opts: Sequence[str] = ()  # KEY VALUE ... overrides
+    opts: Sequence[str] = ()  # KEY VALUE ... overrides, of YAML's keys; then in its language
     _: KW_ONLY
     data_files: Sequence[Path] = ()  # they identify the data; missing ones are not compared
     num_gpus: int = 1
@@ -58,8 +75,11 @@ class Run:
     preparation: Mapping[Path, Sequence] = field(default_factory=dict)
 
     def __post_init__(self):
-        self.opts = [*map(str, self.opts), "OUTPUT_DIR", str(self.folder)]
-        self.cfg = load_config(str(self.config_file), self.opts)
+        self.opts = in_language_of(
+            str(self.config_file), [*map(str, self.opts), "OUTPUT_DIR", str(self.folder)]
+        )
+        self.experiment = load_experiment(str(self.config_file), self.opts)
+        self.cfg = self.experiment.cfg
         self._process: subprocess.Popen | None = None
         self._commands: list[list[str]] = []
         self._root = REPOSITORY
@@ -72,8 +92,20 @@ class Run:
         values = {f"{DATA}{path.name}": file_digest(path) for path in files}
         for run in self.after:
             values[f"{DATA}{run.name}"] = text_digest(str(sorted(run.identity.values.items())))
-        values.update(flat(self.cfg, without=WITHOUT_EFFECT))
+        values.update(self.values)
         return RunIdentity(values, allow_changes=True)
+
+    @property
+    def values(self) -> dict:
+        """What in the config decides the result."""
+        if isinstance(self.experiment, LazyExperiment):
+            cfg = OmegaConf.to_container(self.cfg, resolve=True)
+            return flat(cfg, without=LAZY_WITHOUT_EFFECT)
+        return flat(self.cfg, without=WITHOUT_EFFECT)
+
+    @property
+    def max_iter(self) -> int:
+        return self.experiment["SOLVER.MAX_ITER"]
 
     @property
     def record(self) -> Record | None:
@@ -192,14 +224,15 @@ class Run:
 
     def work(self, steps: int) -> float:
         """Cost of so many steps in labeled images; an unlabeled image costs about two."""
-        cfg = self.cfg
-        labeled = cfg.SOFT_TEACHER.LABELED_SHARE * cfg.SOLVER.IMS_PER_BATCH
-        unlabeled = cfg.SOLVER.IMS_PER_BATCH - labeled
-        return steps * labeled + max(steps - cfg.SOFT_TEACHER.BURN_IN, 0) * 2 * unlabeled
+        setting = self.experiment
+        images = setting["SOLVER.IMS_PER_BATCH"]
+        labeled = setting["SOFT_TEACHER.LABELED_SHARE"] * images
+        after_burn_in = max(steps - setting["SOFT_TEACHER.BURN_IN"], 0)
+        return steps * labeled + after_burn_in * 2 * (images - labeled)
 
     @property
     def work_left(self) -> float:
-        return self.work(self.cfg.SOLVER.MAX_ITER) - self.work(self.steps)
+        return self.work(self.max_iter) - self.work(self.steps)
 
     def _next_process(self) -> None:
         paths = [str(self._root / "projects"), os.environ.get("PYTHONPATH")]

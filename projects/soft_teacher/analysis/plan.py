@@ -216,9 +216,7 @@ def _of_detector(thresholds: Thresholds) -> list[Override]:
     return [
         Override("SOFT_TEACHER.SCORE_THRESH", thresholds.score, "its scores are sigmoids"),
         Override("SOFT_TEACHER.JITTER.SCORE_THRESH", thresholds.candidate, "likewise"),
-        Override(
-            "SOFT_TEACHER.JITTER.VARIANCE_THRESH", thresholds.variance, "of boxes before NMS"
-        ),
+        Override("SOFT_TEACHER.JITTER.VARIANCE_THRESH", thresholds.variance, "of boxes before NMS"),
     ]
 
 

@@ -21,7 +21,7 @@ from .setting import (
     of_predictors,
 )
 
-__all__ = ["LAZY_ONLY", "SETTINGS", "free_keys", "free_paths"]
+__all__ = ["FAMILY", "LAZY_ONLY", "SETTINGS", "free_keys", "free_paths"]
 
 MASKS = f"{HEADS}.pseudo_masks"
 FAMILY = "model.family"

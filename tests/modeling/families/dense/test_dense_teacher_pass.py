@@ -141,6 +141,27 @@ def test_variance_of_many_boxes():
     assert variance_of(found) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("key", range(3))
+def test_by_centerness_the_variance_is_what_the_place_of_a_box_lacks_of_it(build, key):
+    network, family = build("SOFT_TEACHER.DETECTOR", "TinyFCOS").teacher, FCOSFamily
+    with torch.no_grad():
+        for layer in (network.head.cls_score, network.head.ctrness):
+            torch.nn.init.normal_(layer.weight, std=0.02)
+    views = [unlabeled(key)["weak_image"], unlabeled(key + 3, size=(48, 80))["weak_image"]]
+    seen = family(stability="centerness").teach(network, views)
+    rows = [torch.arange(len(d)).flip(0)[::2] for d in seen.detections]
+    measured = seen.variances(rows, [0, 0])
+    found = predict(network, family().encode(network, [{"image": view} for view in views]))
+    for image, detections_, r, values in zip(range(2), seen.detections, rows, measured):
+        assert len(r) > 2
+        scores = torch.cat([x[image] for x in found.scores()])
+        centerness = torch.cat([x[image] for x in found.centerness])[:, 0].sigmoid()
+        for row, value in zip(r.tolist(), values.tolist()):
+            label, score = detections_.pred_classes[row], detections_.scores[row]
+            (place,) = torch.nonzero(scores[:, label] == score)[:, 0].tolist()
+            assert value == pytest.approx(1 - centerness[place].item(), abs=1e-6)
+
+
 # --- background
 
 

@@ -23,6 +23,7 @@ from .teacher_pass import DenseTeacherPass
 
 __all__ = ["DenseFamily", "FCOSFamily", "RetinaNetFamily"]
 
+STABILITIES = ("spread", "centerness")
 # There is one way to normalize and average these losses, see normalizers.py, and one NMS.
 ONLY = {"REG_NORMALIZER": "foreground", "AVERAGE": "image", "SOFT_NMS": "none"}
 
@@ -36,6 +37,7 @@ class DenseFamily(DetectorFamily, nn.Module):
     Attributes:
         detector_class: what it wraps.
         indicators: that make sense for it.
+        stability: what measures a box, "spread" of what NMS suppressed onto it, or "centerness".
         positives: of an image, before any is seen, as in Detectron2.
     """
 
@@ -43,6 +45,7 @@ class DenseFamily(DetectorFamily, nn.Module):
     thresholds = Thresholds(score=0.5, candidate=0.3, variance=0.1)
     detector_class: type[DenseDetector]
     indicators = INDICATORS
+    stability = "spread"
     positives: float
 
     @configurable
@@ -135,7 +138,8 @@ class DenseFamily(DetectorFamily, nn.Module):
         raise NotImplementedError
 
     def teach(self, teacher, views, *, as_evaluated=False) -> DenseTeacherPass:
-        return DenseTeacherPass(teacher, self.encode(teacher, [{"image": view} for view in views]))
+        encoded = self.encode(teacher, [{"image": view} for view in views])
+        return DenseTeacherPass(teacher, encoded, by_centerness=self.stability == "centerness")
 
     def _classification(self, network, found: Predictions, labels, weights) -> torch.Tensor:
         return classification_loss(
@@ -205,6 +209,18 @@ class FCOSFamily(DenseFamily):
     # A point has no extent.
     indicators = tuple(name for name in INDICATORS if name not in ("iou", "reverse_iou"))
     positives = 300.0
+
+    @configurable
+    def __init__(self, *, stability: str = "spread", **settings):
+        """
+        Args:
+            stability: what measures a box: "spread", the variance of the boxes that NMS suppressed
+                onto it, or "centerness", 1 - what the head predicts of it.
+            settings: of :class:`DenseFamily`.
+        """
+        super().__init__(**settings)
+        check_choice("FCOSFamily.stability", stability, STABILITIES)
+        self.stability = stability
 
     def loss_names(self, network: nn.Module) -> tuple[str, ...]:
         return ("loss_fcos_cls", "loss_fcos_loc", "loss_fcos_ctr")

@@ -8,35 +8,29 @@ from detectron2.structures import Boxes, Instances, pairwise_iou
 from ....geometry import clip_boxes
 from ...pseudo_labels import rows_where
 from ..base import Encoded, MeasuresStability, TeacherPass
-from .predictions import background_maps, predict
+from .predictions import Predictions, background_maps, predict
 
 __all__ = ["DenseTeacherPass", "suppressed_variance"]
+
+# Around the origin.
+UNIT_BOX = (-0.5, -0.5, 0.5, 0.5)
 
 
 class DenseTeacherPass(TeacherPass, MeasuresStability):
     """Detects on weak views as in an evaluation, without the last rescaling."""
 
     @torch.no_grad()
-    def __init__(self, teacher: DenseDetector, encoded: Encoded):
+    def __init__(self, teacher: DenseDetector, encoded: Encoded, *, by_centerness: bool = False):
         """
         Args:
             teacher: in eval mode.
             encoded: the weak views.
+            by_centerness: what measures boxes: their centerness, or what NMS suppressed.
         """
         found = predict(teacher, encoded)
-        scores = found.scores()
         self._teacher = teacher
-        self._candidates = [
-            teacher._decode_multi_level_predictions(
-                found.anchors,
-                [s[image] for s in scores],
-                [d[image] for d in found.deltas],
-                teacher.test_score_thresh,
-                teacher.test_topk_candidates,
-                tuple(size),
-            )
-            for image, size in enumerate(encoded.images.image_sizes)
-        ]
+        self._candidates = self._decoded(found, encoded, by_centerness)
+        self._by_centerness = by_centerness
         kept = [self._suppress(c) for c in self._candidates]
         detections = [c[k] for c, k in zip(self._candidates, kept)]
         for d in detections:
@@ -47,14 +41,19 @@ class DenseTeacherPass(TeacherPass, MeasuresStability):
         self._background = background_maps(found)
 
     def variances(self, rows: list[torch.Tensor], seeds: list[int]) -> list[torch.Tensor]:
-        """See :class:`MeasuresStability` and :func:`suppressed_variance`; nothing is random."""
-        return [
-            suppressed_variance(candidates, kept, r, self._teacher.test_nms_thresh)
-            for candidates, kept, r in zip(self._candidates, self._kept, rows)
-        ]
+        """See :class:`MeasuresStability`; nothing is random.
+
+        Returns:
+            those of :func:`suppressed_variance`, or 1 - centerness.
+        """
+        boxes = zip(self._candidates, self._kept, rows)
+        if self._by_centerness:
+            return [1 - candidates.centerness[kept[r]] for candidates, kept, r in boxes]
+        thresh = self._teacher.test_nms_thresh
+        return [suppressed_variance(candidates, kept, r, thresh) for candidates, kept, r in boxes]
 
     def background_scores(self, points: torch.Tensor, strides: torch.Tensor) -> torch.Tensor:
-        """1 - the highest class probability at the place nearest to each point.
+        """1 - the highest class probability in the cell nearest to each point.
 
         Args:
             points: (N, R, 2) x and y in the weak views; those outside are scored at the border.
@@ -74,6 +73,28 @@ class DenseTeacherPass(TeacherPass, MeasuresStability):
         row, column = places.clamp(min=0).minimum(sizes[level] - 1).unbind(-1)
         values = torch.cat([m.flatten(1) for m in self._background], dim=1)
         return values.gather(1, starts[level] + row * sizes[level][..., 1] + column)
+
+    def _decoded(
+        self, found: Predictions, encoded: Encoded, by_centerness: bool
+    ) -> list[Instances]:
+        """Per image, the boxes before NMS, with ``centerness`` if that is wanted."""
+        scores, teacher = found.scores(), self._teacher
+        limits = teacher.test_score_thresh, teacher.test_topk_candidates
+        decode, result = teacher._decode_multi_level_predictions, []
+        for image, size in enumerate(encoded.images.image_sizes):
+            ranked, deltas = ([level[image] for level in x] for x in (scores, found.deltas))
+            boxes = decode(found.anchors, ranked, deltas, *limits, tuple(size))
+            if by_centerness:
+                # In the place of the distances to the sides of a box.
+                units = [
+                    Boxes(a.tensor.new_tensor([UNIT_BOX]).expand_as(a.tensor))
+                    for a in found.anchors
+                ]
+                sides = [x[image].sigmoid().expand(-1, 4) for x in found.centerness]
+                moved = decode(units, ranked, sides, *limits, tuple(size))
+                boxes.centerness = moved.pred_boxes.tensor[:, 2]
+            result.append(boxes)
+        return result
 
     def _suppress(self, candidates: Instances) -> torch.Tensor:
         """Rows that NMS keeps, in descending order of score."""
