@@ -163,6 +163,18 @@ def test_each_set_of_pseudo_boxes_has_its_loss(build):
     assert all(x > 0 for x in both) and all(x == 0 for x in cls_alone[1:])
 
 
+def test_under_autocast_losses_are_float32_and_finite(build):
+    model = build(FORMULA, "reference")
+    plain = model(batch_of(1, 1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = model(batch_of(1, 1))
+    sum(losses.values()).backward()
+    for name, loss in losses.items():
+        assert loss.dtype == torch.float32 and loss.isfinite(), name
+        assert loss.item() == pytest.approx(plain[name].item(), rel=0.05), name
+    assert all(p.grad.isfinite().all() for p in model.student.parameters())
+
+
 def test_fine_tuning_on_other_classes_resets_the_classifier(build, tmp_path, caplog):
     saved, model = build("MODEL.RETINANET.NUM_CLASSES", 5), build()
     torch.save({"model": saved.state_dict()}, tmp_path / "five.pth")

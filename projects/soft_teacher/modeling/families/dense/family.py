@@ -226,12 +226,10 @@ class FCOSFamily(DenseFamily):
         return ("loss_fcos_cls", "loss_fcos_loc", "loss_fcos_ctr")
 
     def box_losses(self, network, found, labels, boxes):
-        positive = is_positive(labels, network.num_classes)
-        targets = network.compute_ctrness_targets(found.anchors, boxes)
+        rows = torch.nonzero(is_positive(labels, network.num_classes).flatten()).squeeze(1)
+        targets = network.compute_ctrness_targets(found.anchors, boxes).flatten()
         centerness = F.binary_cross_entropy_with_logits(
-            torch.cat(found.centerness, dim=1).squeeze(dim=2)[positive],
-            targets[positive],
-            reduction="sum",
+            torch.cat(found.centerness, dim=1).flatten()[rows], targets[rows], reduction="sum"
         )
         return [_regression(network, found, labels, boxes, "giou"), centerness]
 

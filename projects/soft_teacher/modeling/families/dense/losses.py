@@ -54,13 +54,15 @@ def classification_loss(
         weights: (N, R), see :func:`background_weights`; None for 1 everywhere.
         alpha, gamma: of the focal loss.
     """
-    valid = labels >= 0
-    targets = labels[valid][:, None] == torch.arange(logits.shape[-1], device=labels.device)
+    flat = labels.flatten()
+    rows = torch.nonzero(flat >= 0).squeeze(1)  # a host-device sync
+    logits = logits.flatten(0, 1)[rows]
+    targets = flat[rows][:, None] == torch.arange(logits.shape[-1], device=labels.device)
     # Not the compiled one, whose gradients change in their last bits once it has been called twice:
     # a resumed run would end elsewhere.
     losses = sigmoid_focal_loss(
-        logits[valid], targets.to(logits.dtype), alpha=alpha, gamma=gamma, reduction="none"
+        logits, targets.to(logits.dtype), alpha=alpha, gamma=gamma, reduction="none"
     )
     if weights is not None:
-        losses = losses * weights[valid][:, None]
+        losses = losses * weights.flatten()[rows][:, None]
     return losses.sum()
