@@ -44,8 +44,8 @@ from soft_teacher.modeling.views import ViewTransport
 from soft_teacher.monitoring.hooks import WatchHook
 
 __all__ = [
-    "CASCADE", "CASCADE_MASK", "FULL", "MASK", "PARTIAL", "RETINANET", "VARIANTS", "Ours", "Scenario",
-    "Work", "calibrate", "fixed_schedule", "largest_change", "make_work", "mappers",
+    "CASCADE", "CASCADE_MASK", "FULL", "MASK", "PARTIAL", "RETINANET", "VARIANTS", "Ours",
+    "Scenario", "Work", "calibrate", "fixed_schedule", "largest_change", "make_work", "mappers",
     "seconds_of_views", "with_boxes",
 ]  # fmt: skip
 
