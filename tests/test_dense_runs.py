@@ -122,7 +122,10 @@ SIZES = "must have one list, or one for each of the 3 levels of"
         ("model.family._target_=torch.nn.Linear", NO_FAMILY),
         ("model.family._target_=nowhere.Family", "model.family: "),
         ("model.family._target_=soft_teacher.modeling.FasterRCNNFamily", "model cannot be built"),
-        ("model.family._target_=soft_teacher.modeling.FCOSFamily", "FCOSFamily wraps a FCOS, got"),
+        (
+            "model.family._target_=soft_teacher.modeling.FCOSFamily",
+            "FCOSFamily is for FCOS, got Re",
+        ),
     ],
 )
 def test_a_mistake_names_its_key_or_path(opts, said, tmp_path):
@@ -140,7 +143,7 @@ def test_a_mistake_names_its_key_or_path(opts, said, tmp_path):
         ("model.student.test_score_thresh=0.4", "model.student.test_score_thresh (0.4) is above"),
         ("model.family.stability=iou", "model.family.stability must be one of spread, centerness"),
         ("model.family.indicator=iou", "must be one of bg_teacher, bg_student, pred_diff, none"),
-        ("model.family._target_=soft_teacher.modeling.RetinaNetFamily", "RetinaNet, got FCOS"),
+        ("model.family._target_=soft_teacher.modeling.RetinaNetFamily", "model cannot be built"),
     ],
 )
 def test_a_mistake_in_an_fcos_names_its_path(opts, said, tmp_path):

@@ -82,7 +82,7 @@ class DenseFamily(DetectorFamily, nn.Module):
         wanted = self.detector_class
         if not isinstance(student, wanted):
             found = type(student).__name__
-            raise ConfigError(f"{type(self).__name__} wraps a {wanted.__name__}, got {found}")
+            raise ConfigError(f"{type(self).__name__} is for {wanted.__name__}, got {found}")
 
     def num_classes(self, network: nn.Module) -> int:
         return network.num_classes
