@@ -2,15 +2,15 @@
 
 import numpy as np
 import torch
-from detectron2.modeling import GeneralizedRCNN
+from detectron2.modeling import GeneralizedRCNN, RetinaNet
 from detectron2.structures import Boxes, Instances, PolygonMasks, pairwise_iou
 
 __all__ = [
     "CANDIDATES",
     "CONFIDENT",
     "NUM_CLASSES",
-    "InjectedTeacher",
     "ellipses",
+    "inject",
     "random_boxes",
     "random_detections",
 ]
@@ -122,3 +122,63 @@ class InjectedTeacher:
         )
         by_class = deltas.view(len(deltas), -1, 4)
         by_class[rows, found.pred_classes % by_class.shape[1]] = moves
+
+
+class InjectedDenseTeacher:
+    """Overwrites what the head of a RetinaNet predicts so that it detects given boxes.
+
+    The nearest anchors of a ``STABLE`` box all regress to it, so that NMS suppresses equal boxes;
+    others have one anchor. What is overwritten is worked out once, as in :class:`InjectedTeacher`.
+    """
+
+    def __init__(self, model: RetinaNet, detected: list[Instances]):
+        self._model = model
+        self._detected = [d.to(model.device) for d in detected]
+        self._overwritten: tuple = ()
+        model.head.register_forward_hook(self._overwrite)
+
+    def _overwrite(self, head, args, output):
+        self._overwritten = self._overwritten or self._made(args[0], output)
+        return self._overwritten
+
+    def _made(self, features, output) -> tuple:
+        model = self._model
+        anchors = Boxes.cat(model.anchor_generator(features))
+        sizes = model.num_classes, 4
+        logits, deltas = (
+            torch.cat(levels, dim=1)
+            for levels in model._transpose_dense_predictions(output, list(sizes))
+        )
+        logits.fill_(-10)
+        for image, found in enumerate(self._detected):
+            nearest = pairwise_iou(found.pred_boxes, anchors).topk(COPIES, dim=1).indices
+            # Those that score highest last, so that they keep their anchors.
+            for row in reversed(range(len(found))):
+                for copy, anchor in enumerate(nearest[row, : COPIES if row < STABLE else 1]):
+                    logits[image, anchor] = -10
+                    logits[image, anchor, found.pred_classes[row]] = (
+                        torch.logit(found.scores[row]) - 0.1 * copy
+                    )
+                    deltas[image, anchor] = model.box2box_transform.get_deltas(
+                        anchors.tensor[anchor][None], found.pred_boxes.tensor[row][None]
+                    )[0].to(deltas.dtype)
+        return tuple(
+            _as_maps(flat, levels, size)
+            for flat, levels, size in zip((logits, deltas), output, sizes)
+        )
+
+
+def inject(model: GeneralizedRCNN | RetinaNet, detected: list[Instances]) -> None:
+    """Lets a network detect these boxes from now on."""
+    kind = InjectedDenseTeacher if isinstance(model, RetinaNet) else InjectedTeacher
+    kind(model, detected)
+
+
+def _as_maps(flat: torch.Tensor, levels: list[torch.Tensor], size: int) -> list[torch.Tensor]:
+    """(N, R, size) as the head gives it, per level (N, A * size, H, W)."""
+    parts = flat.split([level[0].numel() // size for level in levels], dim=1)
+    shaped = [
+        part.reshape(len(part), *level.shape[-2:], -1, size).permute(0, 3, 4, 1, 2)
+        for part, level in zip(parts, levels)
+    ]
+    return [part.reshape(level.shape) for part, level in zip(shaped, levels)]

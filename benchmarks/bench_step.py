@@ -26,6 +26,7 @@ from bench_variants import (
     FULL,
     MASK,
     PARTIAL,
+    RETINANET,
     VARIANTS,
     Scenario,
     Work,
@@ -48,7 +49,12 @@ ON_GPU = [
     Scenario("GPU, 800 px, fp32, batch 8", FULL, 800, 4, 4, device="cuda"),
     Scenario("GPU, 800 px, fp16, batch 8", FULL, 800, 4, 4, precision="fp16", device="cuda"),
 ]
-OTHERS = {"Mask": MASK, "Cascade": CASCADE, "Cascade Mask": CASCADE_MASK}
+OTHERS = {
+    "Mask": MASK,
+    "Cascade": CASCADE,
+    "Cascade Mask": CASCADE_MASK,
+    "RetinaNet": RETINANET,
+}
 ON_REQUEST = [
     Scenario(f"CPU, 320 px{', narrow' * narrow}, {name}", config, 320, 1, 4, narrow=narrow)
     for name, config in OTHERS.items()

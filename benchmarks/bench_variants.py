@@ -19,15 +19,15 @@ import numpy as np
 import torch
 from bench_injection import (
     NUM_CLASSES,
-    InjectedTeacher,
     ellipses,
+    inject,
     random_boxes,
     random_detections,
 )
 from bench_measures import timed
 from detectron2.engine import AMPTrainer, SimpleTrainer
 from detectron2.layers import FrozenBatchNorm2d
-from detectron2.modeling import GeneralizedRCNN
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.solver import build_optimizer
 from detectron2.structures import BoxMode, Instances
 from detectron2.utils.events import EventStorage
@@ -44,17 +44,17 @@ from soft_teacher.modeling.views import ViewTransport
 from soft_teacher.monitoring.hooks import WatchHook
 
 __all__ = [
-    "CASCADE", "CASCADE_MASK", "FULL", "MASK", "PARTIAL", "VARIANTS", "Ours", "Scenario", "Work",
-    "calibrate", "fixed_schedule", "largest_change", "make_work", "mappers", "seconds_of_views",
-    "with_boxes",
+    "CASCADE", "CASCADE_MASK", "FULL", "MASK", "PARTIAL", "RETINANET", "VARIANTS", "Ours",
+    "Scenario", "Work", "calibrate", "fixed_schedule", "largest_change", "make_work", "mappers",
+    "seconds_of_views", "with_boxes",
 ]  # fmt: skip
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "coco" / "paper"
 PARTIAL = str(CONFIGS / "soft_teacher_R_50_FPN_partial_180k.yaml")
 FULL = str(CONFIGS / "soft_teacher_R_50_FPN_full_720k.yaml")
-MASK, CASCADE, CASCADE_MASK = (
+MASK, CASCADE, CASCADE_MASK, RETINANET = (
     str(CONFIGS.parent / f"{name}_partial_180k.yaml")
-    for name in ("mask", "cascade", "cascade_mask")
+    for name in ("mask", "cascade", "cascade_mask", "retinanet")
 )
 MAX_SIZE = 1333
 # More than a benchmark takes.
@@ -88,7 +88,15 @@ class Scenario:
         """The config of the model."""
         # Weights that do not move give all steps the same work.
         opts = ["MODEL.WEIGHTS", "", "MODEL.DEVICE", self.device, "SOLVER.BASE_LR", 0.0]
-        opts += ["SEED", 0]
+        # The scores of the injected boxes are a softmax's, whatever the detector.
+        opts += [
+            "SEED",
+            0,
+            "SOFT_TEACHER.SCORE_THRESH",
+            0.9,
+            "SOFT_TEACHER.JITTER.SCORE_THRESH",
+            0.5,
+        ]
         if self.precision != "fp32":
             opts += ["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.PRECISION", self.precision]
         return load_config(self.config, opts + (NARROW if self.narrow else []))
@@ -189,7 +197,7 @@ def fixed_schedule(scenario: Scenario) -> BatchSchedule:
 
 
 @torch.no_grad()
-def calibrate(model: GeneralizedRCNN, images: list[dict]) -> None:
+def calibrate(model: torch.nn.Module, images: list[dict]) -> None:
     """Gives frozen batch normalisation the statistics of these images.
 
     Random weights behind statistics of 0 and 1 let activations grow from layer to layer.
@@ -214,11 +222,12 @@ class Floor:
         if cfg.MODEL.ROI_HEADS.NAME == "SoftTeacherROIHeads":
             cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
         torch.manual_seed(0)
-        model, self.second = (GeneralizedRCNN(cfg).to(scenario.device) for _ in range(2))
+        detector = META_ARCH_REGISTRY.get(cfg.SOFT_TEACHER.DETECTOR)
+        model, self.second = (detector(cfg).to(scenario.device) for _ in range(2))
         calibrate(model, work.weak())
         self.second.load_state_dict(model.state_dict())
         self.second.eval().requires_grad_(False)
-        InjectedTeacher(self.second, work.detected)
+        inject(self.second, work.detected)
         self.weak = work.weak()
         how = model, itertools.repeat(work.supervised()), build_optimizer(cfg, model)
         dtype, half = scenario.dtype, scenario.dtype is not None
@@ -231,7 +240,7 @@ class Floor:
             self.loop.run_step()
             self.storage.step()
             with self.autocast(), torch.no_grad():
-                self.second.inference(self.weak, do_postprocess=False)
+                self.second(self.weak)
 
 
 class Ours:
@@ -243,7 +252,7 @@ class Ours:
         self.model = SoftTeacher(cfg).to(scenario.device)
         calibrate(self.model.student, work.weak())
         self.model.copy_student_to_teacher()
-        InjectedTeacher(self.model.teacher, work.detected)
+        inject(self.model.teacher, work.detected)
         self.device = scenario.device
         schedule = fixed_schedule(scenario)
         self.model.train()

@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Run tables of the paper row by row and write the results beside the paper's numbers.
 
-The table "masks" is of detectors that the paper does not report on, by the demo's protocol.
+The tables "masks" and "dense" are of detectors that the paper does not report on, by the demo's
+protocol.
 
 Rows that need the same run share it. Finished runs are reused, interrupted ones resumed, and a run
 that fails does not stop the others.
@@ -46,6 +47,8 @@ Examples:
     replicate.py 8 --rows BG-T BG-S --seeds 0
   instance masks and cascades with the demo's images
     replicate.py masks --dataset demo
+  single-stage detectors likewise
+    replicate.py dense --dataset demo
 """
 
 

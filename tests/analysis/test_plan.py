@@ -10,6 +10,7 @@ from PIL import Image
 from soft_teacher.analysis.data_stats import DataStats, stats_of, weighted_quantiles
 from soft_teacher.analysis.plan import Hardware, plan
 from soft_teacher.data.datasets.dataset_dicts import dataset_reading
+from soft_teacher.modeling.families.base import Thresholds
 
 CPU, GPU = Hardware("cpu"), Hardware("cuda", processes=2, memory=24.0)
 CELLS = DataStats(
@@ -162,6 +163,22 @@ def test_thresholds_follow_the_labels_where_there_are_few(images, said):
     found = planned(replace(CELLS, images=images))
     assert found.get("SOFT_TEACHER.DENSITY.ENABLED", False) == said
     assert ("SOFT_TEACHER.JITTER.ENABLED" in found) == said
+
+
+@pytest.mark.parametrize("images", [20, 1000])
+def test_thresholds_suit_the_scores_of_the_detector(images):
+    """Those of an R-CNN are the config's."""
+    data, names = replace(CELLS, images=images), ("SCORE_THRESH", "JITTER.SCORE_THRESH")
+    keys = [f"SOFT_TEACHER.{name}" for name in (*names, "JITTER.VARIANCE_THRESH")]
+    assert planned(data).keys().isdisjoint(keys)
+    suited = planned(data, thresholds=Thresholds(0.4, 0.2, 0.1))
+    assert [suited[key] for key in keys] == [0.4, 0.2, 0.1]
+
+
+@pytest.mark.parametrize("score_floor, planned_floor", [(0.05, None), (0.2, 0.2)])
+def test_no_threshold_lies_where_the_detector_finds_nothing(score_floor, planned_floor):
+    key = "SOFT_TEACHER.DENSITY.FLOOR"
+    assert planned(score_floor=score_floor).get(key) == planned_floor
 
 
 def test_more_classes_need_more_images_for_their_thresholds():

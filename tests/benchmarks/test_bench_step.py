@@ -13,8 +13,8 @@ from bench_injection import CANDIDATES, CONFIDENT
 from bench_measures import WARM_UP, race
 from bench_parts import PARTS, state_dict_update
 from bench_report import spread
-from bench_variants import CASCADE, GROUND_TRUTH, VARIANTS, Scenario
-from detectron2.modeling import GeneralizedRCNN
+from bench_variants import CASCADE, GROUND_TRUTH, RETINANET, VARIANTS, Scenario
+from detectron2.modeling import GeneralizedRCNN, RetinaNet
 from training import ROOT
 
 from soft_teacher.engine.ema import ema_update
@@ -88,14 +88,22 @@ def test_the_teacher_finds_the_injected_boxes_at_every_step_also_while_weights_l
         group["lr"] = 0
 
 
-def test_so_does_a_cascade(work):
-    cascade = VARIANTS["ours"](replace(SMALL, config=CASCADE), work)
+@pytest.mark.parametrize("config", [CASCADE, RETINANET], ids=["cascade", "RetinaNet"])
+def test_so_does_another_detector(config, work):
+    other = VARIANTS["ours"](replace(SMALL, config=config), work)
     for _ in range(2):
-        cascade.step()
-        found = counts(cascade)
+        other.step()
+        found = counts(other)
         assert CANDIDATES - 2 <= found["pseudo/num_reg_candidates"] <= CANDIDATES
         assert CONFIDENT - 1 <= found["pseudo/num_cls_boxes"] <= CONFIDENT
         assert 5 <= found["pseudo/num_reg_boxes"] <= CANDIDATES
+
+
+def test_the_floor_of_a_retinanet_is_stock(work):
+    floor = VARIANTS["floor"](replace(SMALL, config=RETINANET), work)
+    floor.step()
+    assert type(floor.loop.model) is RetinaNet
+    assert {"loss_cls", "loss_box_reg"} <= floor.storage.latest().keys()
 
 
 def test_the_narrow_network_has_as_many_tensors_as_the_full_one(ours):

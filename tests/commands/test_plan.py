@@ -9,6 +9,7 @@ from soft_teacher.commands.plan import main
 from soft_teacher.experiment import lazy_config, yaml_config
 from soft_teacher.experiment.lazy_experiment import LazyExperiment
 from soft_teacher.experiment.yaml_experiment import YamlExperiment
+from soft_teacher.modeling import FCOSFamily, RetinaNetFamily
 
 YAML, LAZY = (str(CONFIGS / name) for name in ("soft_teacher.yaml", "soft_teacher.py"))
 
@@ -65,7 +66,7 @@ def test_a_plan_for_data_is_a_config_that_passes_every_check(run, tiny_digits, t
 @pytest.mark.parametrize("number", [5, 6])
 def test_a_plan_follows_the_detector_of_the_config(number, run, tiny_digits):
     """A RetinaNet with another number of classes than the dataset has, and of levels."""
-    config = str(CONFIGS / "retinanet.yaml")
+    config = str(CONFIGS / "retinanet_soft_teacher.yaml")
     opts = [
         "MODEL.RETINANET.NUM_CLASSES",
         str(number),
@@ -77,6 +78,17 @@ def test_a_plan_follows_the_detector_of_the_config(number, run, tiny_digits):
     planned = YamlExperiment.load(config, [*opts, *overrides(printed)])
     assert status == 0 and planned["MODEL.RETINANET.NUM_CLASSES"] == 5
     assert len(planned["MODEL.ANCHOR_GENERATOR.SIZES"]) == 2
+    assert planned["SOFT_TEACHER.SCORE_THRESH"] == RetinaNetFamily.thresholds.score
+    planned.check(eval_only=False)
+
+
+def test_a_plan_for_an_fcos_has_its_thresholds_and_no_anchors(run, tiny_digits):
+    config = str(CONFIGS / "fcos_soft_teacher.py")
+    opts = [*LAZY_DATA, "model.pseudo_labeler.score_thresh=0.9"]
+    status, printed = run(config, *opts)
+    planned = LazyExperiment.load(config, [*opts, *overrides(printed)])
+    assert status == 0 and "anchor_generator" not in printed.out
+    assert planned["SOFT_TEACHER.SCORE_THRESH"] == FCOSFamily.thresholds.score
     planned.check(eval_only=False)
 
 

@@ -10,7 +10,7 @@ from detectron2.engine import launch
 from detectron2.utils.events import EventStorage
 from steps import detections, labeled, targets
 
-from soft_teacher.engine import density as density_module
+from soft_teacher.engine import pending as pending_module
 from soft_teacher.engine.density import DensityThresholdsHook
 from soft_teacher.modeling import DensityThresholds
 from soft_teacher.modeling.step_record import MOST_CLASSES
@@ -108,7 +108,7 @@ def test_micro_batches_are_one_step_to_the_bit(counts, whole):
 def test_processes_are_one_to_the_bit(counts, whole, monkeypatch):
     """Each adds what the others have pending, before it takes any of it."""
     ranks = [Run(), Run()]
-    monkeypatch.setattr(density_module.comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(pending_module.comm, "get_world_size", lambda: 2)
     for images, expected in zip(STEPS, whole):
         parts = parts_of(images, counts)
         pending = []

@@ -32,7 +32,7 @@ def lazy():
     files = [
         ROOT / "configs/coco/paper/htcpp_swin_L_soft_teacher_full_720k.py",
         CONFIGS / "mask_soft_teacher.py",
-        CONFIGS / "retinanet.py",
+        CONFIGS / "retinanet_soft_teacher.py",
         CONFIGS / "cascade_soft_teacher.py",
         ROOT / "configs/coco/paper/soft_teacher_R_50_FPN_partial_180k.py",
     ]

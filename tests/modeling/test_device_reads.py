@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import tiny_fcos  # noqa: F401  registers a family
 import torch
 from bench_reads import DeviceReads
 from mask_shapes import MASK_RCNN, with_polygons, with_pred_masks
@@ -20,8 +21,10 @@ from soft_teacher.modeling import DensityThresholds
         (["SOFT_TEACHER.JITTER.ENABLED", False], 1),
         (["SOFT_TEACHER.REG_NORMALIZER", "samples", "SOFT_TEACHER.CLS_FORMULA", "reference"], 2),
         (["SOFT_TEACHER.INDICATOR", "pred_diff", "SOFT_TEACHER.AVERAGE", "gpu"], 2),
-        # For the boxes inside the view, those to be measured, and those chosen.
-        (["SOFT_TEACHER.DETECTOR", "RetinaNet"], 3),
+        # For the boxes inside the view, those to be measured, and those chosen; for the anchors of
+        # each stream that are not ignored, and the points of each that learn centerness.
+        (["SOFT_TEACHER.DETECTOR", "RetinaNet"], 3 + 2),
+        (["SOFT_TEACHER.DETECTOR", "TinyFCOS"], 3 + 2 + 2),
         (list(MASK_RCNN), 2),
         ([*MASK_RCNN, "SOFT_TEACHER.MASK.IGNORE", 0.1, "SOFT_TEACHER.MASK.QUALITY", True], 2),
         ([*MASK_RCNN, "SOFT_TEACHER.AVERAGE", "gpu"], 2),
@@ -36,6 +39,7 @@ from soft_teacher.modeling import DensityThresholds
     ],
     ids=[
         *("paper", "no box jittering", "released losses", "other indicator", "RetinaNet"),
+        "FCOS",
         *("masks", "weighted masks", "masks as Detectron2's"),
         "cascade",
         *("share", "statistics", "density", "ignored boxes", "density without box jittering"),
@@ -43,7 +47,7 @@ from soft_teacher.modeling import DensityThresholds
 )
 def test_own_code_syncs_as_often_for_many_images_as_for_one(build, images, settings, own):
     model = build(*settings)
-    if "RetinaNet" not in settings:
+    if "SOFT_TEACHER.DETECTOR" not in settings:
         found = detections(BOXES[:3], [0, 1, 2], [0.95, 0.7, 0.99])
         inject(model, [with_pred_masks(found)] * images)
     batch = batch_of(1, images)

@@ -59,6 +59,18 @@ def test_other_detectors_are_run_by_the_demo_s_protocol(make, tmp_path):
         assert baseline or run.cfg.SOFT_TEACHER.MASK.ENABLED == ("alone" not in run.name)
 
 
+def test_single_stage_detectors_are_run_from_either_language(make, tmp_path):
+    plan = make("dense", benchmark=Demo())
+    assert len(plan.runs) == 6 * 3
+    for run in plan.runs:
+        seed, setting = run.experiment["SEED"], run.experiment
+        assert run.folder == tmp_path / "demo" / run.name
+        assert run.config_file.suffix == (".py" if run.name.startswith("fcos") else ".yaml")
+        assert list(setting["DATASETS.TRAIN_LABELED"]) == [f"digits_fold{seed + 1}_labeled"]
+        assert bool(setting["DATASETS.TRAIN_UNLABELED"]) != ("supervised" in run.name)
+        assert setting["SOFT_TEACHER.JITTER.ENABLED"] == ("by_score" not in run.name)
+
+
 def test_figure_1_leaves_out_what_cannot_be_run(make):
     plan = make("fig1", seeds=[0])
     assert {(run.name, run.cfg.DATASETS.SPLIT.PERCENT) for run in plan.runs} == {

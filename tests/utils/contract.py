@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import tiny_fcos  # noqa: F401  registers a family
 import tiny_htc  # noqa: F401  registers a family
 import torch
 import toy  # noqa: F401  registers a family
@@ -31,6 +32,7 @@ CASES = {
     "Cascade Mask R-CNN": (*FASTER_RCNN, *CASCADE, *MASK_RCNN),
     "HTC": ("SOFT_TEACHER.DETECTOR", "TinyHTC", *FASTER_RCNN[2:]),
     "RetinaNet": ("SOFT_TEACHER.DETECTOR", "RetinaNet", "MODEL.RESNETS.NORM", "FrozenBN"),
+    "FCOS": ("SOFT_TEACHER.DETECTOR", "TinyFCOS", "MODEL.RESNETS.NORM", "FrozenBN"),
     "toy": ("SOFT_TEACHER.DETECTOR", "ToyDetector", "SOFT_TEACHER.JITTER.ENABLED", False),
 }
 

@@ -16,6 +16,7 @@ from PIL import Image
 from soft_teacher.deploy.export import sample_views, source_of
 from soft_teacher.experiment.entry import load_experiment
 
+DEMO = Path(__file__).resolve().parents[2] / "configs" / "demo"
 CLASSES = ["cat", "dog", "bird"]
 HEADS = {
     "RPN": {"PRE_NMS_TOPK_TEST": 100, "POST_NMS_TOPK_TEST": 40},
@@ -82,15 +83,20 @@ def write_run(folder: Path, kind="rcnn", *, backbone=SMALL, **keys) -> Path:
     sizes = {"MIN_SIZE_TEST": 64, "MAX_SIZE_TEST": 100}
     content = {"VERSION": 2, "MODEL": model, "INPUT": sizes, "SOFT_TEACHER": method}
     config.write_text(yaml.safe_dump(content))
+    fill(folder, config)
+    return config
+
+
+def fill(folder: Path, config: Path, *opts) -> None:
+    """What a run has in its folder beside the config, and photos."""
     torch.manual_seed(0)
-    network = load_experiment(str(config)).build_model()
+    network = load_experiment(str(config), opts).build_model()
     state = {}
     for name in ("student", "teacher"):
         state |= {f"{name}.{k}": v for k, v in lively(getattr(network, name)).items()}
     torch.save({"model": state}, folder / "model_final.pth")
     (folder / "classes.json").write_text(json.dumps(CLASSES))
     write_photos(folder / "photos")
-    return config
 
 
 def lively(network) -> dict:
@@ -119,6 +125,20 @@ def deployed(config: Path, *opts, network="teacher"):
     """The source of an export, and views to compare on."""
     source = source_of(load_experiment(str(config), opts), network)
     return source, sample_views(source, str(config.parent / "photos"))
+
+
+def deployed_fcos(folder: Path):
+    """The same of the demo's FCOS, from its LazyConfig."""
+    resize = "dataloader.test.mapper.augmentations.0"
+    opts = [
+        *(f"train.init_checkpoint={folder / 'model_final.pth'}", "train.device=cpu"),
+        *(f"model.student.num_classes={len(CLASSES)}", "model.student.pixel_std=[60.0,60.0,60.0]"),
+        *(f"{resize}.short_edge_length=64", f"{resize}.max_size=100"),
+    ]
+    config = DEMO / "fcos_supervised.py"
+    fill(folder, config, *opts)
+    source = source_of(load_experiment(str(config), opts), "teacher")
+    return source, sample_views(source, str(folder / "photos"))
 
 
 def needs(*packages):

@@ -20,7 +20,15 @@ from soft_teacher.runs.queue import say
 from soft_teacher.runs.run import Run
 from soft_teacher.utils.errors import ConfigError
 
-from .recipes import BURN_IN, DETECTORS, HTCPP, SOFT_TEACHER, SUPERVISED, Recipe
+from .recipes import (
+    BURN_IN,
+    DETECTORS,
+    HTCPP,
+    SINGLE_STAGE,
+    SOFT_TEACHER,
+    SUPERVISED,
+    Recipe,
+)
 
 __all__ = ["Benchmark", "Coco", "Demo", "Digits"]
 
@@ -82,8 +90,8 @@ class Demo(Benchmark):
 
     title = folder = "demo"
     configs = {
-        kind: f"demo/{kind}.yaml"
-        for detector in DETECTORS
+        kind: f"demo/{kind}{'.py' if detector == 'fcos' else '.yaml'}"
+        for detector in (*DETECTORS, *SINGLE_STAGE)
         for kind in (f"{detector}_{SUPERVISED}", f"{detector}_{SOFT_TEACHER}")
     }
     seeds = fold_seeds = (0, 1, 2)
@@ -98,7 +106,7 @@ class Demo(Benchmark):
 
     def prepare(self, runs: Sequence[Run]) -> None:
         make_digits(say)
-        for seed in sorted({run.cfg.SEED for run in runs}):
+        for seed in sorted({run.experiment["SEED"] for run in runs}):
             make_split(demo_split(seed), seed + 1, count=DEMO_IMAGES)
         register_builtin()
 

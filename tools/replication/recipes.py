@@ -9,6 +9,7 @@ __all__ = [
     "DETECTORS",
     "HTCPP",
     "RECIPES",
+    "SINGLE_STAGE",
     "SOFT_TEACHER",
     "SUPERVISED",
     "Recipe",
@@ -19,6 +20,7 @@ SUPERVISED = "supervised"
 SOFT_TEACHER = "soft_teacher"
 # Detectors with configs of their own, {DETECTOR}_supervised and {DETECTOR}_soft_teacher.
 DETECTORS = ("mask", "cascade", "cascade_mask")
+SINGLE_STAGE = ("retinanet", "fcos")
 # Of full labels, in LazyConfigs of the paper alone.
 HTCPP = "htcpp"
 # In the place of a network: the better of both, at its best evaluation.
@@ -107,13 +109,17 @@ RECIPES: dict[str, Recipe] = {
     # The demo's protocol, which is kind to the baseline.
     **{
         f"{detector}_{SUPERVISED}": Recipe(f"{detector}_{SUPERVISED}", percent=None, network=BETTER)
-        for detector in DETECTORS
+        for detector in (*DETECTORS, *SINGLE_STAGE)
     },
     **{
         f"{detector}_{SOFT_TEACHER}": Recipe(
             f"{detector}_{SOFT_TEACHER}", WITH_MASKS if "mask" in detector else {}, percent=None
         )
-        for detector in DETECTORS
+        for detector in (*DETECTORS, *SINGLE_STAGE)
+    },
+    **{
+        f"{detector}_by_score": Recipe(f"{detector}_{SOFT_TEACHER}", WITHOUT_JITTER, percent=None)
+        for detector in SINGLE_STAGE
     },
     "mask_boxes_alone": Recipe(f"mask_{SOFT_TEACHER}", WITHOUT_MASKS, percent=None),
     **{f"jitter_{count}": Recipe(opts={"SOFT_TEACHER.JITTER.NUM": count}) for count in (5, 15)},

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..modeling.families.base import DetectorFamily, Thresholds
 from .data_stats import DataStats, size_text, weighted_quantiles
 
 __all__ = ["Hardware", "Override", "Plan", "plan"]
@@ -36,6 +37,8 @@ OTHER_SIZE = 1.5
 MANY_LABELS = 1000
 # Unlabeled images for each class over which scores are averaged, and the fewest for all.
 WINDOW_OF_CLASS, WINDOW = 25, 200
+# No threshold of a class is lower, unless the detector's is.
+LOWEST = 0.05
 # Fewer boxes than this do not teach a class.
 FEW_BOXES = 10
 
@@ -81,6 +84,8 @@ def plan(
     base_lr: float,
     classes_key: str,
     levels: int,
+    thresholds: Thresholds = DetectorFamily.thresholds,
+    score_floor: float = 0.0,
 ) -> Plan:
     """Overrides for a config of ``configs/custom``.
 
@@ -92,6 +97,8 @@ def plan(
         base_lr: the config's learning rate for each labeled image of a step.
         classes_key: of the detector's number of classes.
         levels: feature maps with anchors; 0 for a detector without.
+        thresholds: that suit the scores of the detector.
+        score_floor: below which it detects nothing.
     """
     edge, sizes = _sizes(labeled, hardware)
     images_of_step, of_batch = _batch(hardware, base_lr)
@@ -101,7 +108,7 @@ def plan(
         *(_anchors(labeled, edge, levels) if levels and not pretrained else []),
         *of_batch,
         *_steps(labeled.images, images_of_step, pretrained),
-        *_pseudo_labels(labeled),
+        *_pseudo_labels(labeled, thresholds, score_floor),
     ]
     return Plan(overrides, _notes(labeled, unlabeled, edge))
 
@@ -186,15 +193,30 @@ def _steps(images: int, images_of_step: int, pretrained: bool) -> list[Override]
     ]
 
 
-def _pseudo_labels(labeled: DataStats) -> list[Override]:
+def _pseudo_labels(
+    labeled: DataStats, thresholds: Thresholds, score_floor: float
+) -> list[Override]:
+    own = [] if thresholds == DetectorFamily.thresholds else _of_detector(thresholds)
     if labeled.images >= MANY_LABELS:
-        return []
+        return own
     window = max(WINDOW_OF_CLASS * len(labeled.boxes), WINDOW)
+    if score_floor > LOWEST:
+        why = "nothing below is detected"
+        own += [Override("SOFT_TEACHER.DENSITY.FLOOR", score_floor, why)]
     return [
+        *own,
         Override("SOFT_TEACHER.DENSITY.ENABLED", True, "as many pseudo boxes as labels have"),
         Override("SOFT_TEACHER.DENSITY.WINDOW", window, f"{len(labeled.boxes)} classes"),
         Override("SOFT_TEACHER.DENSITY.REGRESSION", 0.6, "the score tells more of a box"),
         Override("SOFT_TEACHER.JITTER.ENABLED", False, "than its variance under jitter"),
+    ]
+
+
+def _of_detector(thresholds: Thresholds) -> list[Override]:
+    return [
+        Override("SOFT_TEACHER.SCORE_THRESH", thresholds.score, "its scores are sigmoids"),
+        Override("SOFT_TEACHER.JITTER.SCORE_THRESH", thresholds.candidate, "likewise"),
+        Override("SOFT_TEACHER.JITTER.VARIANCE_THRESH", thresholds.variance, "of boxes before NMS"),
     ]
 
 

@@ -81,6 +81,8 @@ def planned_for_data(args, experiment: Experiment) -> tuple[str, list[Override],
         base_lr=experiment["SOLVER.BASE_LR"] / labeled_images(experiment),
         classes_key=YAML_WORDS(family.num_classes_parameter),
         levels=len(experiment[YAML_WORDS(levels)]) if levels else 0,
+        thresholds=family.thresholds,
+        score_floor=experiment[YAML_WORDS(family.score_floor_parameter)] or 0.0,
     )
     # A LazyConfig's milestones are stretched with train.max_iter.
     stretched = ["SOLVER.STEPS"] if is_lazy(args) else []

@@ -15,6 +15,7 @@ from ..engine.density import DensityThresholdsHook
 from ..engine.evaluation_hooks import Evaluation, PendingEvaluation
 from ..engine.identity import RunIdentity
 from ..engine.nonfinite import NonFiniteGuard
+from ..engine.pending import PendingHook
 from ..engine.saving import BestTeacher, LastStepSaver, Saver, StepsDone
 from ..engine.stopping import StopOnSignal
 from ..engine.train_loop import SoftTeacherLoop
@@ -124,7 +125,7 @@ def build_hooks(
         hooks.IterationTimer(),
         scheduler or hooks.LRScheduler(),
         ema,
-        *_thresholds(settings, checkpointer.model, class_names),
+        *_counters(settings, checkpointer.model, class_names),
         steps_done,
         *_monitors(settings, loop, checkpointer.model, class_names),
         *before,
@@ -173,12 +174,12 @@ def saves_after(loop: SoftTeacherLoop, settings: TrainSettings) -> Callable[[int
     return saves
 
 
-def _thresholds(settings: TrainSettings, model, class_names) -> list[HookBase]:
-    density = model.pseudo_labeler.density
-    if density is None:
-        return []
-    period = settings.log_period
-    return [DensityThresholdsHook(density, class_names=class_names, period=period)]
+def _counters(settings: TrainSettings, model, class_names) -> list[HookBase]:
+    density, counted = model.pseudo_labeler.density, model.family.counted()
+    period, found = settings.log_period, []
+    if density is not None:
+        found += [DensityThresholdsHook(density, class_names=class_names, period=period)]
+    return found if counted is None else [*found, PendingHook(counted, period=period)]
 
 
 def _monitors(settings: TrainSettings, loop, model, class_names) -> list[HookBase]:

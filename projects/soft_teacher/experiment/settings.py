@@ -21,7 +21,7 @@ from .setting import (
     of_predictors,
 )
 
-__all__ = ["LAZY_ONLY", "SETTINGS", "free_keys", "free_paths"]
+__all__ = ["FAMILY", "LAZY_ONLY", "SETTINGS", "free_keys", "free_paths"]
 
 MASKS = f"{HEADS}.pseudo_masks"
 FAMILY = "model.family"
@@ -87,12 +87,17 @@ SETTINGS = {
         of_predictors("test_score_thresh"), share, "FastRCNNOutputLayers.test_score_thresh"
     ),
     "MODEL.ROI_HEADS.NMS_THRESH_TEST": Setting(of_predictors("test_nms_thresh"), share),
-    "MODEL.RETINANET.NUM_CLASSES": of_class(STUDENT, "RetinaNet.num_classes", count),
+    # An FCOS has no keys of its own: a LazyConfig describes it.
+    "MODEL.RETINANET.NUM_CLASSES": Setting(
+        f"{STUDENT}.num_classes", count, "RetinaNet.num_classes FCOS.num_classes"
+    ),
     "MODEL.RETINANET.IN_FEATURES": of_class(
         STUDENT, "RetinaNet.head_in_features", Each(text, empty=False)
     ),
     "MODEL.RETINANET.IOU_THRESHOLDS": Setting(f"{STUDENT}.anchor_matcher.thresholds", thresholds),
-    "MODEL.RETINANET.SCORE_THRESH_TEST": of_class(STUDENT, "RetinaNet.test_score_thresh", share),
+    "MODEL.RETINANET.SCORE_THRESH_TEST": Setting(
+        f"{STUDENT}.test_score_thresh", share, "RetinaNet.test_score_thresh FCOS.test_score_thresh"
+    ),
     "MODEL.RETINANET.NMS_THRESH_TEST": Setting(f"{STUDENT}.test_nms_thresh", share),
     "MODEL.RETINANET.TOPK_CANDIDATES_TEST": Setting(f"{STUDENT}.test_topk_candidates", count),
     "MODEL.RETINANET.FOCAL_LOSS_ALPHA": Setting(f"{STUDENT}.focal_loss_alpha", share),
@@ -197,9 +202,13 @@ SETTINGS = {
     "SOFT_TEACHER.INDICATOR": Setting(
         f"{HEADS}.indicator|{FAMILY}.indicator",
         text,
-        "SoftHeads.indicator RetinaNetFamily.indicator",
+        "SoftHeads.indicator DenseFamily.indicator",
     ),
-    "SOFT_TEACHER.CLS_FORMULA": of_class(HEADS, "SoftHeads.cls_formula", text),
+    "SOFT_TEACHER.CLS_FORMULA": Setting(
+        f"{HEADS}.cls_formula|{FAMILY}.cls_formula",
+        text,
+        "SoftHeads.cls_formula DenseFamily.cls_formula",
+    ),
     "SOFT_TEACHER.REG_NORMALIZER": of_class(HEADS, "SoftHeads.reg_normalizer", text),
     "SOFT_TEACHER.AVERAGE": of_class(HEADS, "SoftHeads.average", text),
     "SOFT_TEACHER.RPN_ON_UNLABELED": Setting(f"{FAMILY}.rpn_on_unlabeled", flag),

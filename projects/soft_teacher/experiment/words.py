@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from ..utils.command_line import STATUSES
 from ..utils.errors import ConfigError
 from .setting import HEADS, RPN, STUDENT, TRAIN, of_predictors
-from .settings import SETTINGS
+from .settings import FAMILY, SETTINGS
 
 __all__ = ["LAZY_WORDS", "YAML_WORDS", "Words", "policy_of"]
 
@@ -85,6 +85,7 @@ LAZY_WORDS = Words(
         ),
         "FastRCNNOutputLayers.use_sigmoid_ce": _told(of_predictors("use_sigmoid_ce")),
         "GeneralizedRCNN.proposal_generator to 'RPN'": f"{RPN} to an RPN",
+        "FCOSFamily.stability": f"{FAMILY}.stability",
         "HTCROIHeads.semantic_head": f"{HEADS}.semantic_head",
         "MapFiles.folders": f"{MAPS}.folders",
         "SemanticMaps.num_classes": f"{MAPS}.num_classes",

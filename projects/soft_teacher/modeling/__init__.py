@@ -1,5 +1,5 @@
 from .box_jitter import BoxJitter
-from .families.dense import RetinaNetFamily
+from .families.dense import FCOSFamily, RetinaNetFamily
 from .families.htc import (
     BestAnchorMatcher,
     FusedSemanticHead,
@@ -27,6 +27,7 @@ __all__ = [
     "BestAnchorMatcher",
     "BoxJitter",
     "DensityThresholds",
+    "FCOSFamily",
     "FasterRCNNFamily",
     "FusedSemanticHead",
     "HTCFamily",

@@ -141,7 +141,7 @@ class SoftTeacher(nn.Module):
         try:
             return self._step(batched_inputs)
         except FloatingPointError:
-            # Detectron2's RPN found NaN, on this rank alone perhaps: its backward must still run.
+            # Detectron2 found NaN, on this rank alone perhaps: its backward must still run.
             return {name: loss * float("nan") for name, loss in self._step([]).items()}
 
     def _step(self, batched_inputs: list[dict]) -> dict[str, torch.Tensor]:

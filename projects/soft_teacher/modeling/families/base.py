@@ -27,6 +27,7 @@ __all__ = [
     "MergesViews",
     "PseudoLosses",
     "TeacherPass",
+    "Thresholds",
     "family_of",
 ]
 
@@ -85,6 +86,20 @@ class PseudoLosses:
 
     losses: dict[str, torch.Tensor]
     background_reliability: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """That suit the scores of a kind of detector, until somebody knows better.
+
+    Attributes:
+        score: see ``PseudoLabeler.score_thresh``.
+        candidate, variance: likewise.
+    """
+
+    score: float
+    candidate: float
+    variance: float
 
 
 class TeacherPass:
@@ -149,11 +164,12 @@ class MergesViews(ABC):
 class DetectorFamily(ABC):
     """How one kind of detector learns from labels and pseudo labels, and labels as a teacher.
 
-    The losses of a call are means over its images, each normalized by itself, so that ranks,
-    weighted by their images, average to Eq. 2 and 3.
+    The losses of a call are means over its images, none of which depends on the others, so that
+    ranks, weighted by their images, average to Eq. 2 and 3.
 
     Attributes:
         detectors: names of the meta-architectures that it wraps.
+        thresholds: the paper's, which are softmax scores, unless its scores are others.
         measures_stability: whether its passes are :class:`MeasuresStability`.
         num_classes_parameter, score_floor_parameter: ``Class.parameter`` of :meth:`num_classes` and
             of :meth:`score_floor`.
@@ -162,6 +178,7 @@ class DetectorFamily(ABC):
     """
 
     detectors: tuple[str, ...]
+    thresholds = Thresholds(score=0.9, candidate=0.5, variance=0.02)
     measures_stability = True
     num_classes_parameter: str
     score_floor_parameter: str
@@ -212,6 +229,10 @@ class DetectorFamily(ABC):
     def ignores_boxes(self, student: nn.Module) -> bool:
         """Whether :meth:`pseudo_losses` heeds the ignored boxes of the pseudo labels."""
         return False
+
+    def counted(self) -> nn.Module | None:
+        """What a run counts step by step, for a :class:`.PendingHook`; it belongs to no network."""
+        return None
 
     def questions_to_teacher(self, student: nn.Module) -> list[str]:
         """Settings to change before a run without a teacher, each as "Class.parameter to x"."""

@@ -1,13 +1,19 @@
-"""A RetinaNet's pass over weak views: detections, their stability, background scores."""
+"""A dense detector's pass over weak views: detections, their stability, background scores."""
 
 import numpy as np
 import pytest
+import tiny_fcos  # noqa: F401  registers a family
 import torch
 from by_hand import iou
 from detectron2.layers import batched_nms
+from detectron2.modeling.meta_arch.fcos import FCOS
 from steps import detections, unlabeled
 
-from soft_teacher.modeling.families.dense.family import RetinaNetFamily, _in_weak_views
+from soft_teacher.modeling.families.dense.family import (
+    FCOSFamily,
+    RetinaNetFamily,
+    _in_weak_views,
+)
 from soft_teacher.modeling.families.dense.predictions import predict
 from soft_teacher.modeling.families.dense.teacher_pass import suppressed_variance
 from soft_teacher.modeling.views import ViewTransport
@@ -15,23 +21,38 @@ from soft_teacher.modeling.views import ViewTransport
 THRESH = 0.5
 
 
-@pytest.fixture(params=[0.0, 0.5, 0.75], ids="anchors at {} of a place".format)
+DETECTORS = {
+    **{
+        f"RetinaNet, anchors at {offset} of a cell": (
+            *("RetinaNet", "MODEL.ANCHOR_GENERATOR.OFFSET", offset),
+        )
+        for offset in (0.0, 0.5, 0.75)
+    },
+    "FCOS": ("TinyFCOS",),
+}
+
+
+@pytest.fixture(params=DETECTORS.values(), ids=DETECTORS.keys())
 def teacher(build, request):
-    """A RetinaNet in eval mode whose maps differ from place to place."""
-    offset = ("MODEL.ANCHOR_GENERATOR.OFFSET", request.param)
-    network = build("SOFT_TEACHER.DETECTOR", "RetinaNet", *offset).teacher
+    """A network in eval mode whose maps differ from place to place."""
+    network = build("SOFT_TEACHER.DETECTOR", *request.param).teacher
     with torch.no_grad():
-        torch.nn.init.normal_(network.head.cls_score.weight, std=2)
+        torch.nn.init.normal_(network.head.cls_score.weight, std=0.1)
     return network
+
+
+@pytest.fixture
+def family(teacher):
+    return FCOSFamily() if isinstance(teacher, FCOS) else RetinaNetFamily()
 
 
 # --- detections
 
 
-def test_it_detects_what_the_detector_detects(teacher):
+def test_it_detects_what_the_detector_detects(teacher, family):
     views = [unlabeled(n)["weak_image"] for n in range(2)]
     views.append(unlabeled(2, size=(48, 80))["weak_image"])
-    mine = RetinaNetFamily().teach(teacher, views).detections
+    mine = family.teach(teacher, views).detections
     theirs = teacher([{"image": view} for view in views])
     for found, expected in zip(mine, theirs, strict=True):
         expected = expected["instances"]
@@ -42,10 +63,11 @@ def test_it_detects_what_the_detector_detects(teacher):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_predictions_in_mixed_precision_are_float32(teacher, dtype):
+def test_predictions_in_mixed_precision_are_float32(teacher, family, dtype):
     with torch.autocast("cpu", dtype=dtype):
-        found = predict(teacher, RetinaNetFamily().encode(teacher, [unlabeled()]))
-    assert {x.dtype for x in (*found.logits, *found.deltas)} == {torch.float32}
+        found = predict(teacher, family.encode(teacher, [unlabeled()]))
+    maps = (*found.logits, *found.deltas, *(found.centerness or ()))
+    assert {x.dtype for x in maps} == {torch.float32}
 
 
 # --- stability
@@ -119,6 +141,27 @@ def test_variance_of_many_boxes():
     assert variance_of(found) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("key", range(3))
+def test_by_centerness_the_variance_is_what_the_place_of_a_box_lacks_of_it(build, key):
+    network, family = build("SOFT_TEACHER.DETECTOR", "TinyFCOS").teacher, FCOSFamily
+    with torch.no_grad():
+        for layer in (network.head.cls_score, network.head.ctrness):
+            torch.nn.init.normal_(layer.weight, std=0.02)
+    views = [unlabeled(key)["weak_image"], unlabeled(key + 3, size=(48, 80))["weak_image"]]
+    seen = family(stability="centerness").teach(network, views)
+    rows = [torch.arange(len(d)).flip(0)[::2] for d in seen.detections]
+    measured = seen.variances(rows, [0, 0])
+    found = predict(network, family().encode(network, [{"image": view} for view in views]))
+    for image, detections_, r, values in zip(range(2), seen.detections, rows, measured):
+        assert len(r) > 2
+        scores = torch.cat([x[image] for x in found.scores()])
+        centerness = torch.cat([x[image] for x in found.centerness])[:, 0].sigmoid()
+        for row, value in zip(r.tolist(), values.tolist()):
+            label, score = detections_.pred_classes[row], detections_.scores[row]
+            (place,) = torch.nonzero(scores[:, label] == score)[:, 0].tolist()
+            assert value == pytest.approx(1 - centerness[place].item(), abs=1e-6)
+
+
 # --- background
 
 
@@ -145,9 +188,9 @@ def background_by_hand(teacher, view, points, scale):
 
 
 @torch.no_grad()
-def scored(teacher, sample):
+def scored(teacher, family, sample):
     """The family's background scores of the anchors, with the anchors."""
-    family, transport = RetinaNetFamily(), ViewTransport.of([sample], torch.device("cpu"))
+    transport = ViewTransport.of([sample], torch.device("cpu"))
     found = predict(teacher, family.encode(teacher, [sample]))
     seen = family.teach(teacher, [sample["weak_image"]])
     return seen.background_scores(*_in_weak_views(teacher, found, transport))[0], found.anchors
@@ -156,9 +199,9 @@ def scored(teacher, sample):
 RESIZED = [(np.diag([s, s, 1.0]), (int(64 * s), int(96 * s))) for s in (0.25, 0.5, 2.0, 4.0)]
 
 
-def assert_scored_by_hand(teacher, matrix, size):
+def assert_scored_by_hand(teacher, family, matrix, size):
     sample = unlabeled(0, matrix, size=size, weak_size=(64, 96))
-    r, anchors = scored(teacher, sample)
+    r, anchors = scored(teacher, family, sample)
     back = np.linalg.inv(matrix)
     points = []
     for level in anchors:
@@ -174,21 +217,21 @@ def assert_scored_by_hand(teacher, matrix, size):
     assert apart.mean() < 0.02
 
 
-def test_background_under_every_change_of_view(teacher, view_change):
-    assert_scored_by_hand(teacher, *view_change)
+def test_background_under_every_change_of_view(teacher, family, view_change):
+    assert_scored_by_hand(teacher, family, *view_change)
 
 
 @pytest.mark.parametrize("matrix, size", RESIZED)
-def test_background_of_an_enlarged_view_is_scored_on_a_finer_level(teacher, matrix, size):
-    assert_scored_by_hand(teacher, matrix, size)
+def test_background_of_an_enlarged_view_is_scored_on_a_finer_level(teacher, family, matrix, size):
+    assert_scored_by_hand(teacher, family, matrix, size)
 
 
-def test_in_the_same_view_an_anchor_is_scored_in_its_place(teacher):
+def test_in_the_same_view_an_anchor_is_scored_in_its_place(teacher, family):
     sample = unlabeled(0)
     sample["weak_image"] = sample["image"]
-    r, _ = scored(teacher, sample)
+    r, _ = scored(teacher, family, sample)
     with torch.no_grad():
-        logits = torch.cat(predict(teacher, RetinaNetFamily().encode(teacher, [sample])).logits, 1)
+        logits = torch.cat(predict(teacher, family.encode(teacher, [sample])).logits, 1)
     (per_place,) = teacher.anchor_generator.num_anchors[:1]
     highest = logits[0].sigmoid().reshape(-1, per_place * logits.shape[-1]).amax(dim=1)
     np.testing.assert_allclose(r, 1 - highest.repeat_interleave(per_place), atol=1e-6)

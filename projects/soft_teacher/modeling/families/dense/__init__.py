@@ -1,3 +1,3 @@
-from .family import RetinaNetFamily
+from .family import DenseFamily, FCOSFamily, RetinaNetFamily
 
-__all__ = ["RetinaNetFamily"]
+__all__ = ["DenseFamily", "FCOSFamily", "RetinaNetFamily"]

@@ -1,42 +1,36 @@
-"""The teacher's pass of a RetinaNet, which needs no further pass to measure or score."""
+"""The teacher's pass of a dense detector, which needs no further pass to measure or score."""
 
 import torch
 from detectron2.layers import batched_nms
-from detectron2.modeling import RetinaNet
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Boxes, Instances, pairwise_iou
 
 from ....geometry import clip_boxes
 from ...pseudo_labels import rows_where
 from ..base import Encoded, MeasuresStability, TeacherPass
-from .predictions import predict
+from .predictions import Predictions, background_maps, predict
 
-__all__ = ["RetinaNetTeacherPass", "suppressed_variance"]
+__all__ = ["DenseTeacherPass", "suppressed_variance"]
+
+# Around the origin.
+UNIT_BOX = (-0.5, -0.5, 0.5, 0.5)
 
 
-class RetinaNetTeacherPass(TeacherPass, MeasuresStability):
+class DenseTeacherPass(TeacherPass, MeasuresStability):
     """Detects on weak views as in an evaluation, without the last rescaling."""
 
     @torch.no_grad()
-    def __init__(self, teacher: RetinaNet, encoded: Encoded):
+    def __init__(self, teacher: DenseDetector, encoded: Encoded, *, by_centerness: bool = False):
         """
         Args:
             teacher: in eval mode.
             encoded: the weak views.
+            by_centerness: what measures boxes: their centerness, or what NMS suppressed.
         """
         found = predict(teacher, encoded)
-        scores = [logits.sigmoid() for logits in found.logits]
         self._teacher = teacher
-        self._candidates = [
-            teacher._decode_multi_level_predictions(
-                found.anchors,
-                [s[image] for s in scores],
-                [d[image] for d in found.deltas],
-                teacher.test_score_thresh,
-                teacher.test_topk_candidates,
-                tuple(size),
-            )
-            for image, size in enumerate(encoded.images.image_sizes)
-        ]
+        self._candidates = self._decoded(found, encoded, by_centerness)
+        self._by_centerness = by_centerness
         kept = [self._suppress(c) for c in self._candidates]
         detections = [c[k] for c, k in zip(self._candidates, kept)]
         for d in detections:
@@ -44,19 +38,22 @@ class RetinaNetTeacherPass(TeacherPass, MeasuresStability):
         inside = rows_where([d.pred_boxes.nonempty() for d in detections])
         self._kept = [k[i] for k, i in zip(kept, inside)]
         super().__init__([d[i] for d, i in zip(detections, inside)])
-        self._background = [
-            1 - s.reshape(len(s), *shape, -1).amax(dim=-1) for s, shape in zip(scores, found.shapes)
-        ]
+        self._background = background_maps(found)
 
     def variances(self, rows: list[torch.Tensor], seeds: list[int]) -> list[torch.Tensor]:
-        """See :class:`MeasuresStability` and :func:`suppressed_variance`; nothing is random."""
-        return [
-            suppressed_variance(candidates, kept, r, self._teacher.test_nms_thresh)
-            for candidates, kept, r in zip(self._candidates, self._kept, rows)
-        ]
+        """See :class:`MeasuresStability`; nothing is random.
+
+        Returns:
+            those of :func:`suppressed_variance`, or 1 - centerness.
+        """
+        boxes = zip(self._candidates, self._kept, rows)
+        if self._by_centerness:
+            return [1 - candidates.centerness[kept[r]] for candidates, kept, r in boxes]
+        thresh = self._teacher.test_nms_thresh
+        return [suppressed_variance(candidates, kept, r, thresh) for candidates, kept, r in boxes]
 
     def background_scores(self, points: torch.Tensor, strides: torch.Tensor) -> torch.Tensor:
-        """1 - the highest class probability at the place nearest to each point.
+        """1 - the highest class probability in the cell nearest to each point.
 
         Args:
             points: (N, R, 2) x and y in the weak views; those outside are scored at the border.
@@ -76,6 +73,28 @@ class RetinaNetTeacherPass(TeacherPass, MeasuresStability):
         row, column = places.clamp(min=0).minimum(sizes[level] - 1).unbind(-1)
         values = torch.cat([m.flatten(1) for m in self._background], dim=1)
         return values.gather(1, starts[level] + row * sizes[level][..., 1] + column)
+
+    def _decoded(
+        self, found: Predictions, encoded: Encoded, by_centerness: bool
+    ) -> list[Instances]:
+        """Per image, the boxes before NMS, with ``centerness`` if that is wanted."""
+        scores, teacher = found.scores(), self._teacher
+        limits = teacher.test_score_thresh, teacher.test_topk_candidates
+        decode, result = teacher._decode_multi_level_predictions, []
+        for image, size in enumerate(encoded.images.image_sizes):
+            ranked, deltas = ([level[image] for level in x] for x in (scores, found.deltas))
+            boxes = decode(found.anchors, ranked, deltas, *limits, tuple(size))
+            if by_centerness:
+                # In the place of the distances to the sides of a box.
+                units = [
+                    Boxes(a.tensor.new_tensor([UNIT_BOX]).expand_as(a.tensor))
+                    for a in found.anchors
+                ]
+                sides = [x[image].sigmoid().expand(-1, 4) for x in found.centerness]
+                moved = decode(units, ranked, sides, *limits, tuple(size))
+                boxes.centerness = moved.pred_boxes.tensor[:, 2]
+            result.append(boxes)
+        return result
 
     def _suppress(self, candidates: Instances) -> torch.Tensor:
         """Rows that NMS keeps, in descending order of score."""
