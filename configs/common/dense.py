@@ -19,7 +19,8 @@ def use_retinanet(model) -> None:
 
 def use_fcos(model) -> None:
     """Changes the config in place."""
-    model.pseudo_labeler.update(score_thresh=0.5, candidate_thresh=0.3, variance_thresh=0.1)
+    # Scores are geometric means of two sigmoids, and NMS suppresses what overlaps more.
+    model.pseudo_labeler.update(score_thresh=0.6, candidate_thresh=0.4, variance_thresh=0.07)
     use_dense(model, "fcos", FCOSFamily)
     model.family.stability = "spread"
 

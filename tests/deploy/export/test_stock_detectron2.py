@@ -58,7 +58,7 @@ def refusal(experiment):
     return str(error.value)
 
 
-@pytest.mark.parametrize("config", ["soft_teacher", "retinanet"])
+@pytest.mark.parametrize("config", ["soft_teacher", "retinanet_soft_teacher"])
 def test_the_backbone_of_the_demo(config):
     experiment = load_experiment(f"configs/demo/{config}.yaml", ["MODEL.DEVICE", "cpu"])
     line = refusal(experiment)

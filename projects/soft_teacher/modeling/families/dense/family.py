@@ -206,6 +206,8 @@ class FCOSFamily(DenseFamily):
     detector_class = FCOS
     num_classes_parameter = "FCOS.num_classes"
     score_floor_parameter = "FCOS.test_score_thresh"
+    # Scores are geometric means of two sigmoids, and NMS suppresses what overlaps more.
+    thresholds = Thresholds(score=0.6, candidate=0.4, variance=0.07)
     # A point has no extent.
     indicators = tuple(name for name in INDICATORS if name not in ("iou", "reverse_iou"))
     positives = 300.0
