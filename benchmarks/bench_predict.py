@@ -8,7 +8,6 @@ Prints the table and writes it, with all figures, into the output folder.
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -89,15 +88,35 @@ def contenders(cfg, config: str, opts: list[str], files: list[str], weights: Pat
     return {"DefaultPredictor": loop} | {name: partial(stream, p) for name, p in ours.items()}
 
 
-def speed_row(name: str, steps: dict[str, Callable], count: int, rounds: int, device: str) -> Row:
-    """Images per second of all, and ratios by round."""
+def predicted(
+    config: str,
+    opts: list[str],
+    files: list[str],
+    *,
+    folder: Path,
+    rounds: int,
+    device: str,
+    tta: bool = False,
+) -> Row:
+    """Images per second of all, and ratios by round.
+
+    Args:
+        config: a name of the model zoo, with overrides ``opts``.
+        files: images.
+        folder: for weights.
+        tta: ours with several views, too.
+    """
+    config, opts = get_config_file(config), ["MODEL.DEVICE", device, *opts]
+    cfg = yaml_config.load_config(config, [*opts, "MODEL.WEIGHTS", ""])
+    weights = folder / "model.pth"
+    save_weights(cfg, weights)
+    steps = contenders(cfg, config, opts, files, weights, tta=tta)
     seconds: dict[str, np.ndarray] = race(steps, rounds, device)
     row = {
-        "network": name,
-        **{f"{key}/s": float(np.median(count / seconds[key])) for key in steps},
+        **{f"{key}/s": float(np.median(len(files) / seconds[key])) for key in steps},
         **spread("x DefaultPredictor", seconds["DefaultPredictor"] / seconds["ours"]),
     }
-    if "ours, tta" in seconds:
+    if tta:
         row |= spread("s of tta / s of ours", seconds["ours, tta"] / seconds["ours"])
     return row
 
@@ -109,14 +128,11 @@ def main(argv=None) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tables: Tables = {"predictions": []}
     for name in args.networks:
-        path, side = NETWORKS[name]
-        config, opts = get_config_file(path), ["MODEL.DEVICE", device, *args.opts]
-        cfg = yaml_config.load_config(config, [*opts, "MODEL.WEIGHTS", ""])
+        config, side = NETWORKS[name]
         with tempfile.TemporaryDirectory() as folder:
             files = make_files(Path(folder), args.images, side)
-            save_weights(cfg, Path(folder) / "model.pth")
-            steps = contenders(cfg, config, opts, files, Path(folder) / "model.pth", tta=args.tta)
-            row = speed_row(name, steps, args.images, args.rounds, device)
+            how = {"folder": Path(folder), "rounds": args.rounds, "device": device, "tta": args.tta}
+            row = {"network": name, **predicted(config, args.opts, files, **how)}
             print(name, row, flush=True)
             tables["predictions"].append(row)
     setup = {"images": args.images, "rounds": args.rounds, "threads": torch.get_num_threads()}

@@ -76,7 +76,9 @@ EXACT = [
 
 
 @images
-@pytest.mark.parametrize("transform, expected", EXACT, ids=lambda t: repr(t)[:30])
+@pytest.mark.parametrize(
+    "transform, expected", EXACT, ids=lambda t: "pillow" if callable(t) else repr(t)[:30]
+)
 def test_what_is_pillow_s_to_the_last_level(image, transform, expected):
     assert_like_pillow(transform, image, expected(Image.fromarray(image)), levels=0)
 
