@@ -88,7 +88,7 @@ def test_evaluations_of_a_training_look_once(tmp_path, caplog):
     ],
 )
 def test_a_retinanet_is_refused_in_one_line(evaluate, language, key, tmp_path):
-    config = {"yaml": "retinanet.yaml", "lazy": "retinanet.py"}[language]
+    config = {"yaml": "retinanet_soft_teacher.yaml", "lazy": "retinanet_soft_teacher.py"}[language]
     with pytest.raises(ConfigError) as error:
         evaluate(tmp_path, *ON[language], config=config, eval_only=True)
     said = f"{key} merges views before NMS, which is not supported for a RetinaNet: switch it off"

@@ -22,6 +22,6 @@ def use_masks(model, dataloader, *, mask_format: str = "polygon") -> None:
     heads = model.student.roi_heads
     heads.update({key: stock[key] for key in ("mask_in_features", "mask_pooler", "mask_head")})
     heads.pseudo_masks = L(PseudoMasks)(
-        enabled=True, targets="regression", soft=False, ignore=0.0, quality=False
+        enabled=False, targets="regression", soft=False, ignore=0.0, quality=False
     )
     load_masks(dataloader, mask_format)

@@ -131,8 +131,9 @@ def add_soft_teacher_config(cfg) -> None:
 
     # Instance masks of unlabeled images, of a detector with MODEL.MASK_ON.
     _C.MASK = CN()
-    # Learn them; without it only boxes are learned from unlabeled images.
-    _C.MASK.ENABLED = True
+    # Learn them; without it only boxes are learned from unlabeled images. On the digits the masks
+    # of unlabeled images made those of the detector no better (docs/detectors.md).
+    _C.MASK.ENABLED = False
     # Whose foregrounds learn masks: those of G_reg ("regression") or of G_cls ("classification").
     _C.MASK.TARGETS = "regression"
     # Learn the teacher's probabilities, not whether they are at least 0.5.

@@ -6,7 +6,7 @@ from detectron2 import model_zoo
 from detectron2.modeling import GeneralizedRCNN, StandardROIHeads, build_model
 from detectron2.modeling.roi_heads import ROI_MASK_HEAD_REGISTRY
 from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
-from mask_shapes import MASK_RCNN
+from mask_shapes import LEARN_MASKS, MASK_RCNN
 from steps import NAN
 
 from soft_teacher import ConfigError
@@ -110,9 +110,9 @@ OUT_OF_SCOPE = {
 }
 
 
-def built_from_the_zoo(name):
+def built_from_the_zoo(name, *opts):
     """On the meta device."""
-    cfg = yaml_config.load_config(model_zoo.get_config_file(name))
+    cfg = yaml_config.load_config(model_zoo.get_config_file(name), opts)
     cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
         return build_model(cfg)
@@ -120,9 +120,15 @@ def built_from_the_zoo(name):
 
 @pytest.mark.parametrize("name", ZOO)
 def test_any_mask_rcnn_with_an_fpn_can_be_wrapped(name):
-    model = built_from_the_zoo(f"{INSTANCES}{name}.yaml")
+    model = built_from_the_zoo(f"{INSTANCES}{name}.yaml", *map(str, LEARN_MASKS))
     assert model.family.has_masks(model.student)
     assert "loss_mask" in model.family.pseudo_loss_names(model.student)
+
+
+def test_masks_of_unlabeled_images_are_not_learned_unless_wanted():
+    model = built_from_the_zoo(f"{INSTANCES}{ZOO[0]}.yaml")
+    assert "loss_mask" in model.family.loss_names(model.student)
+    assert "loss_mask" not in model.family.pseudo_loss_names(model.student)
 
 
 @pytest.mark.parametrize("name", OUT_OF_SCOPE)

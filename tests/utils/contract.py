@@ -9,7 +9,7 @@ import torch
 import toy  # noqa: F401  registers a family
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
-from mask_shapes import MASK_RCNN
+from mask_shapes import LEARN_MASKS, MASK_RCNN
 from steps import CASCADE, WITHOUT_SAMPLING
 
 from soft_teacher.distributed.launch import leave_group
@@ -30,7 +30,7 @@ CASES = {
     "Mask R-CNN": (*FASTER_RCNN, *MASK_RCNN),
     "Cascade R-CNN": (*FASTER_RCNN, *CASCADE),
     "Cascade Mask R-CNN": (*FASTER_RCNN, *CASCADE, *MASK_RCNN),
-    "HTC": ("SOFT_TEACHER.DETECTOR", "TinyHTC", *FASTER_RCNN[2:]),
+    "HTC": ("SOFT_TEACHER.DETECTOR", "TinyHTC", *FASTER_RCNN[2:], *LEARN_MASKS),
     "RetinaNet": ("SOFT_TEACHER.DETECTOR", "RetinaNet", "MODEL.RESNETS.NORM", "FrozenBN"),
     "FCOS": ("SOFT_TEACHER.DETECTOR", "TinyFCOS", "MODEL.RESNETS.NORM", "FrozenBN"),
     "toy": ("SOFT_TEACHER.DETECTOR", "ToyDetector", "SOFT_TEACHER.JITTER.ENABLED", False),

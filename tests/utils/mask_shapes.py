@@ -5,9 +5,11 @@ import torch
 from detectron2.structures import Instances, PolygonMasks
 
 SIDE = 28
+# Of unlabeled images.
+LEARN_MASKS = ("SOFT_TEACHER.MASK.ENABLED", True)
 # The tiny Faster R-CNN with a mask head: logits of 14 x 14.
 MASK_RCNN = (
-    *("MODEL.MASK_ON", True),
+    *("MODEL.MASK_ON", True, *LEARN_MASKS),
     *("MODEL.ROI_MASK_HEAD.NUM_CONV", 1, "MODEL.ROI_MASK_HEAD.CONV_DIM", 8),
     *("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", 7),
 )

@@ -5,7 +5,7 @@ import tiny_htc
 import torch
 from detectron2.structures import Instances
 from htc import htc_heads
-from mask_shapes import with_polygons
+from mask_shapes import LEARN_MASKS, with_polygons
 from steps import BOXES, SIZE, boxes_of, count_calls, labeled, targets, unlabeled
 
 from soft_teacher import ConfigError
@@ -17,7 +17,7 @@ IMAGES = [[], BOXES, [[0.0, 0, 96, 64]]]
 
 @pytest.fixture
 def build(build):
-    return lambda *opts: build("SOFT_TEACHER.DETECTOR", "TinyHTC", *opts)
+    return lambda *opts: build("SOFT_TEACHER.DETECTOR", "TinyHTC", *LEARN_MASKS, *opts)
 
 
 @pytest.fixture
