@@ -112,6 +112,8 @@ def test_the_keys_stand_under_soft_teacher_but_for_those_beside_their_kind():
         "SOLVER.GRADIENT_ACCUMULATION",
         "SOLVER.MAX_NONFINITE",
         "SOLVER.OPTIMIZER",
+        "TEST.AUG.BOX_SIZES",
+        "TEST.AUG.MAX_SIZES",
     }
 
 

@@ -10,13 +10,14 @@ from torch.nn.parallel import DistributedDataParallel
 from soft_teacher.engine.density import DensityThresholdsHook
 from soft_teacher.engine.ema import EMAHook
 from soft_teacher.engine.evaluation_hooks import Evaluation, PendingEvaluation
+from soft_teacher.engine.pending import PendingHook
 from soft_teacher.engine.saving import BestTeacher, LastStepSaver, Saver, StepsDone
 from soft_teacher.engine.stopping import StopOnSignal
 from soft_teacher.experiment import build as build_module
 from soft_teacher.experiment.build import build_hooks, build_train_loop, saves_after, wrap_ddp
 from soft_teacher.experiment.config_checks import check_amp
 from soft_teacher.experiment.train_settings import TrainSettings
-from soft_teacher.modeling import PseudoLabeler
+from soft_teacher.modeling import BoxJitter, FasterRCNNFamily, PseudoLabeler, RetinaNetFamily
 from soft_teacher.monitoring.events import EventFiles, EventHistory
 from soft_teacher.monitoring.health import DeclineCheck
 from soft_teacher.monitoring.hooks import HTMLReport, WatchHook
@@ -184,6 +185,7 @@ def test_on_gpus_a_rank_drives_its_own(monkeypatch):
 class Watched(nn.Linear):
     label_source = "teacher"
     pseudo_labeler = PseudoLabeler()
+    family = FasterRCNNFamily(jitter=BoxJitter())
     alpha = 4.0
 
 
@@ -230,8 +232,15 @@ def test_thresholds_by_density_follow_the_teacher_and_are_saved_with_it(monkeypa
         *map(type, found[3:]),
     ]
     hook = with_density[3]
-    assert hook.thresholds is labeler.density
+    assert hook.counted is labeler.density
     assert (hook.class_names, hook.period) == (["a", "b"], 9)
+
+
+def test_what_a_family_counts_follows_the_teacher_and_is_saved_with_it(monkeypatch):
+    monkeypatch.setattr(Watched, "family", RetinaNetFamily())
+    hook = hooks_of(with_settings={"log_period": 9})[3]
+    assert type(hook) is PendingHook and hook.period == 9
+    assert hook.counted is Watched.family.normalizers
 
 
 @pytest.mark.parametrize("statistics, apart", [("all", False), ("labeled", True)])

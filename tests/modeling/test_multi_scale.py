@@ -19,7 +19,7 @@ WITH_MASKS = [name for name in MERGING if "Mask" in name or name == "HTC"]
 
 
 def test_all_two_stage_detectors_merge_views():
-    assert set(CASES) - set(MERGING) == {"RetinaNet", "toy"}
+    assert set(CASES) - set(MERGING) == {"RetinaNet", "FCOS", "toy"}
 
 
 @pytest.fixture
