@@ -83,6 +83,7 @@ def test_without_weights_both_streams_teach(tmp_path):
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path).values())
 
 
+@pytest.mark.long
 def test_both_languages_end_with_the_same_weights(tmp_path):
     train_yaml(tmp_path / "yaml", *YAML, config=f"{RETINANET}.yaml")
     train_lazy(tmp_path / "lazy", *LAZY, config=f"{RETINANET}.py")

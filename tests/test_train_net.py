@@ -158,6 +158,7 @@ class TestTwoProcesses:
         first, second = train_on_ranks(tmp_path, 2)
         assert first == second
 
+    @pytest.mark.long
     def test_ranks_without_a_stream_do_not_hang(self, tmp_path):
         """One image per rank: in each step a rank lacks the labeled or the unlabeled stream."""
         first, second = train_on_ranks(
