@@ -293,6 +293,7 @@ def test_a_lazy_training_knows_itself_too(tmp_path):
 # --- gradient accumulation ----------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_gradient_clipping_and_accumulation_work_in_both_languages(tmp_path):
     clip = ["SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "0.01"]
     two = ["SOLVER.GRADIENT_ACCUMULATION", "2"]

@@ -205,12 +205,11 @@ class TestCommandLine:
         "config, opts, output",
         [
             ("soft_teacher.yaml", YAML_OPTS, ["OUTPUT_DIR", "{}"]),
-            pytest.param(
-                "soft_teacher.py", LAZY_OPTS, ["train.output_dir={}"], marks=pytest.mark.long
-            ),
+            ("soft_teacher.py", LAZY_OPTS, ["train.output_dir={}"]),
         ],
         ids=["yaml", "lazy"],
     )
+    @pytest.mark.long
     def test_two_processes_without_a_gpu(self, tmp_path, config, opts, output):
         output = [text.format(tmp_path) for text in output]
         done = run("--num-gpus", 2, "--config-file", CONFIGS / config, "--dist-url", "auto",

@@ -121,6 +121,7 @@ def test_the_variants_take_turns_after_a_warm_up():
     assert "".join(order) == "abba" * (WARM_UP // 2 + 1)
 
 
+@pytest.mark.long
 def test_a_process_is_not_charged_for_the_memory_of_its_parent():
     # In processes of their own: the peak of this one may be far above what it holds now.
     child = f"import sys; sys.path.insert(0, {str(ROOT / 'benchmarks')!r}); import bench_step"

@@ -25,6 +25,7 @@ def heads_of(**kwargs):
     """In training mode. Weights are large enough for every branch to matter."""
     torch.manual_seed(0)
     settings = {"channels": CHANNELS, "num_classes": K, "fc_dim": 16, **EXHAUSTIVE, **PLAIN}
+    settings["pseudo_masks"] = PseudoMasks(enabled=True)
     heads = htc_heads(cls=SoftTeacherHTCROIHeads, **{**settings, **kwargs}).train()
     for predictor in heads.box_predictor:
         torch.nn.init.normal_(predictor.cls_score.weight, std=0.5)
@@ -96,7 +97,7 @@ every_scene = pytest.mark.parametrize("g_cls, g_reg", SCENES.values(), ids=SCENE
 def test_losses_are_those_of_labeled_images_with_these_boxes(
     g_cls, g_reg, targets, semantic_classes
 ):
-    masks = PseudoMasks(targets=targets)
+    masks = PseudoMasks(enabled=True, targets=targets)
     heads = heads_of(pseudo_masks=masks, semantic_classes=semantic_classes)
     features = random_features(CHANNELS, len(g_cls), SIZE)
     g_cls, g_reg = ([goals(*rows) for rows in images] for images in (g_cls, g_reg))

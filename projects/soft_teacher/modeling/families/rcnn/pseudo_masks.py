@@ -26,7 +26,7 @@ class PseudoMasks:
     def __init__(
         self,
         *,
-        enabled: bool = True,
+        enabled: bool = False,
         targets: str = "regression",
         soft: bool = False,
         ignore: float = 0.0,
