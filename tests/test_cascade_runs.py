@@ -38,6 +38,7 @@ def test_every_stage_learns_from_both_streams(trained):
     assert metrics(trained)["unsup/reg/stage1/roi_head/num_fg_samples"] > 0
 
 
+@pytest.mark.long
 def test_a_lazy_config_trains_the_same_losses(trained, tmp_path):
     train_lazy(tmp_path, *LAZY, config="cascade_soft_teacher.py")
     assert losses(tmp_path).keys() == losses(trained).keys()

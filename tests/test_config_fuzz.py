@@ -106,6 +106,7 @@ def test_the_keys_of_the_table_in_yaml(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.long
 def test_lazy(seed):
     check_all(check_lazy, LAZY_KEYS, seed, 30)
 

@@ -169,6 +169,7 @@ def test_a_failed_evaluation_ends_the_run_and_is_the_first_thing_after_a_resume(
     assert (tmp_path / "report.html").is_file()
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_in_its_last_evaluation_only_evaluates_when_it_is_resumed(
     tmp_path, break_evaluation, monkeypatch
 ):
@@ -283,6 +284,7 @@ def test_keys_that_do_not_change_the_course_may_change(yaml_folder):
     train_yaml(yaml_folder, *NO_EVALUATION, "SOLVER.MAX_ITER", "5", *opts, resume=True)
 
 
+@pytest.mark.long
 def test_a_lazy_training_knows_itself_too(tmp_path):
     train_lazy(tmp_path, "train.max_iter=2")
     train_lazy(tmp_path, "train.max_iter=2", "train.eval_period=1", resume=True)

@@ -56,6 +56,7 @@ def detections(folder):
     return json.loads(file.read_text())
 
 
+@pytest.mark.long
 def test_one_view_is_the_evaluation_itself(evaluate, tmp_path, caplog):
     off = {
         language: words[2:] if language == "yaml" else words[1:] for language, words in ON.items()

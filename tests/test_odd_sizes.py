@@ -56,6 +56,7 @@ def lazy_opts(dataset):
 
 
 @pytest.mark.parametrize("train, opts", [(train_yaml, yaml_opts), (train_lazy, lazy_opts)])
+@pytest.mark.long
 def test_images_of_all_sizes_are_trained_on_and_evaluated(train, opts, dataset, tmp_path, caplog):
     train(tmp_path / "out", *opts(dataset))
     found = metrics(tmp_path / "out")

@@ -59,6 +59,7 @@ def on_two_ranks(folder, *opts):
 
 
 class TestTheSameTraining:
+    @pytest.mark.long
     def test_ranks_that_lack_a_stream_or_pseudo_boxes_go_on_with_batch_norm(self, tmp_path):
         """One image per rank: one has no labeled image, the other no unlabeled one."""
         first, second = on_two_ranks(

@@ -154,6 +154,7 @@ class TestBothLanguages:
 
 
 class TestTwoProcesses:
+    @pytest.mark.long
     def test_ranks_end_with_identical_weights(self, tmp_path):
         first, second = train_on_ranks(tmp_path, 2)
         assert first == second
@@ -219,6 +220,7 @@ class TestCommandLine:
         assert ALL_LOSSES <= set(metrics(tmp_path))
         assert (tmp_path / "model_final.pth").is_file()
 
+    @pytest.mark.long
     def test_help_explains_every_flag(self):
         text = run("--help").stdout
         for flag in ("--config-file", "--num-gpus", "--num-machines", "--resume", "--eval-only"):

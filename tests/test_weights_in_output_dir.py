@@ -13,6 +13,7 @@ SHORT = {
 
 
 @pytest.mark.parametrize("train", SHORT)
+@pytest.mark.long
 def test_they_are_not_resumed_but_evaluated(train, tmp_path, caplog):
     save_untrained(tmp_path / "model_0000099.pth")
     (tmp_path / "last_checkpoint").write_text("model_0000099.pth")

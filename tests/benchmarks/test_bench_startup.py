@@ -58,6 +58,7 @@ def test_the_data_are_like_coco_s(tmp_path):
     assert (len(full.labeled), len(full.unlabeled)) == sizes
 
 
+@pytest.mark.long
 def test_a_start_of_each_size_is_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench_startup, "SETTINGS", {"10 %": bench_startup.SETTINGS["10 %"]})
     argv = ["--scales", "0.002", "--workers", "1", "--steps", "2", "--output", str(tmp_path)]

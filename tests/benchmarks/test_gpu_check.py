@@ -232,6 +232,7 @@ def test_a_missing_gpu_is_one_line(tmp_path, capsys):
     assert error.startswith("error: --device cuda: PyTorch finds no GPU")
 
 
+@pytest.mark.long
 def test_importing_the_sections_leaves_cuda_alone():
     """Their processes are forks, in which CUDA fails if it was touched before."""
     program = """

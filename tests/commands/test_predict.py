@@ -118,6 +118,7 @@ def test_ctrl_c_says_how_to_go_on(arguments, photos, tmp_path, capsys, monkeypat
 
 
 @pytest.mark.parametrize("done", [0, 1, 4])
+@pytest.mark.long
 def test_an_interrupted_prediction_with_tta_goes_on(
     arguments, photos, tmp_path, capsys, monkeypatch, done
 ):

@@ -98,6 +98,7 @@ def test_thresholds_are_the_family_s(name):
 
 @pytest.mark.parametrize("depth, blocks", [(50, 6), (101, 23)])
 @pytest.mark.parametrize("name", [name for name in BOTH if name.startswith("coco")])
+@pytest.mark.long
 def test_coco_s_detector_is_the_model_zoo_s_of_either_depth(name, depth, blocks):
     kind = "retinanet" if name in RETINANET else "fcos"
     path = "model.student.backbone.bottom_up.stages.depth"

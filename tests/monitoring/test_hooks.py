@@ -199,6 +199,7 @@ def _rank(folder):
     leave_group()
 
 
+@pytest.mark.long
 def test_ranks_are_counted_together_and_the_main_one_logs(tmp_path):
     launch(_rank, 2, dist_url="auto", args=(str(tmp_path),))
     first, second = (json.loads((tmp_path / f"rank{n}.json").read_text()) for n in range(2))

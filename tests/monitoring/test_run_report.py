@@ -172,6 +172,7 @@ def test_boxes_per_class_have_a_table(tmp_path):
     assert "<h2>Labeled and pseudo boxes per class</h2>" in text and "<td>2.00</td>" in text
 
 
+@pytest.mark.long
 def test_the_tool_writes_it_again(training):
     def report(folder):
         command = [sys.executable, "-W", "ignore", str(TOOL), str(folder)]
