@@ -89,14 +89,8 @@ class Scenario:
         # Weights that do not move give all steps the same work.
         opts = ["MODEL.WEIGHTS", "", "MODEL.DEVICE", self.device, "SOLVER.BASE_LR", 0.0]
         # The scores of the injected boxes are a softmax's, whatever the detector.
-        opts += [
-            "SEED",
-            0,
-            "SOFT_TEACHER.SCORE_THRESH",
-            0.9,
-            "SOFT_TEACHER.JITTER.SCORE_THRESH",
-            0.5,
-        ]
+        opts += ["SOFT_TEACHER.SCORE_THRESH", 0.9, "SOFT_TEACHER.JITTER.SCORE_THRESH", 0.5]
+        opts += ["SEED", 0]
         if self.precision != "fp32":
             opts += ["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.PRECISION", self.precision]
         return load_config(self.config, opts + (NARROW if self.narrow else []))

@@ -2,16 +2,13 @@
 
 import json
 
-from detectron2.utils.file_io import PathManager
-
 from ....utils.errors import ConfigError, one_line
 from ..reading.raw_dataset import RawDataset
-from .at_folder import file_and_folder
+from .text_file import BYTE_ORDER_MARK, file_and_folder, read_text
 
 __all__ = ["matches", "parse", "parse_file"]
 
 SUFFIX = ".json"
-BYTE_ORDER_MARK = "\ufeff"
 
 
 def matches(path: str) -> bool:
@@ -52,13 +49,7 @@ def parse_file(json_file: str, folder: str) -> RawDataset:
 
 def _content(json_file: str) -> tuple[object, bool]:
     """What a file holds, and whether every reader of JSON can read it."""
-    try:
-        with PathManager.open(json_file, "r", encoding="utf-8") as file:
-            text = file.read()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{json_file} cannot be read: save it as UTF-8 ({error})") from error
-    except OSError as error:
-        raise ConfigError(f"{json_file} cannot be read: {one_line(error)}") from error
+    text = read_text(json_file)
     marked = text.startswith(BYTE_ORDER_MARK)
     try:
         return json.loads(text[1:] if marked else text), not marked

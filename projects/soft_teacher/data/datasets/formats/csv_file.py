@@ -15,13 +15,11 @@ import csv
 import io
 import os
 
-from detectron2.utils.file_io import PathManager
-
 from ....utils.errors import ConfigError, one_line
 from ...values import as_number
 from ..listing import CLASS_LISTS, listed_classes
 from ..reading.raw_dataset import RawDataset, example
-from .at_folder import file_and_folder
+from .text_file import BYTE_ORDER_MARK, file_and_folder, read_text
 
 __all__ = ["matches", "parse"]
 
@@ -69,16 +67,12 @@ def parse(path: str) -> RawDataset:
 
 def _rows(file: str) -> list[dict[str, str]]:
     """Rows by the names of their columns without underscores; what is missing is empty."""
+    text = io.StringIO(read_text(file).removeprefix(BYTE_ORDER_MARK))
+    table = csv.DictReader(text, restval="", strict=True)
     try:
-        with PathManager.open(file, "r", encoding="utf-8-sig", newline="") as opened:
-            table = csv.DictReader(io.StringIO(opened.read()), restval="", strict=True)
-            known = [name.strip().lower().replace("_", "") for name in table.fieldnames or ()]
-            table.fieldnames = ["file" if name == "filename" else name for name in known]
-            rows = [row for row in table if row.get("file")]
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{file} cannot be read: save it as UTF-8 ({error})") from error
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {one_line(error)}") from error
+        known = [name.strip().lower().replace("_", "") for name in table.fieldnames or ()]
+        table.fieldnames = ["file" if name == "filename" else name for name in known]
+        rows = [row for row in table if row.get("file")]
     except csv.Error as error:
         raise ConfigError(f"{file} is no CSV: {one_line(error)}") from error
     missing = [name for name in ("file", "class", *CORNERS) if name not in table.fieldnames]
