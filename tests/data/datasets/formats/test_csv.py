@@ -65,6 +65,11 @@ def test_columns_are_in_any_order_and_others_are_ignored(parsed):
     ]
 
 
+def test_a_byte_order_mark_and_values_without_a_column_do_no_harm(parsed):
+    raw = parsed("a.png,cat,0,0,1,1,x,y", header="\ufeff" + HEADER)
+    assert raw.annotations == [{"image_id": "a.png", "category_id": 1, "bbox": [0, 0, 1, 1]}]
+
+
 def test_classes_may_be_listed_and_other_names_are_reported(parsed, tmp_path):
     (tmp_path / "classes.txt").write_text("dog\ncat\n")
     raw = parsed("a.png,cat,0,0,1,1", "a.png,cow,0,0,1,1", "a.png,,0,0,1,1")
