@@ -1,13 +1,12 @@
 """Thresholds for each class over the ranks and the steps of a run."""
 
 import io
-from types import SimpleNamespace
 
 import pytest
 import torch
 from contract import density_on_rank
+from counted_runs import DEALT, CountedRun, parts_of
 from detectron2.engine import launch
-from detectron2.utils.events import EventStorage
 from steps import detections, labeled, targets
 
 from soft_teacher.engine import pending as pending_module
@@ -31,8 +30,6 @@ def image():
 
 
 STEPS = [[image() for _ in range(4)] for _ in range(5)]
-# How the four images of a step are divided.
-DEALT = {"one process": [4], "3 + 1": [3, 1], "accumulation 2": [2, 2], "4 + none": [4, 0]}
 
 
 def thresholds_of(**settings):
@@ -48,28 +45,13 @@ def count(thresholds, images):
     thresholds.count_scores([detections([BOX] * len(c), c, s) for _, c, s in images])
 
 
-def parts_of(images, counts):
-    images = list(images)
-    return [[images.pop(0) for _ in range(n)] for n in counts]
-
-
-class Run:
-    """One process with its hook."""
-
+class Run(CountedRun):
     def __init__(self, **settings):
         self.thresholds = thresholds_of(**settings)
-        self.hook = DensityThresholdsHook(self.thresholds)
-        self.storage = EventStorage()
-        self.hook.trainer = SimpleNamespace(iter=-1, storage=self.storage)
+        super().__init__(DensityThresholdsHook(self.thresholds))
 
-    def step(self, *micro_batches):
-        self.hook.trainer.iter += 1
-        self.hook.before_step()
-        for images in micro_batches:
-            count(self.thresholds, images)
-        self.hook.after_step()
-        self.storage.step()
-        return self.state()
+    def count(self, images):
+        count(self.thresholds, images)
 
     def state(self):
         return {name: b.clone() for name, b in self.thresholds.named_buffers()}

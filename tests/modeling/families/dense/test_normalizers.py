@@ -7,8 +7,8 @@ import pytest
 import tiny_fcos  # noqa: F401  registers a family
 import torch
 from contract import let_find
+from counted_runs import DEALT, CountedRun, parts_of
 from detectron2.solver import build_optimizer
-from detectron2.utils.events import EventStorage
 from steps import batch_of, detections, labeled, targets, unlabeled
 
 from soft_teacher.engine import pending as pending_module
@@ -28,8 +28,6 @@ STEPS: list[list[Image]] = [
     [(UNLABELED, 9, 3), (UNLABELED, 7, 2), (UNLABELED, 0, 0), (UNLABELED, 9, 2)],
     [(LABELED, 1, 1), (LABELED, 2, 1), (LABELED, 9, 4), (LABELED, 0, 0)],
 ]
-# How the four images of a step are divided.
-DEALT = {"one process": [4], "3 + 1": [3, 1], "accumulation 2": [2, 2], "4 + none": [4, 0]}
 
 
 def by_hand(steps, initial=100.0):
@@ -46,22 +44,15 @@ def by_hand(steps, initial=100.0):
     return found
 
 
-class Run:
-    """One process with its hook."""
-
+class Run(CountedRun):
     def __init__(self):
         self.normalizers = LossNormalizers(100)
-        self.hook = PendingHook(self.normalizers, period=2)
-        self.storage = EventStorage()
-        self.hook.trainer = SimpleNamespace(iter=-1, storage=self.storage)
+        super().__init__(PendingHook(self.normalizers, period=2))
 
-    def step(self, *micro_batches):
-        self.hook.trainer.iter += 1
-        self.hook.before_step()
-        for images in micro_batches:
-            count(self.normalizers, images)
-        self.hook.after_step()
-        self.storage.step()
+    def count(self, images):
+        count(self.normalizers, images)
+
+    def state(self):
         return self.normalizers.values.tolist()
 
 
@@ -73,11 +64,6 @@ def count(normalizers, images):
         for row, (_, n, _) in zip(positive, mine):
             row[:n] = True
         normalizers.count(stream, positive, sum(boxes for _, _, boxes in mine))
-
-
-def parts_of(images, counts):
-    images = list(images)
-    return [[images.pop(0) for _ in range(n)] for n in counts]
 
 
 EXPECTED = by_hand(STEPS)
