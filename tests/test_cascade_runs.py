@@ -45,6 +45,7 @@ def test_a_lazy_config_trains_the_same_losses(trained, tmp_path):
     assert weights(tmp_path).keys() == weights(trained).keys()
 
 
+@pytest.mark.long
 def test_a_resumed_run_ends_with_the_same_weights(trained, tmp_path):
     interrupted_after_2_of_4_steps(train_yaml, tmp_path, *YAML, config=CONFIG)
     train_yaml(tmp_path, *YAML, config=CONFIG, resume=True)

@@ -96,6 +96,7 @@ def test_the_values_as_they_are_pass():
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.long
 def test_yaml(seed):
     check_all(check_yaml, yaml_keys(), seed, 50)
 

@@ -67,6 +67,7 @@ def test_both_streams_teach_and_move_normalizers_of_their_own(trained):
     assert len({*normalizers(folder), initial}) == 3
 
 
+@pytest.mark.long
 def test_a_resumed_run_ends_with_the_same_weights_and_normalizers(trained, tmp_path):
     folder, (train, opts, config, _) = trained
     interrupted_after_2_of_4_steps(train, tmp_path, *opts, config=config)

@@ -151,6 +151,7 @@ HTCPP = [
 ]
 
 
+@pytest.mark.long
 def test_the_parts_of_htcpp_train_together(tiny_digits, tmp_path):
     opts = ["dataloader.test.dataset.names=[]", *SUPERVISED, *HTCPP]
     train_lazy(tmp_path, *opts, config="htc_swin.py")

@@ -74,6 +74,7 @@ def test_one_view_is_the_evaluation_itself(evaluate, tmp_path, caplog):
     assert detections(tmp_path / "several") != detections(tmp_path / "plain")
 
 
+@pytest.mark.long
 def test_evaluations_of_a_training_look_once(tmp_path, caplog):
     opts = ["SOLVER.MAX_ITER", "1", "SOLVER.STEPS", "()", "TEST.EVAL_PERIOD", "1"]
     train_yaml(tmp_path, *ON["yaml"], *opts)

@@ -151,6 +151,7 @@ def test_a_spread_is_median_smallest_and_largest():
     assert found == {"x": 2.0, "x, from": 1.0, "x, to": 4.0}
 
 
+@pytest.mark.long
 def test_all_figures_of_a_scenario(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench_step, "SCENARIOS", {"small": SMALL})
     monkeypatch.setattr(bench_step, "ON_CPU", [SMALL])

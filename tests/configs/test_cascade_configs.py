@@ -68,6 +68,7 @@ def shapes(model):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+@pytest.mark.long
 def test_both_languages_describe_the_same_cascade(path):
     cfg = yaml_config.load_config(f"{path}.yaml")
     lazy = lazy_config.load_config(f"{path}.py")

@@ -74,6 +74,7 @@ def own_file(network, path, *, window=4, **extra):
 
 
 @pytest.mark.parametrize("attention", [False, True])
+@pytest.mark.long
 def test_a_htc_of_mmdetection_is_loaded_whole(attention, classes, tmp_path):
     opts = []
     if attention:
@@ -128,6 +129,7 @@ def test_a_window_of_another_size_is_interpolated(detector, tmp_path):
 
 @pytest.mark.parametrize("prefix", ["", "backbone.", "backbone.0.body."])
 @pytest.mark.parametrize("layout", ["own", "mmdetection"])
+@pytest.mark.long
 def test_a_swin_is_known_under_any_prefix(layout, prefix, detector, tmp_path):
     state = as_mmdet(detector) if layout == "mmdetection" else detector.state_dict()
     old = "backbone." if layout == "mmdetection" else BODY
