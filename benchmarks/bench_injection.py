@@ -2,8 +2,14 @@
 
 import numpy as np
 import torch
-from detectron2.modeling import GeneralizedRCNN, RetinaNet
-from detectron2.structures import Boxes, Instances, PolygonMasks, pairwise_iou
+from detectron2.modeling import GeneralizedRCNN
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
+from detectron2.structures import (
+    Boxes,
+    Instances,
+    PolygonMasks,
+    pairwise_iou,
+)
 
 __all__ = [
     "CANDIDATES",
@@ -125,13 +131,13 @@ class InjectedTeacher:
 
 
 class InjectedDenseTeacher:
-    """Overwrites what the head of a RetinaNet predicts so that it detects given boxes.
+    """Overwrites what the head of a dense detector predicts so that it detects given boxes.
 
     The nearest anchors of a ``STABLE`` box all regress to it, so that NMS suppresses equal boxes;
     others have one anchor. What is overwritten is worked out once, as in :class:`InjectedTeacher`.
     """
 
-    def __init__(self, model: RetinaNet, detected: list[Instances]):
+    def __init__(self, model: DenseDetector, detected: list[Instances]):
         self._model = model
         self._detected = [d.to(model.device) for d in detected]
         self._overwritten: tuple = ()
@@ -144,34 +150,46 @@ class InjectedDenseTeacher:
     def _made(self, features, output) -> tuple:
         model = self._model
         anchors = Boxes.cat(model.anchor_generator(features))
-        sizes = model.num_classes, 4
-        logits, deltas = (
+        sizes = model.num_classes, 4, 1
+        flat = [
             torch.cat(levels, dim=1)
-            for levels in model._transpose_dense_predictions(output, list(sizes))
-        )
+            for levels in model._transpose_dense_predictions(output, list(sizes[: len(output)]))
+        ]
+        logits, deltas = flat[:2]
         logits.fill_(-10)
+        points = len(flat) == 3  # an FCOS, whose scores are roots of a class times the centerness
+        for centerness in flat[2:]:
+            centerness.fill_(10)
         for image, found in enumerate(self._detected):
-            nearest = pairwise_iou(found.pred_boxes, anchors).topk(COPIES, dim=1).indices
+            scores = found.scores**2 if points else found.scores
+            fit = _closeness(found.pred_boxes, anchors, points=points)
+            nearest = fit.topk(COPIES, dim=1).indices
             # Those that score highest last, so that they keep their anchors.
             for row in reversed(range(len(found))):
                 for copy, anchor in enumerate(nearest[row, : COPIES if row < STABLE else 1]):
                     logits[image, anchor] = -10
                     logits[image, anchor, found.pred_classes[row]] = (
-                        torch.logit(found.scores[row]) - 0.1 * copy
+                        torch.logit(scores[row]) - 0.1 * copy
                     )
                     deltas[image, anchor] = model.box2box_transform.get_deltas(
                         anchors.tensor[anchor][None], found.pred_boxes.tensor[row][None]
                     )[0].to(deltas.dtype)
         return tuple(
-            _as_maps(flat, levels, size)
-            for flat, levels, size in zip((logits, deltas), output, sizes)
+            _as_maps(values, levels, size) for values, levels, size in zip(flat, output, sizes)
         )
 
 
-def inject(model: GeneralizedRCNN | RetinaNet, detected: list[Instances]) -> None:
+def inject(model: GeneralizedRCNN | DenseDetector, detected: list[Instances]) -> None:
     """Lets a network detect these boxes from now on."""
-    kind = InjectedDenseTeacher if isinstance(model, RetinaNet) else InjectedTeacher
+    kind = InjectedDenseTeacher if isinstance(model, DenseDetector) else InjectedTeacher
     kind(model, detected)
+
+
+def _closeness(boxes: Boxes, anchors: Boxes, *, points: bool) -> torch.Tensor:
+    """(N, R) how well each anchor, or the point in its middle, suits a box."""
+    if not points:
+        return pairwise_iou(boxes, anchors)
+    return -torch.cdist(boxes.get_centers(), anchors.get_centers())
 
 
 def _as_maps(flat: torch.Tensor, levels: list[torch.Tensor], size: int) -> list[torch.Tensor]:

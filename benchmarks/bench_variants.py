@@ -25,26 +25,29 @@ from bench_injection import (
     random_detections,
 )
 from bench_measures import timed
+from detectron2.config import instantiate
 from detectron2.engine import AMPTrainer, SimpleTrainer
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.solver import build_optimizer
 from detectron2.structures import BoxMode, Instances
 from detectron2.utils.events import EventStorage
+from omegaconf import OmegaConf
 
 from soft_teacher.data.augmentation.policies import build_policy
 from soft_teacher.data.mapper import LabeledDatasetMapper, TwoViewDatasetMapper
 from soft_teacher.data.streams.schedule import BatchSchedule
 from soft_teacher.engine.ema import EMAHook
 from soft_teacher.experiment.build import build_train_loop
+from soft_teacher.experiment.entry import load_experiment
+from soft_teacher.experiment.experiment import Experiment
+from soft_teacher.experiment.lazy_experiment import LazyExperiment
 from soft_teacher.experiment.train_settings import TrainSettings
-from soft_teacher.experiment.yaml_config import load_config, value_of
-from soft_teacher.modeling import SoftTeacher
 from soft_teacher.modeling.views import ViewTransport
 from soft_teacher.monitoring.hooks import WatchHook
 
 __all__ = [
-    "CASCADE", "CASCADE_MASK", "FULL", "MASK", "PARTIAL", "RETINANET", "VARIANTS", "Ours",
+    "CASCADE", "CASCADE_MASK", "FCOS", "FULL", "MASK", "PARTIAL", "RETINANET", "VARIANTS", "Ours",
     "Scenario", "Work", "calibrate", "fixed_schedule", "largest_change", "make_work", "mappers",
     "seconds_of_views", "with_boxes",
 ]  # fmt: skip
@@ -56,11 +59,21 @@ MASK, CASCADE, CASCADE_MASK, RETINANET = (
     str(CONFIGS.parent / f"{name}_partial_180k.yaml")
     for name in ("mask", "cascade", "cascade_mask", "retinanet")
 )
+FCOS = str(CONFIGS.parent / "fcos_partial_180k.py")
 MAX_SIZE = 1333
 # More than a benchmark takes.
 STEPS = 10_000
 # Boxes of a COCO image on average.
 GROUND_TRUTH = 7
+# Weights that do not move give all steps the same work. The scores of the injected boxes are a
+# softmax's, whatever the detector.
+SAME_WORK = {
+    "MODEL.WEIGHTS": "",
+    "SOLVER.BASE_LR": 0.0,
+    "SOFT_TEACHER.SCORE_THRESH": 0.9,
+    "SOFT_TEACHER.JITTER.SCORE_THRESH": 0.5,
+    "SEED": 0,
+}
 NARROW = [
     "MODEL.RESNETS.STEM_OUT_CHANNELS", 8,
     "MODEL.RESNETS.RES2_OUT_CHANNELS", 32,
@@ -76,7 +89,7 @@ class Scenario:
     """One comparison."""
 
     name: str
-    config: str  # of the paper's setting
+    config: str  # a file
     short_side: int  # of all views, pixels
     labeled: int  # images of a step
     unlabeled: int
@@ -84,16 +97,31 @@ class Scenario:
     precision: str = "fp32"  # or "fp16" or "bf16"
     device: str = "cpu"  # or "cuda"
 
-    def cfg(self):
-        """The config of the model."""
-        # Weights that do not move give all steps the same work.
-        opts = ["MODEL.WEIGHTS", "", "MODEL.DEVICE", self.device, "SOLVER.BASE_LR", 0.0]
-        # The scores of the injected boxes are a softmax's, whatever the detector.
-        opts += ["SOFT_TEACHER.SCORE_THRESH", 0.9, "SOFT_TEACHER.JITTER.SCORE_THRESH", 0.5]
-        opts += ["SEED", 0]
+    def experiment(self) -> Experiment:
+        """A run of the config, in either language."""
+        found = load_experiment(self.config, NARROW if self.narrow else [])
+        for key, value in SAME_WORK.items():
+            found.set(key, value)
+        found.set("MODEL.DEVICE", self.device)
         if self.precision != "fp32":
-            opts += ["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.PRECISION", self.precision]
-        return load_config(self.config, opts + (NARROW if self.narrow else []))
+            found.set("SOLVER.AMP.ENABLED", True)
+            found.set("SOLVER.AMP.PRECISION", self.precision)
+        return found
+
+    def stock_detector(self) -> torch.nn.Module:
+        """What a SoftTeacher of the config wraps, as Detectron2 has it."""
+        cfg = self.experiment().cfg
+        if OmegaConf.is_config(cfg):
+            return instantiate(cfg.model.student).to(self.device)
+        if cfg.MODEL.ROI_HEADS.NAME == "SoftTeacherROIHeads":
+            cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
+        return META_ARCH_REGISTRY.get(cfg.SOFT_TEACHER.DETECTOR)(cfg).to(self.device)
+
+    def optimizer(self, model: torch.nn.Module) -> torch.optim.Optimizer:
+        found = self.experiment()
+        if isinstance(found, LazyExperiment):
+            return found.build_optimizer(model)
+        return build_optimizer(found.cfg, model)
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -163,7 +191,7 @@ def make_work(scenario: Scenario, dicts: list[dict]) -> Work:
     np.random.seed(0)
     rng = np.random.default_rng(0)
     one_view, two_views = mappers(scenario)
-    batch, masks = [], scenario.cfg().MODEL.MASK_ON
+    batch, masks = [], bool(scenario.experiment()["MODEL.MASK_ON"])
     for dataset_dict in dicts[: scenario.labeled]:
         sample = one_view(with_boxes(dataset_dict, rng))
         if masks:
@@ -212,18 +240,14 @@ class Floor:
     """Detectron2's own supervised step and an inference pass."""
 
     def __init__(self, scenario: Scenario, work: Work):
-        cfg = scenario.cfg()
-        if cfg.MODEL.ROI_HEADS.NAME == "SoftTeacherROIHeads":
-            cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
         torch.manual_seed(0)
-        detector = META_ARCH_REGISTRY.get(cfg.SOFT_TEACHER.DETECTOR)
-        model, self.second = (detector(cfg).to(scenario.device) for _ in range(2))
+        model, self.second = (scenario.stock_detector() for _ in range(2))
         calibrate(model, work.weak())
         self.second.load_state_dict(model.state_dict())
         self.second.eval().requires_grad_(False)
         inject(self.second, work.detected)
         self.weak = work.weak()
-        how = model, itertools.repeat(work.supervised()), build_optimizer(cfg, model)
+        how = model, itertools.repeat(work.supervised()), scenario.optimizer(model)
         dtype, half = scenario.dtype, scenario.dtype is not None
         self.loop = AMPTrainer(*how, precision=dtype) if half else SimpleTrainer(*how)
         self.autocast = partial(torch.autocast, scenario.device, dtype=dtype, enabled=half)
@@ -241,9 +265,9 @@ class Ours:
     """A training step with everything that a run does at every step."""
 
     def __init__(self, scenario: Scenario, work: Work):
-        cfg = scenario.cfg()
+        experiment = scenario.experiment()
         torch.manual_seed(0)
-        self.model = SoftTeacher(cfg).to(scenario.device)
+        self.model = experiment.build_model()
         calibrate(self.model.student, work.weak())
         self.model.copy_student_to_teacher()
         inject(self.model.teacher, work.detected)
@@ -253,8 +277,8 @@ class Ours:
         self.loop = build_train_loop(
             self.model,
             Repeated(work.batch, schedule),
-            build_optimizer(cfg, self.model),
-            TrainSettings.of(partial(value_of, cfg)),
+            scenario.optimizer(self.model),
+            TrainSettings.of(experiment.__getitem__),
         )
         self.ema = EMAHook(self.model.student, self.model.teacher)
         self.hooks = [self.ema, WatchHook(self.model, schedule)]

@@ -31,7 +31,7 @@ SPREAD = 2.5
 def rows(job: Job) -> Rows:
     scenario = job.scenario(job.size.batches[0])
     dicts = job.photos(job.size.images)
-    cfg = scenario.cfg()
+    cfg = scenario.experiment().cfg
     cfg.DATASETS.TEST = (_coco_json(job, dicts),)
     cfg.DATALOADER.NUM_WORKERS = WORKERS if job.on_gpu else 0
     cfg.INPUT.MIN_SIZE_TEST = job.size.short_side

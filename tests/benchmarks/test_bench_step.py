@@ -13,8 +13,9 @@ from bench_injection import CANDIDATES, CONFIDENT
 from bench_measures import WARM_UP, race
 from bench_parts import PARTS, state_dict_update
 from bench_report import spread
-from bench_variants import CASCADE, GROUND_TRUTH, RETINANET, VARIANTS, Scenario
-from detectron2.modeling import GeneralizedRCNN, RetinaNet
+from bench_variants import CASCADE, FCOS, GROUND_TRUTH, RETINANET, VARIANTS, Scenario
+from detectron2.modeling import RetinaNet
+from detectron2.modeling.meta_arch.fcos import FCOS as FCOSDetector
 from training import ROOT
 
 from soft_teacher.engine.ema import ema_update
@@ -88,9 +89,17 @@ def test_the_teacher_finds_the_injected_boxes_at_every_step_also_while_weights_l
         group["lr"] = 0
 
 
-@pytest.mark.parametrize("config", [CASCADE, RETINANET], ids=["cascade", "RetinaNet"])
-def test_so_does_another_detector(config, work):
-    other = VARIANTS["ours"](replace(SMALL, config=config), work)
+@pytest.mark.parametrize(
+    "config, narrow",
+    [
+        (CASCADE, True),
+        (RETINANET, True),
+        pytest.param(FCOS, False, marks=pytest.mark.long),
+    ],
+    ids=["cascade", "RetinaNet", "FCOS"],
+)
+def test_so_does_another_detector(config, narrow, work):
+    other = VARIANTS["ours"](replace(SMALL, config=config, narrow=narrow), work)
     for _ in range(2):
         other.step()
         found = counts(other)
@@ -99,15 +108,23 @@ def test_so_does_another_detector(config, work):
         assert 5 <= found["pseudo/num_reg_boxes"] <= CANDIDATES
 
 
-def test_the_floor_of_a_retinanet_is_stock(work):
-    floor = VARIANTS["floor"](replace(SMALL, config=RETINANET), work)
+@pytest.mark.parametrize(
+    "config, narrow, detector, loss",
+    [
+        (RETINANET, True, RetinaNet, "loss_box_reg"),
+        pytest.param(FCOS, False, FCOSDetector, "loss_fcos_ctr", marks=pytest.mark.long),
+    ],
+    ids=["RetinaNet", "FCOS"],
+)
+def test_the_floor_of_a_dense_detector_is_stock(config, narrow, detector, loss, work):
+    floor = VARIANTS["floor"](replace(SMALL, config=config, narrow=narrow), work)
     floor.step()
-    assert type(floor.loop.model) is RetinaNet
-    assert {"loss_cls", "loss_box_reg"} <= floor.storage.latest().keys()
+    assert type(floor.loop.model) is detector
+    assert loss in floor.storage.latest()
 
 
 def test_the_narrow_network_has_as_many_tensors_as_the_full_one(ours):
-    full = GeneralizedRCNN(Scenario("full", bench_step.PARTIAL, 128, 1, 2).cfg())
+    full = Scenario("full", bench_step.PARTIAL, 128, 1, 2).stock_detector()
     narrow = ours.model.student
     assert [n for n, _ in full.named_parameters()] == [n for n, _ in narrow.named_parameters()]
     sizes = [sum(p.numel() for p in m.parameters()) for m in (narrow, full)]
