@@ -8,6 +8,7 @@ from PIL import Image
 
 from soft_teacher import ConfigError
 from soft_teacher.analysis.augmented_views import Policies, draw_views
+from soft_teacher.data.augmentation.instance_paste import InstancePaste
 from soft_teacher.data.augmentation.policies import build_policy
 from soft_teacher.data.augmentation.transforms import (
     AffineTransform,
@@ -70,6 +71,20 @@ def test_the_labeled_view_has_the_boxes_of_training(sample):
     assert view.boxes.tolist() == [[60, 40, 100, 70], [0, 0, 20, 20]]
     assert view.classes == [3, 1] and view.image.shape == (80, 120, 3)
     assert view.text == ["resize x2.00 to 120x80", "flip"]
+
+
+@pytest.mark.parametrize("prob, text", [(1.0, ["moved objects", "flip"]), (0.0, ["flip"])])
+def test_objects_move_in_labeled_views_alone(bare, picture, prob, text):
+    mask = [[10, 20, 30, 20, 30, 35, 10, 35]]
+    annotation = dict(bbox=[10, 20, 20, 15], bbox_mode=BoxMode.XYWH_ABS, category_id=3)
+    sample = {**bare, "annotations": [{**annotation, "segmentation": mask}]}
+    moving = policies(labeled=[FlipTransform(W)])
+    moving.instance_paste = InstancePaste(prob=prob)
+    original, labeled, weak, strong = draw_views(sample, moving, num_draws=1, seed=0)
+    assert labeled.text == text and labeled.classes == [3]
+    assert (labeled.boxes.tolist() == [[30, 20, 50, 35]]) == (prob == 0)
+    for view in (original, weak, strong):
+        np.testing.assert_array_equal(view.image, picture)
 
 
 def test_the_strong_view_has_the_weak_boxes_by_the_matrix_between_them(sample):

@@ -30,6 +30,7 @@ dataloader = dict(
 )
 train = dict(device="cpu")
 """
+PASTE = "{_target_: soft_teacher.data.augmentation.instance_paste.InstancePaste, prob: 1.0}"
 ONE = ("--num-images", "1", "--num-draws", "1")
 
 
@@ -127,6 +128,21 @@ def test_variant_and_seed_and_both_config_languages(sheet):
 def test_overrides_reach_the_views(sheet, overrides):
     for row in sheet(*overrides).values():
         assert all(16 <= min(view.image.shape[:2]) <= 24 for view in row[1:])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["mask_soft_teacher.yaml", "SOFT_TEACHER.AUGMENTATION.INSTANCE_PASTE", "1.0"],
+        ["mask_soft_teacher.py", f"dataloader.train.instance_paste={PASTE}"],
+    ],
+    ids=["yaml", "lazy"],
+)
+def test_objects_that_training_moves_are_moved(sheet, overrides):
+    config, *overrides = overrides
+    for row in sheet(CONFIGS / config, *ONE, *overrides).values():
+        moved = [view.title for view in row if "moved objects" in view.text]
+        assert moved == ["labeled"]
 
 
 def test_a_lazy_config_that_lists_its_augmentations_has_one_set(sheet, own_list):

@@ -10,6 +10,7 @@ import torch
 from detectron2.data import transforms as T
 
 from ..data.annotations import annotated_boxes, boxed_annotations
+from ..data.augmentation.instance_paste import InstancePaste
 from ..data.images.image import UnreadableImage, read_image
 from ..data.mapper import LabeledDatasetMapper, TwoViewDatasetMapper
 from ..data.roles import LABELED, UNLABELED
@@ -24,12 +25,17 @@ __all__ = ["Policies", "View", "draw_views"]
 
 @dataclass
 class Policies:
-    """The three columns of Table 2 and the channel order that their colour jitters expect."""
+    """The three columns of Table 2 and the channel order that their colour jitters expect.
+
+    Attributes:
+        instance_paste: moves objects of labeled images first, by their masks; None leaves them.
+    """
 
     labeled: list[T.Augmentation]
     weak: list[T.Augmentation]
     strong: list[T.Augmentation]
     image_format: str
+    instance_paste: InstancePaste | None = None
 
 
 @dataclass
@@ -62,7 +68,8 @@ def draw_views(
     strong view the same boxes through the mapper's ``weak_to_strong``, one enclosing box each.
 
     Args:
-        dataset_dict: in Detectron2's format, with annotations or without.
+        dataset_dict: in Detectron2's format, with annotations or without; with packed masks
+            where ``policies.instance_paste`` is given.
         policies: to sample from.
         num_draws: of each kind.
         seed, index: not negative; of the sheet, and of the image in it.
@@ -102,6 +109,19 @@ class _Recorder(T.Augmentation):
         return describe(self.transforms.transforms)
 
 
+class _PasteRecorder:
+    """Moves objects and keeps ``text``, whether it did."""
+
+    def __init__(self, instance_paste: InstancePaste | None):
+        self.instance_paste = instance_paste
+        self.text: list[str] = []
+
+    def __call__(self, image: np.ndarray, *annotated):
+        found = self.instance_paste(image, *annotated)
+        self.text = [] if found[0] is image else ["moved objects"]
+        return found
+
+
 def _original(dataset_dict: dict, image_format: str) -> View:
     image = read_image(dataset_dict["file_name"], image_format)
     boxes, classes = _ground_truth(dataset_dict)
@@ -110,14 +130,23 @@ def _original(dataset_dict: dict, image_format: str) -> View:
 
 
 def _labeled(dataset_dict: dict, policies: Policies) -> list[View]:
-    record = _Recorder(policies.labeled)
+    record, paste = _Recorder(policies.labeled), _PasteRecorder(policies.instance_paste)
     order = policies.image_format
-    sample = LabeledDatasetMapper(augmentations=[record], image_format=order)(dataset_dict)
+    sample = LabeledDatasetMapper(
+        augmentations=[record],
+        image_format=order,
+        mask_format="bitmask" if policies.instance_paste else None,
+        instance_paste=paste if policies.instance_paste else None,
+    )(dataset_dict)
     boxes, classes = torch.zeros(0, 4), []
     if "instances" in sample:
         boxes = sample["instances"].gt_boxes.tensor
         classes = sample["instances"].gt_classes.tolist()
-    return [View("labeled", _array(sample["image"], order), boxes, classes, text=record.text)]
+    return [
+        View(
+            "labeled", _array(sample["image"], order), boxes, classes, text=paste.text + record.text
+        )
+    ]
 
 
 def _weak_and_strong(dataset_dict: dict, policies: Policies) -> list[View]:

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from ..analysis.augmentation_sheet import augmentation_sheet
 from ..analysis.augmented_views import Policies
 from ..data.augmentation.policies import VARIANTS
-from ..data.datasets.dataset_dicts import as_list, dataset_reading
+from ..data.datasets.dataset_dicts import as_list, dataset_reading, labeled_dicts
 from ..data.roles import KEYS, LABELED
 from ..data.streams.loader import build_two_stream_train_loader
 from ..utils.checks import check_not_negative
@@ -51,7 +51,8 @@ def yaml_policies(cfg, variants: list[str]) -> tuple[dict[str, Policies], list[s
     for name in variants:
         cfg.SOFT_TEACHER.AUGMENTATION.VARIANT = name
         loader = build_two_stream_train_loader.from_config(cfg)
-        found[name] = Policies(*(loader[v] for v in VIEWS), image_format=loader["image_format"])
+        others = {key: loader[key] for key in ("image_format", "instance_paste")}
+        found[name] = Policies(*(loader[v] for v in VIEWS), **others)
     return found, list(loader["labeled_names"])
 
 
@@ -65,10 +66,11 @@ def lazy_policies(cfg, variants: list[str]) -> tuple[dict[str, Policies], list[s
         if variants != list(VARIANTS):
             raise ConfigError("--variant: the config lists its own augmentations, leave it out")
         variants = ["config"]
-    found = {}
+    paste, found = instantiate(loader.get("instance_paste")), {}
     for name in variants:
         columns = (instantiated(loader[view], name) for view in VIEWS)
-        found[name] = Policies(*columns, image_format=loader.image_format)
+        others = {"image_format": loader.image_format, "instance_paste": paste}
+        found[name] = Policies(*columns, **others)
     return found, as_list(loader.get("labeled_names") or [])
 
 
@@ -108,6 +110,8 @@ def main(argv=None) -> None:
             raise ConfigError("the config names no labeled dataset: name one with --dataset")
         key, name = ("--dataset", args.dataset) if args.dataset else (KEYS[LABELED], labeled[0])
         dicts = dataset_reading(key, name).dicts
+        if any(p.instance_paste for p in policies.values()):
+            dicts = labeled_dicts([name], filter_empty=False, mask_format="bitmask")
         with writing():
             augmentation_sheet(
                 dicts[: args.num_images],
