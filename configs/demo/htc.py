@@ -9,8 +9,7 @@ from detectron2.layers import ShapeSpec
 from soft_teacher.data.semantic_maps import InstanceMaps
 
 from ..common.htc import use_htc as use_stock_htc
-from .base import CHANNELS
-from .cascade import keep_boxes_tight
+from .base import CHANNELS, keep_boxes_tight
 
 FC_DIM = 128
 STEPS = 1200

@@ -46,7 +46,7 @@ def _supervised(percent: float | None, config: str = SUPERVISED) -> Recipe:
 
 
 # Section 4.4: Tables 8 and 9 are without box jittering, their best row is Table 7's second one.
-WITHOUT_JITTER = {"SOFT_TEACHER.JITTER.ENABLED": False}
+WITH_JITTER, WITHOUT_JITTER = ({"SOFT_TEACHER.JITTER.ENABLED": on} for on in (True, False))
 END_TO_END = {**WITHOUT_JITTER, "SOFT_TEACHER.INDICATOR": "none"}
 # The teacher is the student.
 WITHOUT_EMA = {
@@ -113,12 +113,12 @@ RECIPES: dict[str, Recipe] = {
     },
     **{
         f"{detector}_{SOFT_TEACHER}": Recipe(
-            f"{detector}_{SOFT_TEACHER}", WITH_MASKS if "mask" in detector else {}, percent=None
+            f"{detector}_{SOFT_TEACHER}", WITH_MASKS if detector == "mask" else {}, percent=None
         )
         for detector in (*DETECTORS, *SINGLE_STAGE)
     },
     **{
-        f"{detector}_by_score": Recipe(f"{detector}_{SOFT_TEACHER}", WITHOUT_JITTER, percent=None)
+        f"{detector}_by_spread": Recipe(f"{detector}_{SOFT_TEACHER}", WITH_JITTER, percent=None)
         for detector in SINGLE_STAGE
     },
     "mask_boxes_alone": Recipe(f"mask_{SOFT_TEACHER}", WITHOUT_MASKS, percent=None),

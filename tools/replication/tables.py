@@ -155,11 +155,11 @@ MASKS = (
 
 DENSE = (
     Row("Supervised", (), "retinanet_supervised", group="RetinaNet"),
-    Row("Soft Teacher, boxes by score", (), "retinanet_by_score", group="RetinaNet"),
     Row("Soft Teacher", (), "retinanet_soft_teacher", group="RetinaNet"),
+    Row("Soft Teacher, boxes by spread", (), "retinanet_by_spread", group="RetinaNet"),
     Row("Supervised", (), "fcos_supervised", group="FCOS"),
-    Row("Soft Teacher, boxes by score", (), "fcos_by_score", group="FCOS"),
     Row("Soft Teacher", (), "fcos_soft_teacher", group="FCOS"),
+    Row("Soft Teacher, boxes by spread", (), "fcos_by_spread", group="FCOS"),
 )
 
 TABLES: dict[str, Table] = {
