@@ -112,7 +112,7 @@ class _Recorder(T.Augmentation):
 class _PasteRecorder:
     """Moves objects and keeps ``text``, whether it did."""
 
-    def __init__(self, instance_paste: InstancePaste | None):
+    def __init__(self, instance_paste: InstancePaste):
         self.instance_paste = instance_paste
         self.text: list[str] = []
 
@@ -130,23 +130,18 @@ def _original(dataset_dict: dict, image_format: str) -> View:
 
 
 def _labeled(dataset_dict: dict, policies: Policies) -> list[View]:
-    record, paste = _Recorder(policies.labeled), _PasteRecorder(policies.instance_paste)
-    order = policies.image_format
-    sample = LabeledDatasetMapper(
-        augmentations=[record],
-        image_format=order,
-        mask_format="bitmask" if policies.instance_paste else None,
-        instance_paste=paste if policies.instance_paste else None,
-    )(dataset_dict)
+    record, order, moving = _Recorder(policies.labeled), policies.image_format, {}
+    if policies.instance_paste:
+        paste = _PasteRecorder(policies.instance_paste)
+        moving = {"mask_format": "bitmask", "instance_paste": paste}
+    mapper = LabeledDatasetMapper(augmentations=[record], image_format=order, **moving)
+    sample = mapper(dataset_dict)
     boxes, classes = torch.zeros(0, 4), []
     if "instances" in sample:
         boxes = sample["instances"].gt_boxes.tensor
         classes = sample["instances"].gt_classes.tolist()
-    return [
-        View(
-            "labeled", _array(sample["image"], order), boxes, classes, text=paste.text + record.text
-        )
-    ]
+    text = paste.text + record.text if moving else record.text
+    return [View("labeled", _array(sample["image"], order), boxes, classes, text=text)]
 
 
 def _weak_and_strong(dataset_dict: dict, policies: Policies) -> list[View]:

@@ -18,6 +18,7 @@ from ..analysis.augmentation_sheet import augmentation_sheet
 from ..analysis.augmented_views import Policies
 from ..data.augmentation.policies import VARIANTS
 from ..data.datasets.dataset_dicts import as_list, dataset_reading, labeled_dicts
+from ..data.datasets.loading import loaded_once
 from ..data.roles import KEYS, LABELED
 from ..data.streams.loader import build_two_stream_train_loader
 from ..utils.checks import check_not_negative
@@ -109,9 +110,11 @@ def main(argv=None) -> None:
         if not (args.dataset or labeled):
             raise ConfigError("the config names no labeled dataset: name one with --dataset")
         key, name = ("--dataset", args.dataset) if args.dataset else (KEYS[LABELED], labeled[0])
-        dicts = dataset_reading(key, name).dicts
-        if any(p.instance_paste for p in policies.values()):
-            dicts = labeled_dicts([name], filter_empty=False, mask_format="bitmask")
+        moving = any(p.instance_paste for p in policies.values())
+        with loaded_once(masks=moving):
+            dicts = dataset_reading(key, name).dicts
+            if moving:
+                dicts = labeled_dicts([name], filter_empty=False, mask_format="bitmask")
         with writing():
             augmentation_sheet(
                 dicts[: args.num_images],
