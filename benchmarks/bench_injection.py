@@ -4,12 +4,7 @@ import numpy as np
 import torch
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
-from detectron2.structures import (
-    Boxes,
-    Instances,
-    PolygonMasks,
-    pairwise_iou,
-)
+from detectron2.structures import Boxes, Instances, PolygonMasks, pairwise_iou
 
 __all__ = [
     "CANDIDATES",

@@ -7,7 +7,8 @@ import torch
 from bench_measures import WARM_UP, Clock, race
 from bench_reads import reads
 from bench_report import Row, spread
-from bench_variants import VARIANTS, Ours, Scenario, Work
+from bench_scenarios import Scenario
+from bench_variants import VARIANTS, Ours, Work
 
 from soft_teacher.engine.ema import ema_update
 from soft_teacher.utils.errors import one_line

@@ -20,7 +20,7 @@ from bench_data import make_images
 from bench_measures import WARM_UP, memory
 from bench_parts import step_rows
 from bench_report import Tables, report
-from bench_variants import (
+from bench_scenarios import (
     CASCADE,
     CASCADE_MASK,
     FCOS,
@@ -28,12 +28,9 @@ from bench_variants import (
     MASK,
     PARTIAL,
     RETINANET,
-    VARIANTS,
     Scenario,
-    Work,
-    make_work,
-    seconds_of_views,
 )
+from bench_variants import VARIANTS, Work, make_work, seconds_of_views
 
 from soft_teacher.utils.checks import Number
 from soft_teacher.utils.command_line import exit_status, make_output

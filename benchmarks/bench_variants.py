@@ -12,7 +12,6 @@ variants, after its own arithmetic is done.
 import itertools
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,108 +24,31 @@ from bench_injection import (
     random_detections,
 )
 from bench_measures import timed
-from detectron2.config import instantiate
+from bench_scenarios import Scenario
 from detectron2.engine import AMPTrainer, SimpleTrainer
 from detectron2.layers import FrozenBatchNorm2d
-from detectron2.modeling import META_ARCH_REGISTRY
-from detectron2.solver import build_optimizer
 from detectron2.structures import BoxMode, Instances
 from detectron2.utils.events import EventStorage
-from omegaconf import OmegaConf
 
 from soft_teacher.data.augmentation.policies import build_policy
 from soft_teacher.data.mapper import LabeledDatasetMapper, TwoViewDatasetMapper
 from soft_teacher.data.streams.schedule import BatchSchedule
 from soft_teacher.engine.ema import EMAHook
 from soft_teacher.experiment.build import build_train_loop
-from soft_teacher.experiment.entry import load_experiment
-from soft_teacher.experiment.experiment import Experiment
-from soft_teacher.experiment.lazy_experiment import LazyExperiment
 from soft_teacher.experiment.train_settings import TrainSettings
 from soft_teacher.modeling.views import ViewTransport
 from soft_teacher.monitoring.hooks import WatchHook
 
 __all__ = [
-    "CASCADE", "CASCADE_MASK", "FCOS", "FULL", "MASK", "PARTIAL", "RETINANET", "VARIANTS", "Ours",
-    "Scenario", "Work", "calibrate", "fixed_schedule", "largest_change", "make_work", "mappers",
-    "seconds_of_views", "with_boxes",
+    "GROUND_TRUTH", "VARIANTS", "Ours", "Work", "calibrate", "fixed_schedule", "largest_change",
+    "make_work", "mappers", "seconds_of_views", "with_boxes",
 ]  # fmt: skip
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "coco" / "paper"
-PARTIAL = str(CONFIGS / "soft_teacher_R_50_FPN_partial_180k.yaml")
-FULL = str(CONFIGS / "soft_teacher_R_50_FPN_full_720k.yaml")
-MASK, CASCADE, CASCADE_MASK, RETINANET = (
-    str(CONFIGS.parent / f"{name}_partial_180k.yaml")
-    for name in ("mask", "cascade", "cascade_mask", "retinanet")
-)
-FCOS = str(CONFIGS.parent / "fcos_partial_180k.py")
 MAX_SIZE = 1333
 # More than a benchmark takes.
 STEPS = 10_000
 # Boxes of a COCO image on average.
 GROUND_TRUTH = 7
-# Weights that do not move give all steps the same work. The scores of the injected boxes are a
-# softmax's, whatever the detector.
-SAME_WORK = {
-    "MODEL.WEIGHTS": "",
-    "SOLVER.BASE_LR": 0.0,
-    "SOFT_TEACHER.SCORE_THRESH": 0.9,
-    "SOFT_TEACHER.JITTER.SCORE_THRESH": 0.5,
-    "SEED": 0,
-}
-NARROW = [
-    "MODEL.RESNETS.STEM_OUT_CHANNELS", 8,
-    "MODEL.RESNETS.RES2_OUT_CHANNELS", 32,
-    "MODEL.RESNETS.WIDTH_PER_GROUP", 8,
-    "MODEL.FPN.OUT_CHANNELS", 16,
-    "MODEL.ROI_BOX_HEAD.FC_DIM", 32,
-    "MODEL.ROI_MASK_HEAD.CONV_DIM", 32,
-]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """One comparison."""
-
-    name: str
-    config: str  # a file
-    short_side: int  # of all views, pixels
-    labeled: int  # images of a step
-    unlabeled: int
-    narrow: bool = False  # R-50-FPN with an eighth of the channels, the same layers and tensors
-    precision: str = "fp32"  # or "fp16" or "bf16"
-    device: str = "cpu"  # or "cuda"
-
-    def experiment(self) -> Experiment:
-        """A run of the config, in either language."""
-        found = load_experiment(self.config, NARROW if self.narrow else [])
-        for key, value in SAME_WORK.items():
-            found.set(key, value)
-        found.set("MODEL.DEVICE", self.device)
-        if self.precision != "fp32":
-            found.set("SOLVER.AMP.ENABLED", True)
-            found.set("SOLVER.AMP.PRECISION", self.precision)
-        return found
-
-    def stock_detector(self) -> torch.nn.Module:
-        """What a SoftTeacher of the config wraps, as Detectron2 has it."""
-        cfg = self.experiment().cfg
-        if OmegaConf.is_config(cfg):
-            return instantiate(cfg.model.student).to(self.device)
-        if cfg.MODEL.ROI_HEADS.NAME == "SoftTeacherROIHeads":
-            cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
-        return META_ARCH_REGISTRY.get(cfg.SOFT_TEACHER.DETECTOR)(cfg).to(self.device)
-
-    def optimizer(self, model: torch.nn.Module) -> torch.optim.Optimizer:
-        found = self.experiment()
-        if isinstance(found, LazyExperiment):
-            return found.build_optimizer(model)
-        return build_optimizer(found.cfg, model)
-
-    @property
-    def dtype(self) -> torch.dtype | None:
-        """Of mixed precision; None of fp32."""
-        return {"fp16": torch.float16, "bf16": torch.bfloat16}.get(self.precision)
 
 
 @dataclass(frozen=True)

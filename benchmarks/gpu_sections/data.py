@@ -6,7 +6,8 @@ import torch
 from bench_measures import race
 from bench_parts import NOT_ON_A_CPU
 from bench_report import spread
-from bench_variants import Ours, Scenario, fixed_schedule, make_work, mappers, with_boxes
+from bench_scenarios import Scenario
+from bench_variants import Ours, fixed_schedule, make_work, mappers, with_boxes
 from gpu_sections.job import Job, Rows
 from numpy.random import default_rng
 

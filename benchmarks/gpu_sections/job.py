@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from bench_data import make_images
 from bench_report import Row
-from bench_variants import FULL, PARTIAL, Scenario
+from bench_scenarios import FULL, PARTIAL, Scenario
 
 __all__ = ["SIZES", "Job", "Rows", "Size", "exact"]
 
