@@ -3,15 +3,13 @@
 from detectron2.layers import ShapeSpec
 
 from ..common.cascade import use_cascade as use_stock_cascade
-from .base import keep_boxes_tight
 
 FC_DIM = 128
 
 
-def use_cascade(model, dataloader) -> None:
+def use_cascade(model) -> None:
     """Changes the config in place."""
     heads = model.student.roi_heads
     heads.box_head.fc_dims = [FC_DIM]
     heads.box_predictor.input_shape = ShapeSpec(channels=FC_DIM)
     use_stock_cascade(model)
-    keep_boxes_tight(model, dataloader)

@@ -3,5 +3,5 @@
 from .cascade import use_cascade
 from .mask_soft_teacher import dataloader, ema, lr_multiplier, model, optimizer, train  # noqa: F401
 
-use_cascade(model, dataloader)
+use_cascade(model)
 train.output_dir = "output/demo/cascade_mask_soft_teacher_lazy"

@@ -4,15 +4,14 @@ from detectron2.layers import ShapeSpec
 
 from ..common.dense import use_fcos as use_stock_fcos
 from ..common.dense import use_retinanet as use_stock_retinanet
-from .base import keep_boxes_tight
 
 # GroupNorm has 32 groups.
 CHANNELS = 64
 
 
-def use_retinanet(model, dataloader) -> None:
+def use_retinanet(model) -> None:
     """Changes the config in place."""
-    use_small(model, dataloader, use_stock_retinanet, ["p2", "p3", "p4"])
+    use_small(model, use_stock_retinanet, ["p2", "p3", "p4"])
     model.student.smooth_l1_beta = 0.1
     model.student.head.num_anchors = 4
     model.student.anchor_generator.update(
@@ -20,15 +19,15 @@ def use_retinanet(model, dataloader) -> None:
     )
 
 
-def use_fcos(model, dataloader) -> None:
+def use_fcos(model) -> None:
     """Changes the config in place."""
     # No digit is so large that p4 would learn it.
-    use_small(model, dataloader, use_stock_fcos, ["p2", "p3"])
+    use_small(model, use_stock_fcos, ["p2", "p3"])
     # As of the other detectors of the demo.
     model.student.test_score_thresh = 0.05
 
 
-def use_small(model, dataloader, use_stock, levels: list[str]) -> None:
+def use_small(model, use_stock, levels: list[str]) -> None:
     """Changes the config in place: two layers of a head on some levels of the small backbone.
 
     Args:
@@ -44,7 +43,6 @@ def use_small(model, dataloader, use_stock, levels: list[str]) -> None:
         norm="GN",
     )
     model.family.cls_formula = "reference"
-    keep_boxes_tight(model, dataloader)
     # What the spread says of a supervised detector's boxes it no longer says once that has learned
     # from pseudo boxes.
     model.pseudo_labeler.update(score_thresh=0.5, measure_stability=False)

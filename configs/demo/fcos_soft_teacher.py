@@ -3,7 +3,7 @@
 from .dense import use_fcos
 from .soft_teacher import dataloader, ema, lr_multiplier, model, optimizer, train  # noqa: F401
 
-use_fcos(model, dataloader)
+use_fcos(model)
 # A dense head takes longer from random weights to a teacher worth learning from.
 train.burn_in = 800
 train.output_dir = "output/demo/fcos_soft_teacher_lazy"

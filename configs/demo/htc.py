@@ -9,7 +9,7 @@ from detectron2.layers import ShapeSpec
 from soft_teacher.data.semantic_maps import InstanceMaps
 
 from ..common.htc import use_htc as use_stock_htc
-from .base import CHANNELS, keep_boxes_tight
+from .base import CHANNELS
 
 FC_DIM = 128
 STEPS = 1200
@@ -28,7 +28,6 @@ def use_htc(model, dataloader, lr_multiplier, train, *, steps: int = STEPS) -> N
     detector.backbone = small.backbone
     detector.proposal_generator.update({key: small.proposal_generator[key] for key in OF_PROPOSALS})
     _shrink(detector.roi_heads, small.roi_heads)
-    keep_boxes_tight(model, dataloader)
     train.max_iter = steps
     lr_multiplier.scheduler.milestones = [steps * 5 // 6, steps]
     lr_multiplier.warmup_length = 100 / steps

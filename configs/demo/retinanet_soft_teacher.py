@@ -3,7 +3,7 @@
 from .dense import use_retinanet
 from .soft_teacher import dataloader, ema, lr_multiplier, model, optimizer, train  # noqa: F401
 
-use_retinanet(model, dataloader)
+use_retinanet(model)
 # A dense head takes longer from random weights to a teacher worth learning from.
 train.burn_in = 800
 train.output_dir = "output/demo/retinanet_soft_teacher_lazy"

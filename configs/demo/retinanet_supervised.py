@@ -3,5 +3,5 @@
 from .dense import use_retinanet
 from .supervised import dataloader, ema, lr_multiplier, model, optimizer, train  # noqa: F401
 
-use_retinanet(model, dataloader)
+use_retinanet(model)
 train.output_dir = "output/demo/retinanet_supervised_lazy"

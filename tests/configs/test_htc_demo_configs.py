@@ -48,10 +48,7 @@ def test_the_images_are_those_of_the_other_runs():
         ours, theirs = (load(n).dataloader.train for n in (name, other))
         keys = ("labeled_names", "unlabeled_names", "batch_size", "labeled_share")
         assert [ours[k] for k in keys] == [theirs[k] for k in keys]
-        assert ours.strong_augmentations.max_angle == 0 < theirs.strong_augmentations.max_angle
-        theirs.strong_augmentations.max_angle = 0.0
-        views = ("labeled_augmentations", "strong_augmentations", "weak_augmentations")
-        for view in views:
+        for view in ("labeled_augmentations", "strong_augmentations", "weak_augmentations"):
             assert OmegaConf.to_container(ours[view]) == OmegaConf.to_container(theirs[view])
 
 
