@@ -32,6 +32,7 @@ def use_dense(model, name: str, family: type) -> None:
         name: of the model in Detectron2's zoo.
         family: that wraps it.
     """
+    heads = model.student.roi_heads
     model.student = model_zoo.get_config(f"common/models/{name}.py").model
     model.student.backbone.bottom_up.freeze_at = 2
-    model.family = L(family)(indicator="bg_teacher", cls_formula="paper")
+    model.family = L(family)(indicator=heads.indicator, cls_formula=heads.cls_formula)

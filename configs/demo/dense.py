@@ -42,7 +42,6 @@ def use_small(model, use_stock, levels: list[str]) -> None:
         conv_dims=[CHANNELS] * 2,
         norm="GN",
     )
-    model.family.cls_formula = "reference"
     # What the spread says of a supervised detector's boxes it no longer says once that has learned
     # from pseudo boxes.
     model.pseudo_labeler.update(score_thresh=0.5, measure_stability=False)

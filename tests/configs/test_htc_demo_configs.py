@@ -52,6 +52,15 @@ def test_the_images_are_those_of_the_other_runs():
             assert OmegaConf.to_container(ours[view]) == OmegaConf.to_container(theirs[view])
 
 
+def test_the_method_is_that_of_the_other_detectors():
+    ours, theirs = (load(n).model for n in ("htc_soft_teacher", "soft_teacher"))
+    assert ours.student.roi_heads.cls_formula == "reference"
+    for key in ("indicator", "cls_formula", "reg_normalizer", "average"):
+        assert ours.student.roi_heads[key] == theirs.student.roi_heads[key]
+    for key in ("alpha", "pseudo_labeler"):
+        assert ours[key] == theirs[key]
+
+
 def test_swin_trains_300_steps_with_stochastic_depth():
     cfg = load("htc_swin")
     model = build(cfg)
