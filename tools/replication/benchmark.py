@@ -24,6 +24,7 @@ from .recipes import (
     BURN_IN,
     DETECTORS,
     HTCPP,
+    LAZY,
     SINGLE_STAGE,
     SOFT_TEACHER,
     SUPERVISED,
@@ -90,7 +91,7 @@ class Demo(Benchmark):
 
     title = folder = "demo"
     configs = {
-        kind: f"demo/{kind}{'.py' if detector == 'fcos' else '.yaml'}"
+        kind: f"demo/{kind}{'.py' if detector in LAZY else '.yaml'}"
         for detector in (*DETECTORS, *SINGLE_STAGE)
         for kind in (f"{detector}_{SUPERVISED}", f"{detector}_{SOFT_TEACHER}")
     }

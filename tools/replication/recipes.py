@@ -8,6 +8,7 @@ __all__ = [
     "BURN_IN",
     "DETECTORS",
     "HTCPP",
+    "LAZY",
     "RECIPES",
     "SINGLE_STAGE",
     "SOFT_TEACHER",
@@ -19,8 +20,10 @@ BURN_IN = "burn_in"
 SUPERVISED = "supervised"
 SOFT_TEACHER = "soft_teacher"
 # Detectors with configs of their own, {DETECTOR}_supervised and {DETECTOR}_soft_teacher.
-DETECTORS = ("mask", "cascade", "cascade_mask")
+DETECTORS = ("mask", "cascade", "cascade_mask", "htc")
 SINGLE_STAGE = ("retinanet", "fcos")
+# Those that have LazyConfigs alone.
+LAZY = ("htc", "fcos")
 # Of full labels, in LazyConfigs of the paper alone.
 HTCPP = "htcpp"
 # In the place of a network: the better of both, at its best evaluation.

@@ -151,6 +151,8 @@ MASKS = (
     Row("Soft Teacher", (), "cascade_soft_teacher", group="Cascade R-CNN"),
     Row("Supervised", (), "cascade_mask_supervised", group="Cascade Mask R-CNN"),
     Row("Soft Teacher", (), "cascade_mask_soft_teacher", group="Cascade Mask R-CNN"),
+    Row("Supervised", (), "htc_supervised", group="Hybrid Task Cascade"),
+    Row("Soft Teacher", (), "htc_soft_teacher", group="Hybrid Task Cascade"),
 )
 
 DENSE = (
