@@ -58,6 +58,8 @@ WITHOUT_EMA = {
     "SOFT_TEACHER.EVAL_NETWORKS": "('student',)",
 }
 
+BY_SPREAD = {**WITH_JITTER, "SOFT_TEACHER.DENSITY.REGRESSION": 0.0}
+
 # Not the paper's: docs/real_data.md.
 BEYOND = {
     "SOFT_TEACHER.DENSITY.ENABLED": True,
@@ -121,7 +123,7 @@ RECIPES: dict[str, Recipe] = {
         for detector in (*DETECTORS, *SINGLE_STAGE)
     },
     **{
-        f"{detector}_by_spread": Recipe(f"{detector}_{SOFT_TEACHER}", WITH_JITTER, percent=None)
+        f"{detector}_by_spread": Recipe(f"{detector}_{SOFT_TEACHER}", BY_SPREAD, percent=None)
         for detector in SINGLE_STAGE
     },
     "mask_boxes_alone": Recipe(f"mask_{SOFT_TEACHER}", WITHOUT_MASKS, percent=None),
