@@ -8,13 +8,16 @@ from soft_teacher import ConfigError
 
 pytestmark = pytest.mark.usefixtures("tiny_digits")
 
-# An untrained network with scores high enough for pseudo boxes; no warm-up, in both languages.
+# An untrained network with scores high enough for pseudo boxes, too short a run for thresholds by
+# density; no warm-up, in both languages.
 YAML = [
+    *("SOFT_TEACHER.DENSITY.ENABLED", "False"),
     *("MODEL.RETINANET.PRIOR_PROB", "0.45"),
     *("SOFT_TEACHER.JITTER.VARIANCE_THRESH", "0.5"),
     *("SOLVER.WARMUP_ITERS", "0"),
 ]
 LAZY = [
+    "model.pseudo_labeler.by_density=False",
     "model.student.head.prior_prob=0.45",
     "model.pseudo_labeler.variance_thresh=0.5",
     "lr_multiplier.warmup_length=0.0",
