@@ -87,6 +87,14 @@ def test_without_weights_both_streams_teach(tmp_path):
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path).values())
 
 
+def test_a_retinanet_labels_by_density(tmp_path):
+    config, names = RUNS["RetinaNet"][2:]
+    density = ("SOFT_TEACHER.DENSITY.FOREGROUND", "30.0", "SOFT_TEACHER.DENSITY.REGRESSION", "20.0")
+    enabled = ("SOFT_TEACHER.DENSITY.ENABLED", "True", "SOFT_TEACHER.DENSITY.WINDOW", "5")
+    train_yaml(tmp_path, *YAML, *enabled, *density, config=config)
+    assert_both_streams_teach(tmp_path, names)
+
+
 @pytest.mark.long
 def test_both_languages_end_with_the_same_weights(tmp_path):
     train_yaml(tmp_path / "yaml", *YAML, config=f"{RETINANET}.yaml")

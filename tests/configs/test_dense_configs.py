@@ -59,6 +59,13 @@ def test_the_detector_is_the_difference(name, base):
 def test_of_a_lazy_config_the_model_is_the_difference(name, base):
     configs = load_lazy(name), load_lazy(base)
     assert (configs[0].train.burn_in == 800) == (name == "demo/fcos_soft_teacher")
+    on_digits = name.startswith("demo")
+    assert (configs[0].dataloader.train.strong_augmentations.max_angle == 0) == on_digits
+    assert (configs[0].model.alpha == 2) == (
+        name in ("demo/fcos_soft_teacher", "coco/fcos_full_720k")
+    )
+    formulas = [configs[0].model.family.cls_formula, configs[1].model.student.roi_heads.cls_formula]
+    assert formulas == ["reference" if name == "demo/fcos_soft_teacher" else "paper"] * 2
     for cfg in configs:
         cfg.train.update(burn_in=0, output_dir="")
     one, other = (OmegaConf.to_container(cfg, resolve=True) for cfg in configs)

@@ -48,13 +48,14 @@ def test_the_images_are_those_of_the_other_runs():
         ours, theirs = (load(n).dataloader.train for n in (name, other))
         keys = ("labeled_names", "unlabeled_names", "batch_size", "labeled_share")
         assert [ours[k] for k in keys] == [theirs[k] for k in keys]
+        assert ours.strong_augmentations.max_angle == 0
         for view in ("labeled_augmentations", "strong_augmentations", "weak_augmentations"):
             assert OmegaConf.to_container(ours[view]) == OmegaConf.to_container(theirs[view])
 
 
 def test_the_method_is_that_of_the_other_detectors():
     ours, theirs = (load(n).model for n in ("htc_soft_teacher", "soft_teacher"))
-    assert ours.student.roi_heads.cls_formula == "reference"
+    assert (ours.alpha, ours.student.roi_heads.cls_formula) == (2, "reference")
     for key in ("indicator", "cls_formula", "reg_normalizer", "average"):
         assert ours.student.roi_heads[key] == theirs.student.roi_heads[key]
     for key in ("alpha", "pseudo_labeler"):

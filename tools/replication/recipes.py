@@ -58,6 +58,7 @@ WITHOUT_EMA = {
     "SOFT_TEACHER.EVAL_NETWORKS": "('student',)",
 }
 
+# Boxes for regression are chosen by spread or by density.
 BY_SPREAD = {**WITH_JITTER, "SOFT_TEACHER.DENSITY.REGRESSION": 0.0}
 
 # Not the paper's: docs/real_data.md.
