@@ -175,6 +175,12 @@ def test_thresholds_suit_the_scores_of_the_detector(images):
     assert [suited[key] for key in keys] == [0.4, 0.2, 0.1]
 
 
+def test_what_may_be_an_object_is_ignored_by_detectors_that_can():
+    assert planned()["SOFT_TEACHER.DENSITY.IGNORE"] == 1.3
+    dense = planned(thresholds=Thresholds(0.4, 0.2, 0.1))
+    assert dense["SOFT_TEACHER.DENSITY.IGNORE"] == 0
+
+
 @pytest.mark.parametrize("score_floor, planned_floor", [(0.05, None), (0.2, 0.2)])
 def test_no_threshold_lies_where_the_detector_finds_nothing(score_floor, planned_floor):
     key = "SOFT_TEACHER.DENSITY.FLOOR"

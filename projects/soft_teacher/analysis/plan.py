@@ -203,10 +203,13 @@ def _pseudo_labels(
     if score_floor > LOWEST:
         why = "nothing below is detected"
         own += [Override("SOFT_TEACHER.DENSITY.FLOOR", score_floor, why)]
+    ignores = "what may be an object is no background either"
+    why_ignored = ignores if thresholds.ignore else "the detector's losses leave nothing out"
     return [
         *own,
         Override("SOFT_TEACHER.DENSITY.ENABLED", True, "as many pseudo boxes as labels have"),
         Override("SOFT_TEACHER.DENSITY.WINDOW", window, f"{len(labeled.boxes)} classes"),
+        Override("SOFT_TEACHER.DENSITY.IGNORE", thresholds.ignore, why_ignored),
         Override("SOFT_TEACHER.DENSITY.REGRESSION", 0.6, "the score tells more of a box"),
         Override("SOFT_TEACHER.JITTER.ENABLED", False, "than its variance under jitter"),
     ]

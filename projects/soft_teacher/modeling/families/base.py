@@ -95,11 +95,13 @@ class Thresholds:
     Attributes:
         score: see ``PseudoLabeler.score_thresh``.
         candidate, variance: likewise.
+        ignore: see ``DensityThresholds.ignore``; 0 for detectors whose losses leave nothing out.
     """
 
     score: float
     candidate: float
     variance: float
+    ignore: float = 0.0
 
 
 class TeacherPass:
@@ -178,7 +180,7 @@ class DetectorFamily(ABC):
     """
 
     detectors: tuple[str, ...]
-    thresholds = Thresholds(score=0.9, candidate=0.5, variance=0.02)
+    thresholds = Thresholds(score=0.9, candidate=0.5, variance=0.02, ignore=1.3)
     measures_stability = True
     num_classes_parameter: str
     score_floor_parameter: str
