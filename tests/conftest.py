@@ -36,6 +36,10 @@ def tiny_digits(datasets_folder):
     """The tiny dataset registered as digits_train, digits_fold1_labeled and so on."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DETECTRON2_DATASETS", str(datasets_folder))
+        # A demo leaves digits of its own in the checkout.
+        for name in [n for n in DatasetCatalog.list() if n.startswith("digits_")]:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.pop(name, None)
         register_builtin()
         yield datasets_folder
 
