@@ -85,6 +85,7 @@ def plan(
     classes_key: str,
     levels: int,
     thresholds: Thresholds = DetectorFamily.thresholds,
+    ignore: float = DetectorFamily.ignore,
     score_floor: float = 0.0,
 ) -> Plan:
     """Overrides for a config of ``configs/custom``.
@@ -98,6 +99,7 @@ def plan(
         classes_key: of the detector's number of classes.
         levels: feature maps with anchors; 0 for a detector without.
         thresholds: that suit the scores of the detector.
+        ignore: see :class:`.DetectorFamily`.
         score_floor: below which it detects nothing.
     """
     edge, sizes = _sizes(labeled, hardware)
@@ -108,7 +110,7 @@ def plan(
         *(_anchors(labeled, edge, levels) if levels and not pretrained else []),
         *of_batch,
         *_steps(labeled.images, images_of_step, pretrained),
-        *_pseudo_labels(labeled, thresholds, score_floor),
+        *_pseudo_labels(labeled, thresholds, ignore, score_floor),
     ]
     return Plan(overrides, _notes(labeled, unlabeled, edge))
 
@@ -194,7 +196,7 @@ def _steps(images: int, images_of_step: int, pretrained: bool) -> list[Override]
 
 
 def _pseudo_labels(
-    labeled: DataStats, thresholds: Thresholds, score_floor: float
+    labeled: DataStats, thresholds: Thresholds, ignore: float, score_floor: float
 ) -> list[Override]:
     own = [] if thresholds == DetectorFamily.thresholds else _of_detector(thresholds)
     if labeled.images >= MANY_LABELS:
@@ -203,13 +205,14 @@ def _pseudo_labels(
     if score_floor > LOWEST:
         why = "nothing below is detected"
         own += [Override("SOFT_TEACHER.DENSITY.FLOOR", score_floor, why)]
-    ignores = "what may be an object is no background either"
-    why_ignored = ignores if thresholds.ignore else "the detector's losses leave nothing out"
+    why = "what may be an object is no background either"
+    if not ignore:
+        why = "the detector's losses leave nothing out"
     return [
         *own,
         Override("SOFT_TEACHER.DENSITY.ENABLED", True, "as many pseudo boxes as labels have"),
         Override("SOFT_TEACHER.DENSITY.WINDOW", window, f"{len(labeled.boxes)} classes"),
-        Override("SOFT_TEACHER.DENSITY.IGNORE", thresholds.ignore, why_ignored),
+        Override("SOFT_TEACHER.DENSITY.IGNORE", ignore, why),
         Override("SOFT_TEACHER.DENSITY.REGRESSION", 0.6, "the score tells more of a box"),
         Override("SOFT_TEACHER.JITTER.ENABLED", False, "than its variance under jitter"),
     ]

@@ -82,6 +82,7 @@ def planned_for_data(args, experiment: Experiment) -> tuple[str, list[Override],
         classes_key=YAML_WORDS(family.num_classes_parameter),
         levels=len(experiment[YAML_WORDS(levels)]) if levels else 0,
         thresholds=family.thresholds,
+        ignore=family.ignore,
         score_floor=experiment[YAML_WORDS(family.score_floor_parameter)] or 0.0,
     )
     # A LazyConfig's milestones are stretched with train.max_iter.

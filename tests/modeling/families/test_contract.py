@@ -202,6 +202,8 @@ def test_thresholds_by_density_choose_the_pseudo_boxes_and_are_no_weights(build,
 
 def test_boxes_are_ignored_where_the_family_can_and_else_refused_in_one_line(build):
     plain = build()
+    # A plan must not suggest what is refused.
+    assert bool(plain.family.ignore) == plain.family.ignores_boxes(plain.student)
     if not plain.family.ignores_boxes(plain.student):
         with pytest.raises(ConfigError, match="set SOFT_TEACHER.DENSITY.IGNORE to 0$") as error:
             build(*WITH_BAND)

@@ -95,13 +95,11 @@ class Thresholds:
     Attributes:
         score: see ``PseudoLabeler.score_thresh``.
         candidate, variance: likewise.
-        ignore: see ``DensityThresholds.ignore``; 0 for detectors whose losses leave nothing out.
     """
 
     score: float
     candidate: float
     variance: float
-    ignore: float = 0.0
 
 
 class TeacherPass:
@@ -172,6 +170,7 @@ class DetectorFamily(ABC):
     Attributes:
         detectors: names of the meta-architectures that it wraps.
         thresholds: the paper's, which are softmax scores, unless its scores are others.
+        ignore: see ``DensityThresholds.ignore``, for few labels; 0 without :meth:`ignores_boxes`.
         measures_stability: whether its passes are :class:`MeasuresStability`.
         num_classes_parameter, score_floor_parameter: ``Class.parameter`` of :meth:`num_classes` and
             of :meth:`score_floor`.
@@ -180,7 +179,8 @@ class DetectorFamily(ABC):
     """
 
     detectors: tuple[str, ...]
-    thresholds = Thresholds(score=0.9, candidate=0.5, variance=0.02, ignore=1.3)
+    thresholds = Thresholds(score=0.9, candidate=0.5, variance=0.02)
+    ignore = 0.0
     measures_stability = True
     num_classes_parameter: str
     score_floor_parameter: str

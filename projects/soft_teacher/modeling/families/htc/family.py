@@ -20,6 +20,8 @@ class HTCFamily(FasterRCNNFamily):
     """
 
     detectors = ("HybridTaskCascade",)
+    # Its RPN leaves nothing out.
+    ignore = 0.0
     detector_class = HybridTaskCascade
     heads = (SoftTeacherHTCROIHeads,)
 

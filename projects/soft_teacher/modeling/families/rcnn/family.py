@@ -51,6 +51,7 @@ class FasterRCNNFamily(MergesViews, DetectorFamily):
     score_floor_parameter = "FastRCNNOutputLayers.test_score_thresh"
     anchor_levels_parameter = "RPN.in_features"
     class_layers = "roi_heads.box_predictor."
+    ignore = 1.3
 
     @configurable
     def __init__(
